@@ -1,0 +1,74 @@
+"""The weight of the noised source at every step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from itermix.settings import Settings, SettingsError
+
+
+def cosine(u: Tensor, alpha: float) -> Tensor:
+    """((1 + cos(pi u)) / 2)^alpha: DemoFusion (arXiv 2311.16973), eq. 4, with pi for its misprinted 2 pi."""
+    return ((1 + torch.cos(torch.pi * u)) / 2) ** alpha
+
+
+def comfy_cosine(u: Tensor, alpha: float) -> Tensor:
+    """1 - ((1 - cos(pi u)) / 2)^alpha: what the ComfyUI Iterative Mixing node computes, for the noised latent."""
+    return 1 - ((1 - torch.cos(torch.pi * u)) / 2) ** alpha
+
+
+def linear(u: Tensor, alpha: float) -> Tensor:
+    """1 - u; `alpha` has no part in it (ComfyUI Iterative Mixing node)."""
+    return 1 - u
+
+
+def logistic(u: Tensor, alpha: float, length: float = 1.0) -> Tensor:
+    """1 / (1 + exp(5 alpha (u - 1/2))), the steepness counted along the whole progress (ComfyUI Iterative Mixing node).
+
+    `length` is the stretch from start to stop, as a share of the progress.
+    """
+    return torch.where(u < 1, torch.sigmoid(-5 * alpha * length * (u - 0.5)), 0.0)
+
+
+CURVES: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "cosine": cosine,
+    "comfy-cosine": comfy_cosine,
+    "linear": linear,
+}
+
+
+def weights(settings: Settings, steps: int, progress: Tensor | None = None) -> Tensor:
+    """Weight of the noised latent at each of `steps` steps.
+
+    Args:
+        settings: curve, alpha, start, stop, clamp, lowest, highest and progress are used.
+        steps: number of sampler steps, at least 1.
+        progress: [steps], 0 at the noisiest end and 1 at the clean end, as `Parametrisation.progress` gives it;
+            needed (and used) only when ``settings.progress`` is "noise level".
+
+    Returns:
+        float32 [steps] within [lowest, highest]; index 0 is the noisiest step.
+
+    Raises:
+        SettingsError: steps below 1, or noise levels are asked for and `progress` is missing.
+    """
+    if steps < 1:
+        raise SettingsError("steps", steps, "Allowed: a whole number from 1.")
+    if settings.progress == "steps":
+        progress = torch.arange(steps, dtype=torch.float64) / steps
+    elif progress is None:
+        raise SettingsError("progress", settings.progress, "Allowed here: steps, since the noise levels aren't known.")
+    progress = progress.to(torch.float64)
+
+    length = settings.stop - settings.start
+    u = ((progress - settings.start) / length).clamp(0, 1)
+    if settings.curve == "logistic":
+        # Up to `start` the weight is full, so that a later start only moves the switch.
+        weight = torch.where(progress < settings.start, 1.0, logistic(u, settings.alpha, length))
+    else:
+        weight = CURVES[settings.curve](u, settings.alpha)
+    weight = torch.where(progress >= settings.clamp, 0.0, weight)
+    return (settings.lowest + (settings.highest - settings.lowest) * weight).to(torch.float32)

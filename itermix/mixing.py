@@ -1,0 +1,82 @@
+"""When to blend in a sampler's run, and doing it in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from itermix.blending import BLENDINGS
+from itermix.noising import NoisedLatents
+from itermix.samplers import SamplerRefused, name_of, step_starts
+
+Callback = Callable[[Mapping[str, Any]], Any]
+
+
+class Mixer:
+    """Blends z' into the sampler's state at the first model call of every step of one run.
+
+    The state is edited in place just before the model sees it, so that the sampler's own update and the model's output
+    start from the same blended state. Weight 0 leaves it untouched, to the bit.
+    """
+
+    def __init__(self, sampler: Callable, noised: NoisedLatents, weights: Tensor, blending: str):
+        """
+        Args:
+            sampler: the sampler function that will run; `step_starts` raises SamplerRefused if it can't be mixed.
+            noised: z' of the picture that guides.
+            weights: [steps], of the noised latent, as `itermix.weights` gives them.
+            blending: a name in `BLENDINGS`.
+        """
+        self._name = name_of(sampler)
+        self._step_of_call = step_starts(sampler)
+        self._noised = noised
+        self._weights = weights.tolist()
+        self._blend = BLENDINGS[blending]
+        self._calls = 0
+        self._step = -1
+
+    def before_call(self, x: Tensor, level: Tensor) -> None:
+        """To be called with the model's input x [B, C, H, W] and its noise level [B] before every model call."""
+        step = self._step_of_call(self._calls, len(self._weights))
+        self._calls += 1
+        if step is None:
+            return
+        self._step = step
+        if step >= len(self._weights):
+            raise self._refusal()
+        if weight := self._weights[step]:
+            self._blend(x, self._noised.at(step, level.flatten()[0]).to(x), weight)
+
+    def after_step(self, info: Mapping[str, Any]) -> None:
+        """To be called with the sampler's callback argument; raises SamplerRefused if the steps aren't as expected."""
+        if info["i"] != self._step:
+            raise self._refusal()
+
+    def _refusal(self) -> SamplerRefused:
+        return SamplerRefused(
+            f"Iterative Mixing: {self._name} calls the model in a way that isn't known here, so its steps can't be "
+            "told apart. Use another sampler, for example DPM++ 2M or Euler."
+        )
+
+    @contextmanager
+    def running(self, denoiser: nn.Module, callback: Callback | None) -> Iterator[Callback]:
+        """Mix all calls of `denoiser` inside the block; gives the callback to hand to the sampler.
+
+        Nothing stays on the denoiser after the block, however it ends. A block that ends without an exception but
+        without all steps raises SamplerRefused.
+        """
+
+        def checked(info: Mapping[str, Any]) -> Any:
+            self.after_step(info)
+            return callback(info) if callback else None
+
+        hook = denoiser.register_forward_pre_hook(lambda module, args: self.before_call(*args[:2]))
+        try:
+            yield checked
+        finally:
+            hook.remove()
+        if self._step != len(self._weights) - 1:
+            raise self._refusal()

@@ -1,0 +1,166 @@
+"""The noised source z' at any noise level, computed when it is needed.
+
+A *level* is what the sampler hands its model: a sigma, or a timestep index in timestep samplers. A `Parametrisation`
+says how much signal and how much noise a state has at a level: z' = signal * z0 + noise * e, with e of unit variance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from itermix.settings import NOISES, SettingsError
+
+Amounts = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Parametrisation:
+    """How a sampler's state is made of signal and noise.
+
+    Attributes:
+        amounts: level -> (signal, noise), each of the level's shape.
+        timestep: level -> the model's timestep as a share of its training range, 1 at its noisiest end.
+    """
+
+    amounts: Callable[[Tensor], Amounts]
+    timestep: Callable[[Tensor], Tensor]
+
+    def progress(self, levels: Tensor) -> Tensor:
+        """[n] levels -> [n] progress, 0 at the noisiest end: DemoFusion's code measures it in timesteps, 1 - t / T."""
+        return 1 - self.timestep(levels)
+
+
+def ve(training_sigmas: Tensor | None = None) -> Parametrisation:
+    """Variance exploding, the state of k-diffusion's samplers: z' = z0 + sigma * e. A level is a sigma.
+
+    `training_sigmas` [T], rising, are the model's own; timesteps are interpolated in log sigma between them as in
+    k-diffusion's DiscreteSchedule. Without them the timestep is the continuous 2 / pi * atan(sigma) of its VDenoiser.
+    """
+
+    def timestep(sigmas: Tensor) -> Tensor:
+        if training_sigmas is None:
+            return torch.atan(sigmas.double()) * 2 / torch.pi
+        known = training_sigmas.detach().double().cpu().log().numpy()
+        index = np.interp(sigmas.double().cpu().log().numpy(), known, np.arange(len(known)))
+        return torch.from_numpy(index) / len(known)
+
+    return Parametrisation(lambda sigma: (torch.ones_like(sigma), sigma), timestep)
+
+
+def vp(alphas_cumprod: Tensor) -> Parametrisation:
+    """Variance preserving, the state of DDIM: z' = sqrt(a_t) z0 + sqrt(1 - a_t) e (arXiv 2010.02502, eq. 4).
+
+    A level is a timestep, an index into `alphas_cumprod` [T].
+    """
+
+    def amounts(timestep: Tensor) -> Amounts:
+        a = alphas_cumprod.to(timestep.device)[timestep.long()]
+        return a.sqrt(), (1 - a).sqrt()
+
+    return Parametrisation(amounts, lambda timesteps: timesteps.double() / len(alphas_cumprod))
+
+
+def flow() -> Parametrisation:
+    """Rectified flow (arXiv 2209.03003): z' = (1 - sigma) z0 + sigma * e. A level is a sigma in [0, 1]."""
+    return Parametrisation(lambda sigma: (1 - sigma, sigma), lambda sigmas: sigmas.double())
+
+
+def draw(out: Tensor, seeds: Sequence[int], step: int) -> Tensor:
+    """Fill `out` [B, ...] with unit normal noise, image k from `seeds[k]` and `step` alone.
+
+    Drawn on the CPU from generators of its own: equal on every device and in every batch, and no other generator moves.
+    """
+    for image, seed in zip(out, seeds):
+        mixed = np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)
+        generator = torch.Generator().manual_seed(int(mixed[0]) >> 1)  # torch takes 63 bits everywhere
+        image.copy_(torch.randn(image.shape, generator=generator))
+    return out
+
+
+class NoisedLatents:
+    """z' of a latent at any step, in two latents of memory however many steps there are.
+
+    kind "shared": one draw e per image for all levels (DemoFusion's code).
+    kind "independent": a new draw for every step (the ComfyUI Iterative Mixing node).
+    kind "cumulative": the forward Markov chain q(z_t | z_t-1) of latent diffusion (arXiv 2112.10752), in which the
+    noise of a level is that of the next cleaner one plus an increment. From the noisy end it is the same chain walked
+    backwards: with r the quotient of the two levels' noise-to-signal ratios, e <- r e + sqrt(1 - r^2) n. So only e is
+    kept.
+    """
+
+    def __init__(
+        self,
+        latent: Tensor,
+        parametrisation: Parametrisation | None = None,
+        kind: str = "shared",
+        noise: Tensor | None = None,
+        seeds: Sequence[int] | None = None,
+    ):
+        """
+        Args:
+            latent: z0, [B, C, H, W].
+            parametrisation: default `ve()`.
+            kind: "shared", "independent" or "cumulative".
+            noise: unit noise of the first step (of all steps when shared), shape of `latent`; None: from `seeds`.
+            seeds: one per image; default 0, 1, 2, ...
+
+        Raises:
+            SettingsError: unknown kind, `noise` of another shape, or not one seed per image.
+        """
+        if kind not in NOISES:
+            raise SettingsError("noise", kind, f"Allowed: {', '.join(NOISES)}.")
+        if noise is not None and noise.shape != latent.shape:
+            raise SettingsError("noise", tuple(noise.shape), f"Allowed: the latent's shape, {tuple(latent.shape)}.")
+        seeds = list(range(len(latent))) if seeds is None else list(seeds)
+        if len(seeds) != len(latent):
+            raise SettingsError("seeds", seeds, f"Allowed: one per image, which is {len(latent)}.")
+        self.latent = latent
+        self.parametrisation = parametrisation or ve()
+        self.kind = kind
+        self.seeds = seeds
+        self._noise = draw(torch.empty_like(latent), seeds, 0) if noise is None else noise.to(latent)
+        if kind == "cumulative":
+            self._noise = self._noise.clone()  # it changes from level to level, the caller's must not
+        self._ratio: Tensor | None = None  # noise-to-signal ratio of the level that a cumulative `_noise` belongs to
+        self._bias: Tensor | None = None
+        self._buffer = torch.empty_like(latent)
+
+    def at(self, step: int, level: Tensor) -> Tensor:
+        """z' at `level` (0-dim tensor), for sampler step `step`; at step 0 the noise is the start noise.
+
+        Returns a buffer [B, C, H, W] that the next call overwrites; the caller may use it as scratch space.
+        """
+        signal, amount = (a.to(self.latent) for a in self.parametrisation.amounts(level))
+        torch.mul(self._unit_noise(step, amount / signal), amount, out=self._buffer)
+        self._buffer.addcmul_(self.latent, signal)
+        return self._buffer if self._bias is None else self._buffer.sub_(self._bias)
+
+    def _unit_noise(self, step: int, ratio: Tensor) -> Tensor:
+        """e of a step, of unit variance; `ratio` is noise / signal at its level."""
+        if self.kind == "independent" and step > 0:
+            return draw(self._buffer, self.seeds, step)
+        if self.kind == "cumulative":
+            if self._ratio is not None:
+                low, high = torch.minimum(ratio, self._ratio), torch.maximum(ratio, self._ratio)
+                kept = torch.where(low == high, 1.0, low / high)
+                self._noise.mul_(kept).addcmul_(draw(self._buffer, self.seeds, step), (1 - kept**2).sqrt())
+            self._ratio = ratio
+        return self._noise
+
+    def normalize(self, levels: Tensor, fraction: float) -> None:
+        """Take each image's mean over the noisiest `fraction` of `levels` [n] off every z'; 0 does nothing.
+
+        normalize_fraction of the ComfyUI pack's Batch Unsampler, meant against a bias of the noisiest latents.
+        """
+        count = round(fraction * len(levels))
+        if not count:
+            return
+        start = self._noise.clone()
+        means = [self.at(step, levels[step]).mean(dim=(1, 2, 3), keepdim=True) for step in range(count)]
+        self._bias = torch.stack(means).mean(dim=0)
+        self._noise, self._ratio = start, None

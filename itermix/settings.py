@@ -1,0 +1,329 @@
+"""Every parameter, declared once.
+
+The UI, the API, the infotext, the command line and the parameter table in the docs are generated from these
+declarations. A plain dataclass, because the WebUIs pin incompatible majors of pydantic.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import numbers
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+CURVES = ("cosine", "linear", "logistic", "comfy-cosine")
+BLENDINGS = ("addition", "slerp", "norm-only")
+NOISES = ("shared", "independent", "cumulative")
+PROGRESSES = ("steps", "noise level")
+
+MAX_SEED = 2**32 - 1
+SIZE_MULTIPLE = 8  # pixels of a latent pixel: every WebUI accepts sizes in multiples of this
+
+
+class SettingsError(ValueError):
+    """A setting that can't be used. Names the field, the value and what is allowed."""
+
+    def __init__(self, name: str, value: object, allowed: str):
+        super().__init__(f"Iterative Mixing: {name} = {value!r} is not possible. {allowed}")
+        self.name = name
+        self.value = value
+        self.allowed = allowed
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One declared parameter: all that a control, a schema, an infotext key or a flag needs."""
+
+    type: type
+    default: Any
+    label: str
+    help: str
+    key: str
+    group: str
+    low: float | None = None
+    high: float | None = None
+    step: float | None = None
+    choices: tuple[str, ...] | None = None
+    name: str = ""
+
+    @property
+    def allowed(self) -> str:
+        if self.type is bool:
+            return "Allowed: true or false."
+        if self.choices:
+            return f"Allowed: {', '.join(self.choices)}."
+        if self.type is str:
+            return "Allowed: a text."
+        kind = "a whole number" if self.type is int else "a number"
+        return f"Allowed: {kind} from {self.low:g} to {self.high:g}."
+
+    def check(self, value: Any) -> Any:
+        """The value in the declared type; raises SettingsError for another type, NaN, or a value out of range."""
+        error = SettingsError(self.name, value, self.allowed)
+        if self.type is bool:
+            if not isinstance(value, bool):
+                raise error
+            return value
+        if self.type is str:
+            if not isinstance(value, str) or (self.choices and value not in self.choices):
+                raise error
+            return value
+        # JSON, infotexts and sliders turn 20 into 20.0 and back: both mean the same number.
+        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+            raise error
+        if self.type is int and value % 1:
+            raise error
+        if not self.low <= value <= self.high:  # type: ignore[operator]  # every number declares its range
+            raise error
+        return self.type(value)
+
+
+def parameter(default: Any, label: str, help: str, key: str, group: str, **limits: Any) -> Any:
+    """A dataclass field that carries its declaration."""
+    declared = Parameter(type(default), default, label, help, f"Itermix {key}", group, **limits)
+    return dataclasses.field(default=default, metadata={"parameter": declared})
+
+
+@dataclass(frozen=True, init=False)
+class Settings:
+    """What the mixing of one sampling does. ``Settings(alpha=2.0, curve="linear")``; what isn't named has its default.
+
+    Raises SettingsError for an unknown name, a wrong type, NaN or a value out of range.
+    """
+
+    enabled: bool = parameter(
+        False, "Iterative Mixing", "Guide this sampling by the picture it starts from.", "enabled", "Main"
+    )
+    denoise: float = parameter(
+        1.0,
+        "Denoise",
+        "How far up the noise schedule sampling starts; 1 is pure noise and gives the most new detail. "
+        "While mixing is on it takes the place of the tab's Denoising strength.",
+        "denoise",
+        "Main",
+        low=0.05,
+        high=1.0,
+        step=0.05,
+    )
+    curve: str = parameter(
+        "cosine",
+        "Weight curve",
+        "How the weight of the source falls over the steps. cosine: DemoFusion's, more alpha is less guidance. "
+        "comfy-cosine: the ComfyUI node's, more alpha is more guidance. linear has no alpha, logistic is a soft switch.",
+        "curve",
+        "Curve",
+        choices=CURVES,
+    )
+    alpha: float = parameter(
+        1.0,
+        "Alpha",
+        "Exponent of the cosine curves, steepness of the logistic one.",
+        "alpha",
+        "Curve",
+        low=0.05,
+        high=10.0,
+        step=0.05,
+    )
+    start: float = parameter(
+        0.0,
+        "Start",
+        "Full weight up to this share of the progress; the curve begins here.",
+        "start",
+        "Curve",
+        low=0.0,
+        high=1.0,
+        step=0.01,
+    )
+    stop: float = parameter(
+        1.0,
+        "Stop",
+        "The curve ends here, the weight is 0 from here on. Above 1 stretches the curve, so that some weight "
+        "remains at the last step.",
+        "stop",
+        "Curve",
+        low=0.0,
+        high=4.0,
+        step=0.01,
+    )
+    clamp: float = parameter(
+        1.0,
+        "Clamp",
+        "From this share of the progress on the curve is cut to 0, without changing its shape before.",
+        "clamp",
+        "Curve",
+        low=0.0,
+        high=1.0,
+        step=0.01,
+    )
+    lowest: float = parameter(
+        0.0, "Lowest weight", "What a curve value of 0 becomes.", "lowest", "Curve", low=0.0, high=1.0, step=0.01
+    )
+    highest: float = parameter(
+        1.0, "Highest weight", "What a curve value of 1 becomes.", "highest", "Curve", low=0.0, high=1.0, step=0.01
+    )
+    progress: str = parameter(
+        "steps",
+        "Progress in",
+        "What the curve runs along: the share of the steps done, or the model's timestep as in DemoFusion's code.",
+        "progress",
+        "Curve",
+        choices=PROGRESSES,
+    )
+    blending: str = parameter(
+        "addition",
+        "Blending",
+        "addition: weighted sum. slerp: along the arc between the two. norm-only: weighted sum after scaling the "
+        "sampler's state to the length of the noised source. Weight 0 leaves the state as it is in all of them.",
+        "blending",
+        "Blending",
+        choices=BLENDINGS,
+    )
+    noise: str = parameter(
+        "shared",
+        "Noise",
+        "shared: one draw for all steps (DemoFusion). independent: a new draw each step (ComfyUI node). "
+        "cumulative: noise added step by step, as in the forward process of latent diffusion.",
+        "noise",
+        "Noise",
+        choices=NOISES,
+    )
+    seed: int = parameter(
+        -1,
+        "Noise seed",
+        "Seed of the noise that the source gets; image k of a batch uses seed + k. -1: the picture's own.",
+        "seed",
+        "Noise",
+        low=-1,
+        high=MAX_SEED,
+        step=1,
+    )
+    normalize_fraction: float = parameter(
+        0.0,
+        "Normalize fraction",
+        "Take the mean of this share of the noised sequence, its noisiest end, off the whole sequence. 0: off.",
+        "normalize fraction",
+        "Noise",
+        low=0.0,
+        high=1.0,
+        step=0.05,
+    )
+    start_at_step: int = parameter(
+        0,
+        "Start at step",
+        "Leave out the steps before this one; sampling starts at its noise level.",
+        "start at step",
+        "Steps",
+        low=0,
+        high=10000,
+        step=1,
+    )
+    end_at_step: int = parameter(
+        10000,
+        "End at step",
+        "Leave out this step and all after it; the last step that runs goes straight to the finished picture.",
+        "end at step",
+        "Steps",
+        low=1,
+        high=10000,
+        step=1,
+    )
+
+    def __init__(self, **values: Any):
+        parameters = {p.name: p for p in self.parameters()}
+        for name in values:
+            if name not in parameters:
+                near = difflib.get_close_matches(str(name), parameters, n=1)
+                hint = f"Did you mean {near[0]}? " if near else ""
+                raise SettingsError(name, values[name], f"{hint}Known settings: {', '.join(parameters)}.")
+        for name, declared in parameters.items():
+            object.__setattr__(self, name, declared.check(values.get(name, declared.default)))
+        self._check_together()
+
+    def _check_together(self) -> None:
+        if self.stop <= self.start:
+            raise SettingsError("stop", self.stop, f"Allowed: more than start, which is {self.start:g}.")
+        if self.lowest > self.highest:
+            raise SettingsError("lowest", self.lowest, f"Allowed: at most highest, which is {self.highest:g}.")
+        if self.end_at_step <= self.start_at_step:
+            raise SettingsError(
+                "end_at_step", self.end_at_step, f"Allowed: more than start_at_step, which is {self.start_at_step}."
+            )
+
+    @classmethod
+    def parameters(cls) -> tuple[Parameter, ...]:
+        """All declarations, in the order of the UI and of positional API arguments."""
+        return tuple(dataclasses.replace(f.metadata["parameter"], name=f.name) for f in dataclasses.fields(cls))
+
+    @classmethod
+    def from_list(cls, values: Iterable[Any]) -> Settings:
+        """From values in the order of `parameters`, as the UI's controls give them. A shorter list leaves defaults."""
+        names = [p.name for p in cls.parameters()]
+        values = list(values)
+        if len(values) > len(names):
+            raise SettingsError("args", values, f"Allowed: at most {len(names)} values: {', '.join(names)}.")
+        return cls(**dict(zip(names, values)))
+
+    def replace(self, **changes: Any) -> Settings:
+        """The same settings with some changed, checked again."""
+        return type(self)(**{**dataclasses.asdict(self), **changes})
+
+    def changed(self) -> Mapping[str, Any]:
+        """{name: value} of what differs from the defaults."""
+        return {p.name: getattr(self, p.name) for p in self.parameters() if getattr(self, p.name) != p.default}
+
+
+@dataclass(frozen=True, init=False)
+class UpscaleSettings(Settings):
+    """The settings of a mixing pass that also enlarges its picture first."""
+
+    scale: float = parameter(
+        2.0,
+        "Scale",
+        "How many times larger than the source picture. Used where width and height are 0.",
+        "scale",
+        "Size",
+        low=1.0,
+        high=8.0,
+        step=0.05,
+    )
+    width: int = parameter(
+        0,
+        "Width",
+        "Width of the result in pixels, a multiple of 8. 0: from the scale, or from height and the source's shape.",
+        "width",
+        "Size",
+        low=0,
+        high=16384,
+        step=SIZE_MULTIPLE,
+    )
+    height: int = parameter(
+        0,
+        "Height",
+        "Height of the result in pixels, a multiple of 8. 0: from the scale, or from width and the source's shape.",
+        "height",
+        "Size",
+        low=0,
+        high=16384,
+        step=SIZE_MULTIPLE,
+    )
+    upscaler: str = parameter("Lanczos", "Upscaler", "Enlarges the picture before the mixing pass.", "upscaler", "Size")
+
+    def _check_together(self) -> None:
+        super()._check_together()
+        for name in ("width", "height"):
+            if getattr(self, name) % SIZE_MULTIPLE:
+                raise SettingsError(name, getattr(self, name), f"Allowed: a multiple of {SIZE_MULTIPLE}.")
+
+    def target(self, width: int, height: int) -> tuple[int, int]:
+        """Size (width, height) in pixels of the result for a source of this size, rounded to multiples of 8."""
+        if self.width and self.height:
+            return self.width, self.height
+        scale = self.width / width if self.width else self.height / height if self.height else self.scale
+
+        def rounded(side: int) -> int:
+            return max(SIZE_MULTIPLE, SIZE_MULTIPLE * round(side * scale / SIZE_MULTIPLE))
+
+        return self.width or rounded(width), self.height or rounded(height)

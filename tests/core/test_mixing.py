@@ -1,0 +1,328 @@
+"""The mixer against k-diffusion's own samplers, each compared with a loop that blends explicitly."""
+
+import functools
+
+import k_diffusion.sampling as kd
+import pytest
+import torch
+from torch import nn
+
+import itermix
+from itermix import NoisedLatents, Settings, weights
+from itermix.blending import BLENDINGS, addition
+from itermix.mixing import Mixer
+from itermix.samplers import REFUSED, STEP_STARTS, SamplerRefused, step_starts
+
+STEPS = 6
+SIGMAS = kd.get_sigmas_karras(STEPS, 0.05, 12.0)
+SETTINGS = Settings(alpha=1.3, seed=3)
+# How many model calls each of k-diffusion's samplers makes in STEPS steps.
+CALLS = {
+    "sample_euler": STEPS,
+    "sample_euler_ancestral": STEPS,
+    "sample_heun": 2 * STEPS - 1,
+    "sample_dpm_2": 2 * STEPS - 1,
+    "sample_dpm_2_ancestral": 2 * STEPS - 1,
+    "sample_dpmpp_2s_ancestral": 2 * STEPS - 1,
+    "sample_dpmpp_sde": 2 * STEPS - 1,
+    "sample_dpmpp_2m": STEPS,
+    "sample_dpmpp_2m_sde": STEPS,
+    "sample_dpmpp_3m_sde": STEPS,
+    "sample_lms": STEPS,
+}
+
+
+class Denoiser(nn.Module):
+    """A smooth made-up denoiser that keeps what it was called with."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def forward(self, x, sigma, shift=0.1):
+        self.calls.append((x.clone(), sigma.clone()))
+        sigma = sigma.view(-1, 1, 1, 1)
+        return torch.tanh(x / (1 + sigma)) + shift / (1 + sigma)
+
+
+def source(batch=2):
+    return torch.randn(batch, 3, 8, 8, generator=torch.Generator().manual_seed(1)).tanh()
+
+
+def noised_sequence(z0, settings=SETTINGS, sigmas=SIGMAS):
+    """z'_i of all steps, kept, as an explicit loop wants them."""
+    seeds = range(settings.seed, settings.seed + len(z0))
+    noised = NoisedLatents(z0, kind=settings.noise, seeds=seeds)
+    return [noised.at(i, s).clone() for i, s in enumerate(sigmas[:-1])]
+
+
+def lcm_loop(model, x, sigmas, extra_args=None, callback=None, noise_sampler=None):
+    """The consistency-model loop of the WebUIs' LCM sampler: each step goes to the denoised and re-noises it."""
+    noise_sampler = noise_sampler or kd.default_noise_sampler(x)
+    for i in range(len(sigmas) - 1):
+        denoised = model(x, sigmas[i] * x.new_ones(len(x)), **(extra_args or {}))
+        if callback is not None:
+            callback({"x": x, "i": i, "sigma": sigmas[i], "sigma_hat": sigmas[i], "denoised": denoised})
+        x = denoised
+        if sigmas[i + 1] > 0:
+            x += sigmas[i + 1] * noise_sampler(sigmas[i], sigmas[i + 1])
+    return x
+
+
+SAMPLERS = {name: getattr(kd, name) for name in CALLS} | {"lcm_loop": lcm_loop}
+
+
+def run(sampler, settings=SETTINGS, denoiser=None, **options):
+    return itermix.sample(sampler, denoiser or Denoiser(), source(), SIGMAS, settings, **options)
+
+
+@pytest.mark.parametrize("blending", sorted(BLENDINGS))
+@pytest.mark.parametrize("noise", ["shared", "independent", "cumulative"])
+def test_euler_agrees_with_a_hand_written_loop(blending, noise):
+    settings = SETTINGS.replace(blending=blending, noise=noise)
+    model, z, w = Denoiser(), noised_sequence(source(), settings), weights(settings, STEPS).tolist()
+    x = z[0].clone()
+    for i in range(STEPS):
+        BLENDINGS[blending](x, z[i].clone(), w[i])
+        denoised = model(x, SIGMAS[i].expand(2))
+        x = x + (x - denoised) / SIGMAS[i] * (SIGMAS[i + 1] - SIGMAS[i])
+    torch.testing.assert_close(run(kd.sample_euler, settings), x, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("blending", sorted(BLENDINGS))
+def test_dpmpp_2m_agrees_with_a_hand_written_loop(blending):
+    """DPM-Solver++(2M), arXiv 2211.01095, algorithm 2, with the blend at the start of every step."""
+    settings = SETTINGS.replace(blending=blending)
+    model, z, w = Denoiser(), noised_sequence(source(), settings), weights(settings, STEPS).tolist()
+    x, old = z[0].clone(), None
+    for i in range(STEPS):
+        BLENDINGS[blending](x, z[i].clone(), w[i])
+        denoised = model(x, SIGMAS[i].expand(2))
+        s, t = SIGMAS[i], SIGMAS[i + 1]
+        if t == 0:
+            x = denoised
+        else:
+            h = (s / t).log()
+            d = denoised
+            if old is not None:
+                r = (SIGMAS[i - 1] / s).log() / h
+                d = (1 + 1 / (2 * r)) * denoised - 1 / (2 * r) * old
+            x = (t / s) * x - torch.expm1(-h) * d
+        old = denoised
+    torch.testing.assert_close(run(kd.sample_dpmpp_2m, settings), x, atol=1e-5, rtol=1e-5)
+
+
+def test_heun_agrees_with_a_hand_written_loop_that_blends_at_step_starts_only():
+    model, z, w = Denoiser(), noised_sequence(source()), weights(SETTINGS, STEPS).tolist()
+    x = z[0].clone()
+    for i in range(STEPS):
+        x = w[i] * z[i] + (1 - w[i]) * x
+        dt = SIGMAS[i + 1] - SIGMAS[i]
+        d = (x - model(x, SIGMAS[i].expand(2))) / SIGMAS[i]
+        trial = x + d * dt
+        if SIGMAS[i + 1] == 0:
+            x = trial
+        else:
+            d2 = (trial - model(trial, SIGMAS[i + 1].expand(2))) / SIGMAS[i + 1]
+            x = x + (d + d2) / 2 * dt
+    torch.testing.assert_close(run(kd.sample_heun), x, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", [n for n in SAMPLERS if CALLS.get(n, STEPS) > STEPS or "2m" in n or "euler" in n])
+def test_single_step_samplers_agree_with_the_sampler_run_one_interval_at_a_time(name):
+    """Where a step has no memory, blending and running one interval of the schedule is the definition of mixing.
+
+    The 2M solvers remember one step, so only their first step is compared.
+    """
+    sampler, model = SAMPLERS[name], Denoiser()
+    noise = functools.partial(_noise_of_step, shape=source().shape)
+    options = (
+        {} if name in ("sample_euler", "sample_heun", "sample_dpm_2", "sample_dpmpp_2m") else {"noise_sampler": noise}
+    )
+    z, w = noised_sequence(source()), weights(SETTINGS, STEPS).tolist()
+    steps = 1 if "2m" in name else STEPS
+    x, starts = z[0].clone(), []
+    for i in range(steps):
+        addition(x, z[i].clone(), w[i])
+        starts.append(x.clone())
+        x = sampler(model, x, SIGMAS[i : i + 2], disable=True, **options)
+
+    mixed = Denoiser()
+    result = run(sampler, denoiser=mixed, disable=True, **options)
+    seen = [call for call in mixed.calls if any(torch.equal(call[1], s.expand(2)) for s in SIGMAS)]
+    for start in starts:
+        assert min((call[0] - start).abs().max() for call in seen) < 1e-5
+    if steps == STEPS:
+        torch.testing.assert_close(result, x, atol=1e-5, rtol=1e-5)
+
+
+def _noise_of_step(sigma, sigma_next, shape):
+    generator = torch.Generator().manual_seed(int(1e4 * float(sigma)))
+    return torch.randn(shape, generator=generator)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_one_blend_a_step_at_the_step_starts_level(name, monkeypatch):
+    blends = []
+    monkeypatch.setitem(BLENDINGS, "addition", lambda x, z, w: blends.append((x.data_ptr(), w)) or addition(x, z, w))
+    model, seen = Denoiser(), []
+    levels = NoisedLatents.at
+    monkeypatch.setattr(
+        NoisedLatents, "at", lambda self, step, level: seen.append(float(level)) or levels(self, step, level)
+    )
+    states = []
+    run(SAMPLERS[name], denoiser=model, callback=lambda info: states.append(info["x"].data_ptr()))
+    assert len(model.calls) == CALLS.get(name, STEPS)
+    assert [w for _, w in blends] == weights(SETTINGS, STEPS).tolist()
+    # The blended tensor is the sampler's own state, which it shows its callback.
+    assert [pointer for pointer, _ in blends] == states
+    assert seen[1:] == pytest.approx(SIGMAS[:-1].tolist())
+
+
+def test_churn_is_mixed_at_the_raised_noise_level(monkeypatch):
+    seen = []
+    levels = NoisedLatents.at
+    monkeypatch.setattr(
+        NoisedLatents, "at", lambda self, step, level: seen.append(float(level)) or levels(self, step, level)
+    )
+    run(kd.sample_euler, s_churn=2.0)
+    assert seen[1:] == pytest.approx((SIGMAS[:-1] * (1 + 2.0 / STEPS)).tolist())
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_weight_zero_everywhere_is_the_sampler_alone_to_the_bit(name):
+    sampler = SAMPLERS[name]
+    got = run(sampler, SETTINGS.replace(highest=0.0))
+    torch.manual_seed(SETTINGS.seed)
+    assert torch.equal(got, sampler(Denoiser(), noised_sequence(source())[0], SIGMAS))
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_two_runs_with_one_seed_are_equal_to_the_bit_and_another_seed_differs(name):
+    assert torch.equal(run(SAMPLERS[name]), run(SAMPLERS[name]))
+    assert not torch.equal(run(SAMPLERS[name]), run(SAMPLERS[name], SETTINGS.replace(seed=4)))
+
+
+def test_weight_one_at_every_step_leaves_only_the_last_denoised():
+    got = run(kd.sample_euler, SETTINGS.replace(lowest=1.0))
+    expected = Denoiser()(noised_sequence(source())[-1], SIGMAS[-2].expand(2))
+    torch.testing.assert_close(got, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_denoise_and_the_steps_range_choose_the_steps():
+    model = Denoiser()
+    run(kd.sample_euler, SETTINGS.replace(denoise=0.5), denoiser=model)
+    assert [float(s[0]) for _, s in model.calls] == pytest.approx(SIGMAS[3:6].tolist())
+
+    model = Denoiser()
+    got = run(kd.sample_euler, SETTINGS.replace(start_at_step=2, end_at_step=4), denoiser=model)
+    assert [float(s[0]) for _, s in model.calls] == pytest.approx(SIGMAS[2:4].tolist())
+    torch.testing.assert_close(got, model(*model.calls[-1]))  # the last step goes straight to sigma 0
+
+    with pytest.raises(itermix.SettingsError, match="start_at_step"):
+        run(kd.sample_euler, SETTINGS.replace(denoise=0.5, start_at_step=3))
+
+
+def test_extra_args_and_callback_reach_the_sampler_and_given_noise_is_used():
+    noise, infos = torch.randn(2, 3, 8, 8), []
+    got = run(
+        kd.sample_euler, SETTINGS.replace(highest=0.0), noise=noise, extra_args={"shift": 0.7}, callback=infos.append
+    )
+    assert [info["i"] for info in infos] == list(range(STEPS))
+    expected = kd.sample_euler(Denoiser(), source() + SIGMAS[0] * noise, SIGMAS, extra_args={"shift": 0.7})
+    assert torch.equal(got, expected)
+
+
+def test_normalize_fraction_takes_the_bias_off_the_start():
+    model = Denoiser()
+    run(kd.sample_euler, SETTINGS.replace(normalize_fraction=0.1), denoiser=model)
+    assert model.calls[0][0].mean(dim=(1, 2, 3)).abs().max() < 1e-5
+
+
+class Stop(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError, Stop, KeyboardInterrupt])
+@pytest.mark.parametrize("where", ["model", "callback"])
+def test_nothing_is_left_behind(error, where):
+    model, before = Denoiser(), dict(vars(Denoiser()))
+    state = torch.get_rng_state()
+
+    def fail(*args):
+        if error:
+            raise error
+
+    if where == "model":
+        model.register_forward_hook(fail)
+    hooks = len(model._forward_pre_hooks)
+    if error:
+        with pytest.raises(error):
+            run(kd.sample_euler_ancestral, denoiser=model, callback=fail if where == "callback" else None)
+    else:
+        run(kd.sample_euler_ancestral, denoiser=model)
+    assert len(model._forward_pre_hooks) == hooks == 0
+    assert set(vars(model)) == set(before)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("name", ["sample_dpm_fast", "sample_dpm_adaptive"])
+def test_samplers_with_noise_levels_of_their_own_are_refused_with_an_alternative(name):
+    sampler = getattr(kd, name)
+    model = Denoiser()
+    with pytest.raises(SamplerRefused, match=r"DPM \w+ .*Use another sampler, for example DPM\+\+ 2M"):
+        run(sampler, denoiser=model)
+    assert model.calls == []
+
+
+def test_every_sampler_of_k_diffusion_is_mixed_or_refused():
+    known = {name for name in dir(kd) if name.startswith("sample_")}
+    assert known == set(CALLS) | {"sample_dpm_fast", "sample_dpm_adaptive"}
+
+
+@pytest.mark.parametrize("per_step", [2, 3])
+def test_an_unknown_sampler_with_inner_calls_is_refused_not_mixed_wrongly(per_step):
+    def sample_mystery(model, x, sigmas, extra_args=None, callback=None):
+        for i in range(len(sigmas) - 1):
+            for _ in range(per_step):
+                denoised = model(x, sigmas[i].expand(len(x)))
+            callback({"x": x, "i": i})
+            x = x + (x - denoised) / sigmas[i] * (sigmas[i + 1] - sigmas[i])
+        return x
+
+    with pytest.raises(SamplerRefused, match="sample_mystery calls the model in a way that isn't known"):
+        run(sample_mystery)
+
+
+def test_a_sampler_that_ends_early_is_refused():
+    with pytest.raises(SamplerRefused, match="steps can't be told apart"):
+        run(lambda model, x, sigmas, extra_args, callback: model(x, sigmas[0].expand(len(x))))
+
+
+def test_a_partial_is_known_by_its_functions_name():
+    assert step_starts(functools.partial(kd.sample_heun, s_churn=1.0)) is STEP_STARTS["sample_heun"]
+    with pytest.raises(SamplerRefused):
+        step_starts(functools.partial(kd.sample_dpm_fast, n=3))
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [("sample_heunpp2", "0..1..2.3"), ("plms", "0.123"), ("sample_heun", "0.1.2.3"), ("sample_euler", "0123")],
+)
+def test_step_starts_among_the_calls(name, pattern):
+    starts = STEP_STARTS.get(name) or step_starts(getattr(kd, name))
+    assert [starts(call, 4) for call in range(len(pattern))] == [None if c == "." else int(c) for c in pattern]
+
+
+def test_refusals_are_sentences_about_the_sampler():
+    for reason in REFUSED.values():
+        assert reason[0].isupper()
+        assert len(reason.split()) > 5
+
+
+def test_a_state_in_another_precision_is_blended_in_its_own():
+    noised = NoisedLatents(source(), seeds=[3, 4])
+    mixer = Mixer(kd.sample_euler, noised, torch.tensor([1.0]), "addition")
+    x = torch.zeros(2, 3, 8, 8, dtype=torch.float64)
+    mixer.before_call(x, torch.tensor([2.0, 2.0]))
+    torch.testing.assert_close(x.float(), noised_sequence(source(), sigmas=torch.tensor([2.0, 0.0]))[0])

@@ -1,0 +1,147 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from itermix import Settings, SettingsError
+from itermix.settings import UpscaleSettings
+
+PARAMETERS = UpscaleSettings.parameters()
+NUMBERS = [p for p in PARAMETERS if p.type in (int, float)]
+WRONG_TYPES = {
+    bool: [0, 1.0, "true", None],
+    int: ["3", True, None, [1]],
+    float: ["0.5", False, None, {}],
+    str: [3, None, True],
+}
+
+
+def wrong_values(parameter):
+    values = list(WRONG_TYPES[parameter.type])
+    if parameter.choices:
+        values += ["no such choice", ""]
+    if parameter.type in (int, float):
+        values += [math.nan, math.inf, -math.inf, parameter.low - 1, parameter.high + 1]
+    if parameter.type is int:
+        values += [parameter.low + 0.5]
+    return values
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"), [pytest.param(p, v, id=f"{p.name}={v!r}") for p in PARAMETERS for v in wrong_values(p)]
+)
+def test_a_wrong_value_is_an_error_with_field_value_and_what_is_allowed(parameter, value):
+    with pytest.raises(SettingsError) as error:
+        UpscaleSettings(**{parameter.name: value})
+    message = str(error.value)
+    assert f"{parameter.name} = {value!r}" in message
+    assert "Allowed:" in message
+    if parameter.choices:
+        assert all(choice in message for choice in parameter.choices)
+    if parameter.low is not None:
+        assert f"{parameter.low:g}" in message
+        assert f"{parameter.high:g}" in message
+
+
+def test_an_unknown_name_is_an_error_with_the_nearest_known_one():
+    with pytest.raises(SettingsError, match=r"alhpa = 1.*Did you mean alpha\?"):
+        Settings(alhpa=1)
+
+
+def test_the_sizes_belong_to_the_upscale_settings_alone():
+    with pytest.raises(SettingsError, match="scale"):
+        Settings(scale=2.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"start": 0.6, "stop": 0.5}, "stop"),
+        ({"start": 0.0, "stop": 0.0}, "stop"),
+        ({"lowest": 0.8, "highest": 0.2}, "lowest"),
+        ({"start_at_step": 7, "end_at_step": 7}, "end_at_step"),
+        ({"width": 516}, "width"),
+        ({"height": 1001}, "height"),
+    ],
+)
+def test_values_that_contradict_each_other_are_an_error(values, field):
+    with pytest.raises(SettingsError) as error:
+        UpscaleSettings(**values)
+    assert error.value.name == field
+
+
+@pytest.mark.parametrize("parameter", PARAMETERS, ids=lambda p: p.name)
+def test_declarations_are_complete_and_the_default_is_allowed(parameter):
+    assert parameter.check(parameter.default) == parameter.default
+    assert type(parameter.default) is parameter.type
+    assert parameter.label
+    assert parameter.help.endswith(".")
+    assert parameter.group
+    assert parameter.key.startswith("Itermix ")
+    if parameter.type in (int, float):
+        assert None not in (parameter.low, parameter.high, parameter.step)
+
+
+def test_infotext_keys_and_labels_are_unique():
+    for attribute in ("key", "label", "name"):
+        values = [getattr(p, attribute) for p in PARAMETERS]
+        assert len(set(values)) == len(values)
+
+
+@pytest.mark.parametrize("value", [20, 20.0, np.int64(20), np.float32(20)])
+def test_json_and_sliders_may_give_whole_numbers_as_floats(value):
+    settings = Settings(end_at_step=value, alpha=value / 20)
+    assert (settings.end_at_step, type(settings.end_at_step)) == (20, int)
+    assert type(settings.alpha) is float
+
+
+def test_settings_cannot_be_changed_in_place():
+    with pytest.raises(AttributeError):
+        Settings().alpha = 3.0
+
+
+def value_of(parameter):
+    if parameter.type is bool:
+        return st.booleans()
+    if parameter.type is str:
+        return st.sampled_from(parameter.choices) if parameter.choices else st.text()
+    if parameter.type is int:
+        return st.integers(int(parameter.low), int(parameter.high))
+    return st.floats(parameter.low, parameter.high)
+
+
+@given(st.tuples(*(value_of(p) for p in Settings.parameters())))
+def test_a_positional_list_and_the_named_values_mean_the_same(values):
+    named = dict(zip([p.name for p in Settings.parameters()], values))
+    try:
+        expected = Settings(**named)
+    except SettingsError:
+        with pytest.raises(SettingsError):
+            Settings.from_list(values)
+        return
+    settings = Settings.from_list(values)
+    assert settings == expected
+    assert Settings(**settings.changed()) == settings
+    assert settings.replace() == settings
+
+
+def test_a_list_longer_than_the_settings_is_an_error():
+    with pytest.raises(SettingsError, match="at most"):
+        Settings.from_list([True] * 100)
+
+
+@pytest.mark.parametrize(
+    ("settings", "source", "target"),
+    [
+        ({}, (512, 768), (1024, 1536)),
+        ({"scale": 1.5}, (513, 300), (768, 448)),
+        ({"scale": 1.0}, (3, 1), (8, 8)),
+        ({"width": 1024}, (512, 300), (1024, 600)),
+        ({"height": 1200}, (512, 300), (2048, 1200)),
+        ({"width": 640, "height": 1000, "scale": 4.0}, (512, 300), (640, 1000)),
+    ],
+)
+def test_target_size(settings, source, target):
+    assert UpscaleSettings(**settings).target(*source) == target
