@@ -112,7 +112,7 @@ class Settings:
         "cosine",
         "Weight curve",
         "How the weight of the source falls over the steps. cosine: DemoFusion's, more alpha is less guidance. "
-        "comfy-cosine: the ComfyUI node's, more alpha is more guidance. linear has no alpha, logistic is a soft switch.",
+        "comfy-cosine: the ComfyUI node's, more alpha is more guidance. logistic: a soft switch. linear: has no alpha.",
         "curve",
         "Curve",
         choices=CURVES,
@@ -310,6 +310,11 @@ class UpscaleSettings(Settings):
         step=SIZE_MULTIPLE,
     )
     upscaler: str = parameter("Lanczos", "Upscaler", "Enlarges the picture before the mixing pass.", "upscaler", "Size")
+
+    @classmethod
+    def own_parameters(cls) -> tuple[Parameter, ...]:
+        """The declarations that the mixing alone doesn't have."""
+        return cls.parameters()[len(Settings.parameters()) :]
 
     def _check_together(self) -> None:
         super()._check_together()

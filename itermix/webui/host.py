@@ -1,0 +1,85 @@
+"""The facts in which the WebUIs differ, and those of their helpers that are used. No other file asks which it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from modules import images, sd_samplers_common, shared
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from itermix.noising import Amounts, Parametrisation, ve, vp
+from itermix.settings import SettingsError
+
+
+def parametrisation(sampler: Any) -> Parametrisation:
+    """How the state of this sampler object is made of signal and noise.
+
+    Timestep samplers are variance preserving along the model's alphas_cumprod. For k-diffusion's the WebUI's own noising
+    function is asked: Forge's predictor has one for all models, A1111 has one on models with flow matching (SD3).
+    Everything else is variance exploding.
+    """
+    model_wrap = sampler.model_wrap
+    if not hasattr(model_wrap, "sigmas"):
+        return vp(model_wrap.inner_model.alphas_cumprod)
+    timestep = ve(model_wrap.sigmas).timestep
+    predictor: Any = getattr(model_wrap, "predictor", None)
+    if hasattr(predictor, "noise_scaling"):
+
+        def scale(sigma: Tensor, noise: Tensor, latent: Tensor) -> Tensor:
+            return predictor.noise_scaling(sigma, noise, latent, max_denoise=False)
+    elif hasattr(shared.sd_model, "add_noise_to_latent"):
+
+        def scale(sigma: Tensor, noise: Tensor, latent: Tensor) -> Tensor:
+            return shared.sd_model.add_noise_to_latent(latent, noise, sigma)
+    else:
+        return Parametrisation(ve().amounts, timestep)
+
+    def amounts(sigma: Tensor) -> Amounts:
+        # Noising is linear, so its amounts are what it makes of a unit of signal and of a unit of noise.
+        one, zero = torch.ones_like(sigma), torch.zeros_like(sigma)
+        return scale(sigma, zero, one), scale(sigma, one, zero)
+
+    return Parametrisation(amounts, timestep)
+
+
+def upscalers() -> list[str]:
+    """Names of the WebUI's upscalers, the latent modes first, as in its hires fix."""
+    return [*shared.latent_upscale_modes, *(upscaler.name for upscaler in shared.sd_upscalers)]
+
+
+def check_upscaler(name: str) -> None:
+    """Raises SettingsError if the WebUI has no upscaler of this name."""
+    if name not in upscalers():
+        raise SettingsError("upscaler", name, f"Allowed: {', '.join(upscalers())}.")
+
+
+def is_latent(upscaler: str) -> bool:
+    return upscaler in shared.latent_upscale_modes
+
+
+def flatten(image: Image.Image) -> Image.Image:
+    """The picture without transparency, on the WebUI's background colour."""
+    return images.flatten(image, shared.opts.img2img_background_color)
+
+
+def enlarge(image: Image.Image, size: tuple[int, int], upscaler: str) -> Image.Image:
+    """The picture at `size` (width, height), by a named upscaler; latent modes leave pixels to Lanczos."""
+    return images.resize_image(0, image, *size, upscaler_name="Lanczos" if is_latent(upscaler) else upscaler)
+
+
+def enlarged_latents(pictures: Sequence[Image.Image], size: tuple[int, int], upscaler: str, model: Any) -> Tensor:
+    """Latents [B, C, height / 8, width / 8] of the pictures, enlarged in latent space by a named latent mode."""
+    pixels = np.stack([np.asarray(picture, dtype=np.float32) / 255 for picture in pictures])
+    latents = sd_samplers_common.images_tensor_to_samples(
+        torch.from_numpy(pixels).permute(0, 3, 1, 2),
+        sd_samplers_common.approximation_indexes.get(shared.opts.sd_vae_encode_method),
+        model,
+    )
+    width, height = size
+    mode = shared.latent_upscale_modes[upscaler]
+    return F.interpolate(latents, size=(height // 8, width // 8), mode=mode["mode"], antialias=mode["antialias"])

@@ -1,0 +1,39 @@
+"""Starts each listed WebUI twice, without the extension for what its pictures should be, and with it."""
+
+import hosts
+import pytest
+from payloads import PLAIN, plain
+
+HOSTS = hosts.listed()
+
+
+def pytest_report_header():
+    if HOSTS:
+        return f"WebUIs: {', '.join(host.name for host in HOSTS)} (listed in {hosts.LIST})"
+    return f"WebUIs: none, so the tests in tests/webui are skipped; {hosts.LIST} lists none"
+
+
+@pytest.fixture(scope="session", params=HOSTS or [None], ids=lambda host: host.name if host else "no WebUI listed")
+def host(request):
+    if request.param is None:
+        pytest.skip(f"no WebUI is listed in {hosts.LIST}")
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def plain_pictures(host, tmp_path_factory):
+    """{name: pictures} of the PLAIN requests from the WebUI without the extension."""
+    server = hosts.WebUI(host, tmp_path_factory.mktemp("plain") / "data", {})
+    try:
+        return {name: plain(server, name) for name in PLAIN}
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def webui(host, plain_pictures, tmp_path_factory):
+    """The WebUI with the extension, and a probe that writes down what the model is called with."""
+    extensions = {"sd-webui-itermix": hosts.ROOT, "probe": hosts.ROOT / "tests" / "webui" / "probe"}
+    server = hosts.WebUI(host, tmp_path_factory.mktemp("mixed") / "data", extensions)
+    yield server
+    server.stop()

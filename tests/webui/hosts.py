@@ -1,0 +1,169 @@
+"""The WebUIs that the tests run on, and one of them running.
+
+They are listed in ~/.config/itermix/webuis.toml, each as
+
+    [[webui]]
+    name = "A1111 1.10.1"
+    folder = "/path/to/stable-diffusion-webui"
+    python = "/path/to/its/venv/bin/python"
+    checkpoint = "tiny"                 # tiny, forge or sd15: made by the tests with random weights; or a file's path
+    arguments = ["--skip-prepare-environment", "--use-cpu", "all", "--no-half"]
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import checkpoint
+import numpy as np
+import requests
+from PIL import Image
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[2]
+LIST = Path.home() / ".config" / "itermix" / "webuis.toml"
+CACHE = Path.home() / ".cache" / "itermix" / "checkpoints"
+START_SECONDS = 240
+OPTIONS = {
+    "live_previews_enable": False,
+    "show_progress_type": "Approx cheap",
+    "samples_save": True,
+    "grid_save": False,
+}
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "PYTHONUNBUFFERED": "1",
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+
+
+@dataclass(frozen=True)
+class Host:
+    """A listed WebUI."""
+
+    name: str
+    folder: str
+    python: str
+    checkpoint: str
+    arguments: tuple[str, ...] = field(default=())
+
+    def model(self) -> Path:
+        """The checkpoint's file, made first if it is one of ours."""
+        if self.checkpoint not in checkpoint.SIZES:
+            return Path(self.checkpoint)
+        path = CACHE / f"{self.checkpoint}.safetensors"
+        if not path.exists():
+            size = checkpoint.SIZES[self.checkpoint]
+            checkpoint.write_checkpoint(path, size, yaml=self.checkpoint == "tiny")
+            if self.checkpoint == "tiny":  # its text encoder is described in a folder beside it
+                tokenizer = Path(self.folder) / "openai" / "clip-vit-large-patch14"
+                checkpoint.write_clip_folder(checkpoint.default_clip_folder(path), size, tokenizer)
+        return path
+
+
+def listed() -> list[Host]:
+    if not LIST.exists():
+        return []
+    hosts = tomllib.loads(LIST.read_text())["webui"]
+    return [Host(**{**host, "arguments": tuple(host.get("arguments", ()))}) for host in hosts]
+
+
+@dataclass
+class Picture:
+    pixels: np.ndarray  # [height, width, 3], 0 to 255
+    parameters: str  # the infotext
+
+
+class WebUI:
+    """A running WebUI with a data folder of its own, so that nothing in the user's installation changes."""
+
+    def __init__(self, host: Host, data: Path, extensions: dict[str, Path]):
+        self.host = host
+        self.data = data
+        (data / "extensions").mkdir(parents=True)
+        (data / "models").mkdir()
+        for name, folder in extensions.items():
+            (data / "extensions" / name).symlink_to(folder, target_is_directory=True)
+        (data / "config.json").write_text(json.dumps(OPTIONS))
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        self.log = data / "log.txt"
+        command = [
+            host.python,
+            "launch.py",
+            *host.arguments,
+            "--api",
+            "--server-name",
+            "127.0.0.1",
+            "--port",
+            str(port),
+        ]
+        command += ["--data-dir", str(data), "--ckpt", str(host.model())]
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                command,
+                cwd=host.folder,
+                env={**os.environ, **ENVIRONMENT, "ITERMIX_PROBE": str(data)},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._wait()
+
+    def _wait(self) -> None:
+        # By its log: A1111's API stays at 404 after a request that comes before it is ready.
+        end = time.monotonic() + START_SECONDS
+        while not any(line.startswith("Startup time:") for line in self.log.read_text().splitlines()):
+            if self.process.poll() is not None or time.monotonic() > end:
+                self.stop()
+                raise RuntimeError(f"{self.host.name} did not start:\n{self.log.read_text()[-3000:]}")
+            time.sleep(0.3)
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    def post(self, path: str, payload: dict[str, Any]) -> requests.Response:
+        return requests.post(f"{self.url}/sdapi/v1/{path}", json=payload, timeout=300)
+
+    def get(self, path: str) -> Any:
+        return requests.get(f"{self.url}/sdapi/v1/{path}", timeout=30).json()
+
+    def generate(self, path: str, payload: dict[str, Any]) -> list[Picture]:
+        """The pictures of a txt2img or img2img request, which must succeed."""
+        response = self.post(path, payload)
+        assert response.status_code == 200, response.text[-2000:]
+        answer = response.json()
+        texts = json.loads(answer["info"])["infotexts"]
+        return [Picture(decoded(image), text) for image, text in zip(answer["images"], texts)]
+
+
+def encoded(image: Image.Image) -> str:
+    data = io.BytesIO()
+    image.save(data, "PNG")
+    return base64.b64encode(data.getvalue()).decode()
+
+
+def decoded(image: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(image))).convert("RGB")).astype(int)

@@ -1,0 +1,58 @@
+"""What the tests ask a WebUI for."""
+
+from functools import cache
+
+import hosts
+import skimage.data
+from PIL import Image
+
+SIZE = 64
+STEPS = 5
+
+
+@cache
+def photograph(size: int) -> Image.Image:
+    """NASA's portrait of the astronaut Eileen Collins (public domain), the upper square, `size` pixels wide."""
+    picture = Image.fromarray(skimage.data.astronaut())
+    return picture.crop((64, 0, 384, 320)).resize((size, size), Image.Resampling.LANCZOS)
+
+
+def request_for(sampler="Euler", **changes):
+    """An img2img request for the photograph, small enough for a CPU."""
+    return {
+        "prompt": "a photograph",
+        "init_images": [hosts.encoded(photograph(SIZE))],
+        "sampler_name": sampler,
+        "scheduler": "Karras",
+        "steps": STEPS,
+        "seed": 7,
+        "cfg_scale": 2.0,
+        "denoising_strength": 0.6,
+        "width": SIZE,
+        "height": SIZE,
+        **changes,
+    }
+
+
+def mask():
+    """White, to be painted, in the right half."""
+    image = photograph(SIZE).convert("L").point(lambda _: 0)
+    image.paste(255, (SIZE // 2, 0, SIZE, SIZE))
+    return image
+
+
+# Hosts draw the encoder's posterior from torch's global generator, wherever the last request left it. A txt2img request
+# leaves it where its seed says.
+PRIMER = ("txt2img", {"prompt": "", "steps": 1, "seed": 1, "width": SIZE, "height": SIZE})
+PLAIN = {
+    "img2img": ("img2img", request_for()),
+    "ancestral": ("img2img", request_for("Euler a")),
+    "inpaint": ("img2img", request_for(mask=hosts.encoded(mask()), inpaint_full_res=False, inpainting_fill=1)),
+    "txt2img": ("txt2img", {k: v for k, v in request_for().items() if k not in ("init_images", "denoising_strength")}),
+}
+
+
+def plain(webui, name):
+    """The pictures of a PLAIN request, the same whatever was asked for before."""
+    webui.generate(*PRIMER)
+    return webui.generate(*PLAIN[name])
