@@ -19,9 +19,9 @@ from itermix.settings import SettingsError
 def parametrisation(sampler: Any) -> Parametrisation:
     """How the state of this sampler object is made of signal and noise.
 
-    Timestep samplers are variance preserving along the model's alphas_cumprod. For k-diffusion's the WebUI's own noising
-    function is asked: Forge's predictor has one for all models, A1111 has one on models with flow matching (SD3).
-    Everything else is variance exploding.
+    Timestep samplers are variance preserving along the model's alphas_cumprod. For k-diffusion's samplers the WebUI's
+    own noising function is asked: Forge's predictor has one for all models, A1111 has one on models with flow matching
+    (SD3). Everything else is variance exploding.
     """
     model_wrap = sampler.model_wrap
     if not hasattr(model_wrap, "sigmas"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
@@ -11,29 +11,30 @@ from modules.ui_components import InputAccordion
 from itermix.settings import Parameter, Settings, UpscaleSettings
 
 
-def accordion(elem_id: Callable[[str], str]) -> list[Any]:
-    """Controls of all mixing settings in the order of `Settings.parameters`; the first is the accordion's checkbox."""
+def accordion(prefix: str) -> list[Any]:
+    """Controls of all mixing settings in the order of `Settings.parameters`; the first is the accordion's checkbox.
+
+    Their elem_ids are `prefix`_`name`.
+    """
     enabled, *parameters = Settings.parameters()
-    with InputAccordion(enabled.default, label=enabled.label, elem_id=elem_id(enabled.name)) as switch:
-        return [switch, *grouped(parameters, elem_id)]
+    with InputAccordion(enabled.default, label=enabled.label, elem_id=f"{prefix}_{enabled.name}") as switch:
+        return [switch, *grouped(parameters, prefix)]
 
 
-def upscale_controls(elem_id: Callable[[str], str], upscalers: Sequence[str]) -> list[Any]:
+def upscale_controls(prefix: str, upscalers: Sequence[str]) -> list[Any]:
     """Controls of what the upscale settings have on top, in the order of `UpscaleSettings.own_parameters`."""
     gr.HTML("<p>Enlarges the picture, then mixes. The settings of the mixing are those of Iterative Mixing above.</p>")
-    return grouped(UpscaleSettings.own_parameters(), elem_id, {"upscaler": upscalers})
+    return grouped(UpscaleSettings.own_parameters(), prefix, {"upscaler": upscalers})
 
 
-def grouped(
-    parameters: Sequence[Parameter], elem_id: Callable[[str], str], choices: dict[str, Sequence[str]] | None = None
-) -> list[Any]:
+def grouped(parameters: Sequence[Parameter], prefix: str, choices: dict[str, Sequence[str]] | None = None) -> list[Any]:
     """A control for each parameter in order, two in a row, rows broken where the group changes."""
     controls: list[Any] = []
     for group in dict.fromkeys(parameter.group for parameter in parameters):
         members = [parameter for parameter in parameters if parameter.group == group]
         for pair in (members[i : i + 2] for i in range(0, len(members), 2)):
             with gr.Row():
-                controls += [control(p, elem_id(p.name), (choices or {}).get(p.name, p.choices)) for p in pair]
+                controls += [control(p, f"{prefix}_{p.name}", (choices or {}).get(p.name, p.choices)) for p in pair]
     return controls
 
 

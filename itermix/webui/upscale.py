@@ -25,7 +25,7 @@ class IterativeMixingUpscale(scripts.Script):
         return is_img2img
 
     def ui(self, is_img2img: bool) -> list[Any]:
-        return ui.upscale_controls(self.elem_id, host.upscalers())
+        return ui.upscale_controls("itermix_upscale", host.upscalers())
 
     def run(self, p: Any, *args: Any) -> Any:
         with as_client_errors():
@@ -59,7 +59,7 @@ def enlarged(p: Any, settings: UpscaleSettings) -> Iterator[None]:
     p.resize_mode = 0
     if p.image_mask is not None:
         p.image_mask = p.image_mask.resize(size)
-    p.itermix = Job(settings, pictures if host.is_latent(settings.upscaler) else ())
+    p.itermix = Job(settings.of_phase(pictures[0].size, size), pictures if host.is_latent(settings.upscaler) else ())
     try:
         yield
     finally:

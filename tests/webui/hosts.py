@@ -119,6 +119,7 @@ class WebUI:
             str(port),
         ]
         command += ["--data-dir", str(data), "--ckpt", str(host.model())]
+        command += ["--gradio-allowed-path", host.folder, "--gradio-allowed-path", str(ROOT)]  # for the page's scripts
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 command,

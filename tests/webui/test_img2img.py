@@ -128,7 +128,7 @@ def after_an_interrupt(webui):
 def after_a_skip(webui):
     answer = {}
     thread = threading.Thread(
-        target=lambda: answer.update(response=webui.post("img2img", upscale({}, steps=100, n_iter=2)))
+        target=lambda: answer.update(response=webui.post("img2img", upscale({}, steps=40, n_iter=2)))
     )
     thread.start()
     wait_for_progress(webui)

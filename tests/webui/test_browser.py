@@ -1,0 +1,82 @@
+"""Both scripts through the page, in a real browser, as a person uses them."""
+
+import numpy as np
+import pytest
+from payloads import SIZE, STEPS, photograph
+from PIL import Image
+
+playwright = pytest.importorskip("playwright.sync_api")
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, webui, tmp_path):
+    """The img2img tab with the photograph in it, few steps and a fixed seed."""
+    page = browser.new_page(viewport={"width": 1400, "height": 1800})
+    page.set_default_timeout(60_000)
+    page.goto(webui.url)
+    page.locator("#tabs button", has_text="img2img").first.click()
+    file = tmp_path / "photograph.png"
+    photograph(SIZE).save(file)
+    page.locator("#img2img_image input[type=file]").first.set_input_files(file)
+    for element, value in (("steps", STEPS), ("width", SIZE), ("height", SIZE)):
+        enter(page, f"#img2img_{element}", value)
+    page.locator("#img2img_prompt textarea").fill("a photograph")
+    yield page
+    page.close()
+
+
+def enter(page, element, value):
+    """Type a number into the box of a slider."""
+    box = page.locator(f"{element} input[type=number]").first
+    box.fill(str(value))
+    box.press("Enter")
+
+
+def generated(page, webui):
+    """Press Generate; the picture that the WebUI saved."""
+    before = set(webui.data.rglob("*.png"))
+    page.locator("#img2img_generate").click()
+    page.locator("#img2img_gallery img").first.wait_for()
+    (saved,) = {p for p in webui.data.rglob("*.png") if "grids" not in str(p)} - before
+    with Image.open(saved) as image:
+        return np.asarray(image.convert("RGB")).astype(int), image.info["parameters"]
+
+
+def test_ticking_the_accordion_mixes(page, webui):
+    page.locator("#itermix_img2img_enabled .label-wrap").click()
+    enter(page, "#itermix_img2img_alpha", 0.5)
+    page.screenshot(path=webui.data / "accordion.png")
+    pixels, parameters = generated(page, webui)
+    assert pixels.shape == (SIZE, SIZE, 3)
+    assert "Itermix enabled: True, Itermix alpha: 0.5" in parameters
+
+
+def test_choosing_the_script_upscales(page, webui):
+    script = page.locator("#img2img_script_container #script_list input")
+    script.fill("Iterative Mixing upscale")
+    script.press("Enter")
+    page.locator("#itermix_upscale_scale").wait_for()
+    page.screenshot(path=webui.data / "upscale.png")
+    pixels, parameters = generated(page, webui)
+    assert pixels.shape == (2 * SIZE, 2 * SIZE, 3)
+    assert "Itermix enabled: True" in parameters
+
+
+def test_a_contradiction_is_shown_on_the_page_and_gives_no_picture(page, webui):
+    page.locator("#itermix_img2img_enabled .label-wrap").click()
+    enter(page, "#itermix_img2img_start", 0.9)
+    enter(page, "#itermix_img2img_stop", 0.5)
+    before = set(webui.data.rglob("*.png"))
+    page.locator("#img2img_generate").click()
+    page.get_by_text("stop = 0.5 is not possible").first.wait_for()
+    assert set(webui.data.rglob("*.png")) == before
