@@ -1,25 +1,48 @@
 """Blending: x <- B(z', x, weight), with `weight` the weight of the noised latent z'.
 
-Each function works in place on `x` [B, C, H, W] and may use `noised` (same shape and dtype) as scratch space, so that
-mixing needs no third latent. Every image of a batch is blended on its own. At weight 1 each gives z'.
+Each function works in place on `x` [B, C, H, W] and may use `noised` (same shape and dtype) as scratch space. addition,
+slerp, norm-only and variance-preserving need no other memory; those that filter need three more latents, in single
+precision, for a moment. Every image of a batch is blended on its own. At weight 0 x stays as it is.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from itermix.filters import haar_low, low_pass
+
+
+@dataclass(frozen=True)
+class Guide:
+    """What is known at a step besides the state and its z'.
+
+    Attributes:
+        scale: how many times the guiding picture was enlarged, at least 1: what it could hold before is what is low.
+        latent: z0 [B, C, H, W], the guiding picture, clean.
+        denoised: the model's estimate of the clean picture at the step before, [B, C, H, W].
+        signal: amount of signal in the state of this noise level: 1 in VE, sqrt(a_t) in VP, 1 - sigma in flow.
+    """
+
+    scale: float = 2.0
+    latent: Tensor | None = None
+    denoised: Tensor | None = None
+    signal: float = 1.0
+
+
 NEARLY_PARALLEL = 1e-3  # below this sine the arc and the straight line agree to 1e-6
 
 
-def addition(x: Tensor, noised: Tensor, weight: float) -> None:
+def addition(x: Tensor, noised: Tensor, weight: float, guide: Guide) -> None:
     """weight * z' + (1 - weight) * x: DemoFusion (arXiv 2311.16973), eq. 4."""
     x.lerp_(noised, weight)
 
 
-def slerp(x: Tensor, noised: Tensor, weight: float) -> None:
+def slerp(x: Tensor, noised: Tensor, weight: float, guide: Guide) -> None:
     """Spherical interpolation; along a straight line where no arc is defined (parallel, opposite or zero vectors)."""
     length_x, length_noised = _lengths(x), _lengths(noised)
     product = length_x * length_noised
@@ -33,18 +56,70 @@ def slerp(x: Tensor, noised: Tensor, weight: float) -> None:
     _weighted_sum(x, for_x, noised, for_noised)
 
 
-def norm_only(x: Tensor, noised: Tensor, weight: float) -> None:
+def norm_only(x: Tensor, noised: Tensor, weight: float, guide: Guide) -> None:
     """weight * z' + (1 - weight) * x * |z'| / |x| (ComfyUI Iterative Mixing node); a zero x stays zero."""
     length = _lengths(x)
     ratio = torch.where(length == 0, 0.0, _lengths(noised) / length)
     _weighted_sum(x, (1 - weight) * ratio, noised, torch.full_like(ratio, weight))
 
 
-BLENDINGS: dict[str, Callable[[Tensor, Tensor, float], None]] = {
+def mix_low(x: Tensor, noised: Tensor, weight: float, guide: Guide) -> None:
+    """x + weight * LP(z' - x): ILVR (arXiv 2108.02938) with a weight; what is finer stays the sampler's own."""
+    x.add_(low_pass(noised.sub_(x), guide.scale), alpha=weight)
+
+
+def mix_wavelet(x: Tensor, noised: Tensor, weight: float, guide: Guide) -> None:
+    """x + weight * LL(z' - x), LL the low band of the wavelet transform: HiWave (arXiv 2506.20452), with Haar's."""
+    x.add_(haar_low(noised.sub_(x), guide.scale), alpha=weight)
+
+
+def mix_clean_low(x: Tensor, noised: Tensor, weight: float, guide: Guide) -> None:
+    """x + signal * weight * LP(z0 - denoised): structure guidance of DiffuseHigh (arXiv 2406.18459).
+
+    Moves the clean part of the state and leaves its noise alone, whatever noise the sampler has added.
+    """
+    x.add_(low_pass(_clean_error(noised, guide), guide.scale), alpha=guide.signal * weight)
+
+
+def mix_clean_wavelet(x: Tensor, noised: Tensor, weight: float, guide: Guide) -> None:
+    """The same with the low band of the Haar transform; DiffuseHigh takes a wavelet transform too."""
+    x.add_(haar_low(_clean_error(noised, guide), guide.scale), alpha=guide.signal * weight)
+
+
+def variance_preserving(x: Tensor, noised: Tensor, weight: float, guide: Guide) -> None:
+    """m + (mix - m) / sqrt(weight^2 + (1 - weight)^2) around m = signal * (weight * z0 + (1 - weight) * denoised).
+
+    For noise in z' that is independent of that in x: their sum has too little, and so the model, which expects more,
+    smooths the detail away. The deviation from the clean part m is brought back to its length.
+    """
+    assert guide.latent is not None
+    assert guide.denoised is not None
+    length = math.hypot(weight, 1 - weight)
+    x.lerp_(noised, weight)
+    clean = torch.lerp(guide.denoised, guide.latent, weight, out=noised).mul_(guide.signal)
+    x.div_(length).add_(clean, alpha=1 - 1 / length)
+
+
+BLENDINGS: dict[str, Callable[[Tensor, Tensor, float, Guide], None]] = {
     "addition": addition,
     "slerp": slerp,
     "norm-only": norm_only,
+    "low-pass": mix_low,
+    "wavelet": mix_wavelet,
+    "clean low-pass": mix_clean_low,
+    "clean wavelet": mix_clean_wavelet,
+    "variance-preserving": variance_preserving,
 }
+
+USES_DENOISED = frozenset({"clean low-pass", "clean wavelet", "variance-preserving"})
+"""Blendings for which `Guide.latent` and `Guide.denoised` must be given."""
+
+
+def _clean_error(out: Tensor, guide: Guide) -> Tensor:
+    """z0 - denoised, in `out`."""
+    assert guide.latent is not None
+    assert guide.denoised is not None
+    return torch.sub(guide.latent, guide.denoised, out=out)
 
 
 def _lengths(x: Tensor) -> Tensor:

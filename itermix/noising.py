@@ -25,14 +25,26 @@ class Parametrisation:
     Attributes:
         amounts: level -> (signal, noise), each of the level's shape.
         timestep: level -> the model's timestep as a share of its training range, 1 at its noisiest end.
+        predicts_noise: whether the model gives the sampler its estimate of e, not that of z0.
     """
 
     amounts: Callable[[Tensor], Amounts]
     timestep: Callable[[Tensor], Tensor]
+    predicts_noise: bool = False
 
     def progress(self, levels: Tensor) -> Tensor:
         """[n] levels -> [n] progress, 0 at the noisiest end: DemoFusion's code measures it in timesteps, 1 - t / T."""
         return 1 - self.timestep(levels)
+
+    def denoised(self, x: Tensor, level: Tensor, output: Tensor) -> Tensor:
+        """The estimate of z0 in what the model made of the state x [B, C, H, W] at `level` (0-dim tensor).
+
+        Always a new tensor: some samplers (LCM) go on to work in the model's output.
+        """
+        if not self.predicts_noise:
+            return output.clone()
+        signal, amount = (a.to(x) for a in self.amounts(level))
+        return (x - amount * output) / signal
 
 
 def ve(training_sigmas: Tensor | None = None) -> Parametrisation:
@@ -55,14 +67,14 @@ def ve(training_sigmas: Tensor | None = None) -> Parametrisation:
 def vp(alphas_cumprod: Tensor) -> Parametrisation:
     """Variance preserving, the state of DDIM: z' = sqrt(a_t) z0 + sqrt(1 - a_t) e (arXiv 2010.02502, eq. 4).
 
-    A level is a timestep, an index into `alphas_cumprod` [T].
+    A level is a timestep, an index into `alphas_cumprod` [T]. The models of its samplers predict the noise.
     """
 
     def amounts(timestep: Tensor) -> Amounts:
         a = alphas_cumprod.to(timestep.device)[timestep.long()]
         return a.sqrt(), (1 - a).sqrt()
 
-    return Parametrisation(amounts, lambda timesteps: timesteps.double() / len(alphas_cumprod))
+    return Parametrisation(amounts, lambda timesteps: timesteps.double() / len(alphas_cumprod), predicts_noise=True)
 
 
 def flow() -> Parametrisation:

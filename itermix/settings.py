@@ -15,7 +15,16 @@ from dataclasses import dataclass
 from typing import Any
 
 CURVES = ("cosine", "linear", "logistic", "comfy-cosine")
-BLENDINGS = ("addition", "slerp", "norm-only")
+BLENDINGS = (
+    "addition",
+    "slerp",
+    "norm-only",
+    "low-pass",
+    "wavelet",
+    "clean low-pass",
+    "clean wavelet",
+    "variance-preserving",
+)
 NOISES = ("shared", "independent", "cumulative")
 PROGRESSES = ("steps", "noise level")
 
@@ -176,10 +185,24 @@ class Settings:
         "addition",
         "Blending",
         "addition: weighted sum. slerp: along the arc between the two. norm-only: weighted sum after scaling the "
-        "sampler's state to the length of the noised source. Weight 0 leaves the state as it is in all of them.",
+        "sampler's state to the length of the noised source. low-pass: weighted sum of what the smaller picture could "
+        "hold, leaving finer detail free. wavelet: the same in the bands of a wavelet transform. clean low-pass, clean "
+        "wavelet: move the clean picture in the state and leave its noise. variance-preserving: weighted sum for "
+        "independent noise. Weight 0 leaves the state as it is in all of them.",
         "blending",
         "Blending",
         choices=BLENDINGS,
+    )
+    cutoff: float = parameter(
+        0.0,
+        "Cut-off",
+        "For the low-pass and wavelet blendings: guided is what a picture this many times smaller can hold. 0: the scale "
+        "of the upscale, or 2 where there is none.",
+        "cutoff",
+        "Blending",
+        low=0.0,
+        high=8.0,
+        step=0.05,
     )
     noise: str = parameter(
         "shared",
@@ -243,6 +266,8 @@ class Settings:
         self._check_together()
 
     def _check_together(self) -> None:
+        if 0 < self.cutoff < 1:
+            raise SettingsError("cutoff", self.cutoff, "Allowed: 0, or a number from 1 to 8.")
         if self.stop <= self.start:
             raise SettingsError("stop", self.stop, f"Allowed: more than start, which is {self.start:g}.")
         if self.lowest > self.highest:
@@ -251,6 +276,11 @@ class Settings:
             raise SettingsError(
                 "end_at_step", self.end_at_step, f"Allowed: more than start_at_step, which is {self.start_at_step}."
             )
+
+    def of_phase(self, source: tuple[int, int], target: tuple[int, int]) -> Settings:
+        """The settings to enlarge from one size (width, height) to another with: a cut-off of 0 becomes the scale."""
+        scale = max(after / before for before, after in zip(source, target))
+        return self if self.cutoff else self.replace(cutoff=min(max(scale, 1.0), 8.0))
 
     @classmethod
     def parameters(cls) -> tuple[Parameter, ...]:

@@ -1,8 +1,8 @@
 """Attaching the mixing to one call of one sampler object of the WebUI, and detaching it.
 
 `sample_img2img` of the sampler instance is wrapped, because it is where every WebUI brings together the clean latent
-and the final start noise; inside that call `func`, because it gets the schedule that is really run; inside that call the
-denoiser gets a forward pre-hook, because there the sampler's own state can be edited before the model sees it. All
+and the final start noise; inside that call `func`, because it gets the schedule that is really run; inside that call
+the denoiser gets a forward pre-hook, because there the sampler's own state can be edited before the model sees it. All
 three are undone on return, exception and interrupt.
 """
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from itermix.curves import weights
-from itermix.mixing import Mixer
+from itermix.mixing import DEFAULT_SCALE, Mixer
 from itermix.noising import NoisedLatents, Parametrisation
 from itermix.samplers import SamplerRefused, name_of, step_starts
 from itermix.sampling import steps_range
@@ -96,7 +96,8 @@ def mixed(
             )
         noised = NoisedLatents(latent, parametrisation, settings.noise, noise, seeds)
         noised.normalize(levels, settings.normalize_fraction)
-        mixer = Mixer(func, noised, weights(settings, len(levels), parametrisation.progress(levels)), settings.blending)
+        w = weights(settings, len(levels), parametrisation.progress(levels))
+        mixer = Mixer(func, noised, w, settings.blending, settings.cutoff or DEFAULT_SCALE)
         if settings.start_at_step:
             x.copy_(noised.at(0, levels[0]))
         with mixer.running(model, callback) as checked:

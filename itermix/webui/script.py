@@ -24,7 +24,8 @@ class Job:
     """What is to be done with one processing object of the WebUI, kept on it as `itermix`."""
 
     settings: Settings | Exception
-    pictures: Sequence[Image.Image] = ()  # the source pictures, where a latent mode enlarges them
+    source: tuple[int, int] | None = None  # size (width, height) of the picture that was enlarged, if one was
+    pictures: Sequence[Image.Image] = ()  # the source pictures, where a latent mode is to enlarge them
 
     @property
     def active(self) -> bool:
@@ -39,7 +40,7 @@ class IterativeMixing(scripts.Script):
         return scripts.AlwaysVisible if is_img2img else False
 
     def ui(self, is_img2img: bool) -> list[Any]:
-        return ui.accordion(self.elem_id)
+        return ui.accordion("itermix_img2img" if is_img2img else "itermix_txt2img")
 
     def process(self, p: Any, *args: Any) -> None:
         # The selectable script makes its own job before; it stands above the accordion.
@@ -57,7 +58,7 @@ class IterativeMixing(scripts.Script):
         if job.pictures:
             error = kept(replace_latent, p, job)
             job.settings = error or job.settings
-        MixedSampling(p.sampler, functools.partial(mix, p, job.settings)).attach()
+        MixedSampling(p.sampler, functools.partial(mix, p, job)).attach()
 
 
 def settings_of(args: Sequence[Any]) -> Settings:
@@ -77,10 +78,13 @@ def replace_latent(p: Any, job: Job) -> None:
     p.init_latent = latent
 
 
-def mix(p: Any, settings: Settings | Exception, func: Callable, latent: Tensor, noise: Tensor) -> Callable:
+def mix(p: Any, job: Job, func: Callable, latent: Tensor, noise: Tensor) -> Callable:
     """The sampler function that mixes, for MixedSampling; raises what was wrong before."""
+    settings = job.settings
     if isinstance(settings, Exception):
         raise settings
+    if job.source:
+        settings = settings.of_phase(job.source, (p.width, p.height))
     parametrisation = host.parametrisation(p.sampler)
     if settings.seed < 0:
         return mixed(func, latent, noise, p.seeds, settings, parametrisation)

@@ -59,7 +59,7 @@ def enlarged(p: Any, settings: UpscaleSettings) -> Iterator[None]:
     p.resize_mode = 0
     if p.image_mask is not None:
         p.image_mask = p.image_mask.resize(size)
-    p.itermix = Job(settings.of_phase(pictures[0].size, size), pictures if host.is_latent(settings.upscaler) else ())
+    p.itermix = Job(settings, pictures[0].size, pictures if host.is_latent(settings.upscaler) else ())
     try:
         yield
     finally:

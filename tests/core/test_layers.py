@@ -25,7 +25,7 @@ def files(*layers):
     return sorted(p for p in PACKAGE.rglob("*.py") if p.relative_to(PACKAGE).parts[0] in layers)
 
 
-CORE_FILES = sorted(PACKAGE.glob("*.py"))
+CORE_FILES = sorted(path for path in PACKAGE.glob("*.py") if path.name != "__main__.py")
 STANDALONE_FILES = files("standalone")
 
 

@@ -9,13 +9,15 @@ from torch import nn
 
 import itermix
 from itermix import NoisedLatents, Settings, weights
-from itermix.blending import BLENDINGS, addition
+from itermix.blending import BLENDINGS, USES_DENOISED, Guide, addition
 from itermix.mixing import Mixer
+from itermix.noising import vp
 from itermix.samplers import REFUSED, STEP_STARTS, SamplerRefused, step_starts
 
 STEPS = 6
 SIGMAS = kd.get_sigmas_karras(STEPS, 0.05, 12.0)
 SETTINGS = Settings(alpha=1.3, seed=3)
+ALPHAS = torch.linspace(0.9999, 0.005, 1000)
 # How many model calls each of k-diffusion's samplers makes in STEPS steps.
 CALLS = {
     "sample_euler": STEPS,
@@ -76,14 +78,41 @@ def run(sampler, settings=SETTINGS, denoiser=None, **options):
     return itermix.sample(sampler, denoiser or Denoiser(), source(), SIGMAS, settings, **options)
 
 
+def low_by_hand(name, x):
+    """The low part at scale 2 of 8 x 8 pictures, by explicit means of blocks or of mirrored 1 3 3 1 weights."""
+    weights = [0.5, 0.5] if "wavelet" in name else [0.125, 0.375, 0.375, 0.125]
+    rows = torch.zeros(4, 8)
+    for i in range(4):
+        for k, weight in enumerate(weights, start=2 * i - (len(weights) - 2) // 2):
+            rows[i, -1 - k if k < 0 else 15 - k if k > 7 else k] += weight
+    low = torch.linalg.pinv(rows) @ rows
+    return torch.einsum("ij,bcjk,lk->bcil", low, x, low)
+
+
+def blend_by_hand(name, x, z, w, z0, denoised, signal=1.0):
+    """The blended state, written out for the blendings that filter or use the denoised of the step before."""
+    if name in ("addition", "slerp", "norm-only"):
+        x = x.clone()
+        BLENDINGS[name](x, z.clone(), w, Guide())
+        return x
+    if name in ("low-pass", "wavelet"):
+        return x + w * low_by_hand(name, z - x)
+    if denoised is None:  # before the first model call there is no estimate
+        return z
+    if name in ("clean low-pass", "clean wavelet"):
+        return x + signal * w * low_by_hand(name, z0 - denoised)
+    m = signal * (w * z0 + (1 - w) * denoised)
+    return m + (w * z + (1 - w) * x - m) / (w**2 + (1 - w) ** 2) ** 0.5
+
+
 @pytest.mark.parametrize("blending", sorted(BLENDINGS))
 @pytest.mark.parametrize("noise", ["shared", "independent", "cumulative"])
 def test_euler_agrees_with_a_hand_written_loop(blending, noise):
     settings = SETTINGS.replace(blending=blending, noise=noise)
     model, z, w = Denoiser(), noised_sequence(source(), settings), weights(settings, STEPS).tolist()
-    x = z[0].clone()
+    x, denoised = z[0].clone(), None
     for i in range(STEPS):
-        BLENDINGS[blending](x, z[i].clone(), w[i])
+        x = blend_by_hand(blending, x, z[i], w[i], source(), denoised)
         denoised = model(x, SIGMAS[i].expand(2))
         x = x + (x - denoised) / SIGMAS[i] * (SIGMAS[i + 1] - SIGMAS[i])
     torch.testing.assert_close(run(kd.sample_euler, settings), x, atol=1e-5, rtol=1e-5)
@@ -96,7 +125,7 @@ def test_dpmpp_2m_agrees_with_a_hand_written_loop(blending):
     model, z, w = Denoiser(), noised_sequence(source(), settings), weights(settings, STEPS).tolist()
     x, old = z[0].clone(), None
     for i in range(STEPS):
-        BLENDINGS[blending](x, z[i].clone(), w[i])
+        x = blend_by_hand(blending, x, z[i], w[i], source(), old)
         denoised = model(x, SIGMAS[i].expand(2))
         s, t = SIGMAS[i], SIGMAS[i + 1]
         if t == 0:
@@ -128,6 +157,119 @@ def test_heun_agrees_with_a_hand_written_loop_that_blends_at_step_starts_only():
     torch.testing.assert_close(run(kd.sample_heun), x, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("blending", sorted(BLENDINGS))
+def test_heun_uses_the_denoised_of_the_step_start_not_of_its_trial_point(blending):
+    settings = SETTINGS.replace(blending=blending)
+    model, z, w = Denoiser(), noised_sequence(source()), weights(settings, STEPS).tolist()
+    x, denoised = z[0].clone(), None
+    for i in range(STEPS):
+        x = blend_by_hand(blending, x, z[i], w[i], source(), denoised)
+        dt, denoised = SIGMAS[i + 1] - SIGMAS[i], model(x, SIGMAS[i].expand(2))
+        d = (x - denoised) / SIGMAS[i]
+        if SIGMAS[i + 1] > 0:
+            trial = x + d * dt
+            d = (d + (trial - model(trial, SIGMAS[i + 1].expand(2))) / SIGMAS[i + 1]) / 2
+        x = x + d * dt
+    torch.testing.assert_close(run(kd.sample_heun, settings), x, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("blending", sorted(USES_DENOISED))
+def test_a_sampler_that_works_in_the_models_output_does_not_spoil_the_estimate(blending):
+    settings = SETTINGS.replace(blending=blending)
+    z, w = noised_sequence(source()), weights(settings, STEPS).tolist()
+    fresh = {
+        float(s): torch.randn(z[0].shape, generator=torch.Generator().manual_seed(i)) for i, s in enumerate(SIGMAS)
+    }
+    x, denoised = z[0].clone(), None
+    for i in range(STEPS):
+        x = blend_by_hand(blending, x, z[i], w[i], source(), denoised)
+        denoised = Denoiser()(x, SIGMAS[i].expand(2))
+        x = denoised + SIGMAS[i + 1] * fresh[float(SIGMAS[i + 1])] * (SIGMAS[i + 1] > 0)
+    got = run(lcm_loop, settings, noise_sampler=lambda sigma, sigma_next: fresh[float(sigma_next)])
+    torch.testing.assert_close(got, x, atol=1e-5, rtol=1e-5)
+
+
+def ddim(model, x, timesteps, callback):
+    """A timestep sampler of the WebUIs: the model predicts the noise (arXiv 2010.02502, eq. 12, eta 0)."""
+    for i, (t, following) in enumerate(zip(timesteps, [*timesteps[1:], 0])):
+        noise = model(x, t.expand(len(x)))
+        callback({"x": x, "i": i})
+        a, a_next = ALPHAS[t], ALPHAS[following]
+        x = (a_next / a).sqrt() * (x - (1 - a).sqrt() * noise) + (1 - a_next).sqrt() * noise
+    return x
+
+
+@pytest.mark.parametrize("blending", sorted(BLENDINGS))
+def test_where_the_model_predicts_noise_the_estimate_is_converted(blending):
+    timesteps, w = torch.tensor([950, 700, 400, 100]), [1.0, 0.8, 0.5, 0.2]
+    model = Denoiser()
+    z, noised = [], NoisedLatents(source(), vp(ALPHAS), seeds=[3, 4])
+    z = [noised.at(i, t).clone() for i, t in enumerate(timesteps)]
+    x, denoised = z[0].clone(), None
+    for i, t in enumerate(timesteps):
+        a, a_next = ALPHAS[t], ALPHAS[timesteps[i + 1]] if i < 3 else ALPHAS[0]
+        x = blend_by_hand(blending, x, z[i], w[i], source(), denoised, a.sqrt())
+        noise = model(x, t.expand(2))
+        denoised = (x - (1 - a).sqrt() * noise) / a.sqrt()
+        x = a_next.sqrt() * denoised + (1 - a_next).sqrt() * noise
+    mixer = Mixer(ddim, noised, torch.tensor(w), blending)
+    with mixer.running(model, None) as callback:
+        got = ddim(model, z[0].clone(), timesteps, callback)
+    torch.testing.assert_close(got, x, atol=2e-5, rtol=1e-5)
+
+
+def test_the_cut_off_of_the_settings_reaches_the_blending():
+    settings = SETTINGS.replace(blending="wavelet")
+    assert not torch.equal(run(kd.sample_euler, settings), run(kd.sample_euler, settings.replace(cutoff=4.0)))
+    # Nothing is left free at scale 1: all of the state counts as low.
+    torch.testing.assert_close(run(kd.sample_euler, settings.replace(cutoff=1.0)), run(kd.sample_euler))
+
+
+class Certain(nn.Module):
+    """The ideal denoiser where all pictures are even grey of one value: what it knows is the posterior mean."""
+
+    def forward(self, x, sigma):
+        return torch.full_like(x, -0.3)
+
+
+def noise_ratios(sampler, blending, noise, alpha):
+    """noise(x) / sigma of the blended state at every step; all clean parts are even, so all that deviates is noise."""
+    levels = kd.get_sigmas_karras(20, 0.03, 15.0)
+    settings = Settings(blending=blending, noise=noise, alpha=alpha)
+    ratios = []
+    itermix.sample(
+        sampler,
+        Certain(),
+        torch.full((1, 3, 64, 64), 0.4),
+        levels,
+        settings,
+        callback=lambda info: ratios.append(float(info["x"].std() / info["sigma"])),
+        disable=True,
+    )
+    return ratios
+
+
+CLEAN = ("clean low-pass", "clean wavelet")
+
+
+@pytest.mark.parametrize("alpha", [0.25, 1.0, 3.0])
+@pytest.mark.parametrize(
+    ("blending", "noise", "samplers"),
+    [(name, "shared", ("sample_euler", "sample_dpmpp_2m")) for name in ("addition", "low-pass", "wavelet")]
+    + [("variance-preserving", "independent", ("sample_euler", "sample_dpmpp_2m"))]
+    + [(name, "shared", ("sample_euler", "sample_dpmpp_2m", "sample_euler_ancestral")) for name in CLEAN],
+)
+def test_the_state_keeps_as_much_noise_as_the_model_expects(blending, noise, samplers, alpha):
+    for name in samplers:
+        ratios = noise_ratios(getattr(kd, name), blending, noise, alpha)
+        assert min(ratios) > 0.95
+        assert max(ratios) < 1.1
+
+
+def test_added_independent_noise_leaves_too_little():
+    assert min(noise_ratios(kd.sample_euler, "addition", "independent", 1.0)) < 0.8
+
+
 @pytest.mark.parametrize("name", [n for n in SAMPLERS if CALLS.get(n, STEPS) > STEPS or "2m" in n or "euler" in n])
 def test_single_step_samplers_agree_with_the_sampler_run_one_interval_at_a_time(name):
     """Where a step has no memory, blending and running one interval of the schedule is the definition of mixing.
@@ -143,7 +285,7 @@ def test_single_step_samplers_agree_with_the_sampler_run_one_interval_at_a_time(
     steps = 1 if "2m" in name else STEPS
     x, starts = z[0].clone(), []
     for i in range(steps):
-        addition(x, z[i].clone(), w[i])
+        x = w[i] * z[i] + (1 - w[i]) * x
         starts.append(x.clone())
         x = sampler(model, x, SIGMAS[i : i + 2], disable=True, **options)
 
@@ -164,7 +306,9 @@ def _noise_of_step(sigma, sigma_next, shape):
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_one_blend_a_step_at_the_step_starts_level(name, monkeypatch):
     blends = []
-    monkeypatch.setitem(BLENDINGS, "addition", lambda x, z, w: blends.append((x.data_ptr(), w)) or addition(x, z, w))
+    monkeypatch.setitem(
+        BLENDINGS, "addition", lambda x, z, w, guide: blends.append((x.data_ptr(), w)) or addition(x, z, w, guide)
+    )
     model, seen = Denoiser(), []
     levels = NoisedLatents.at
     monkeypatch.setattr(
@@ -255,13 +399,14 @@ def test_nothing_is_left_behind(error, where):
 
     if where == "model":
         model.register_forward_hook(fail)
-    hooks = len(model._forward_pre_hooks)
+    own = len(model._forward_hooks)
     if error:
         with pytest.raises(error):
             run(kd.sample_euler_ancestral, denoiser=model, callback=fail if where == "callback" else None)
     else:
         run(kd.sample_euler_ancestral, denoiser=model)
-    assert len(model._forward_pre_hooks) == hooks == 0
+    assert len(model._forward_pre_hooks) == 0
+    assert len(model._forward_hooks) == own
     assert set(vars(model)) == set(before)
     assert torch.equal(torch.get_rng_state(), state)
 

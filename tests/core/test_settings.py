@@ -63,6 +63,7 @@ def test_the_sizes_belong_to_the_upscale_settings_alone():
         ({"lowest": 0.8, "highest": 0.2}, "lowest"),
         ({"start_at_step": 7, "end_at_step": 7}, "end_at_step"),
         ({"width": 516}, "width"),
+        ({"cutoff": 0.5}, "cutoff"),
         ({"height": 1001}, "height"),
     ],
 )
@@ -145,3 +146,20 @@ def test_a_list_longer_than_the_settings_is_an_error():
 )
 def test_target_size(settings, source, target):
     assert UpscaleSettings(**settings).target(*source) == target
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "cutoff"),
+    [
+        ((512, 768), (1024, 1536), 2.0),
+        ((512, 512), (768, 1024), 2.0),
+        ((64, 64), (1024, 64), 8.0),
+        ((80, 8), (8, 8), 1.0),
+    ],
+)
+def test_the_cut_off_of_a_phase_is_its_scale(source, target, cutoff):
+    assert Settings(alpha=0.5).of_phase(source, target) == Settings(alpha=0.5, cutoff=cutoff)
+
+
+def test_a_cut_off_that_was_given_stays_in_every_phase():
+    assert Settings(cutoff=3.0).of_phase((512, 512), (1024, 1024)) == Settings(cutoff=3.0)

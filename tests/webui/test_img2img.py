@@ -11,6 +11,7 @@ from payloads import PLAIN, SIZE, STEPS, mask, photograph, plain, request_for
 from PIL import Image
 
 from itermix import NoisedLatents, Settings, weights
+from itermix.filters import haar_low, low_pass
 from itermix.noising import ve, vp
 from itermix.settings import BLENDINGS
 
@@ -70,18 +71,26 @@ def test_every_model_call_is_what_a_hand_written_loop_makes_it(webui, sampler, b
     w = weights(settings, len(calls)).tolist()
     assert len(calls) >= STEPS - 2
 
-    x = None
+    x, denoised = None, None
     for i, (seen, level, output) in enumerate(calls):
         z = noised.at(i, levels[i]).clone()
-        expected = z if x is None else blend_by_hand(blending, x, z, w[i])
+        signal = 1.0 if sampler == "Euler" else float(alphas[int(level)].sqrt())
+        expected = z if x is None else blend_by_hand(blending, x, z, w[i], latent.float(), denoised, signal)
         assert (seen - expected).abs().max() < 1e-4 * expected.abs().max()
+        denoised = output if sampler == "Euler" else (seen - (1 - signal**2) ** 0.5 * output) / signal
         if i + 1 < len(calls):
             x = step_by_hand(sampler, seen, output, level, float(levels[i + 1]), alphas)
 
 
-def blend_by_hand(name, x, z, w):
+def blend_by_hand(name, x, z, w, z0, denoised, signal):
     if name == "addition":
         return w * z + (1 - w) * x
+    if name == "variance-preserving":
+        m = signal * (w * z0 + (1 - w) * denoised)
+        return m + (w * z + (1 - w) * x - m) / (w**2 + (1 - w) ** 2) ** 0.5
+    low = {"low-pass": low_pass, "wavelet": haar_low}.get(name.removeprefix("clean "))
+    if low:
+        return x + (signal * w * low(z0 - denoised, 2.0) if name.startswith("clean") else w * low(z - x, 2.0))
     if name == "norm-only":
         return w * z + (1 - w) * x / x.norm() * z.norm()
     angle = torch.acos((x * z).sum() / x.norm() / z.norm())

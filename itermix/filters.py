@@ -1,0 +1,65 @@
+"""What of a picture is low: the part of it that the smaller picture it was enlarged from can hold.
+
+Both filters are A^+ A, the projection onto what a way A of making a picture smaller sees of it, as in DDNM
+(arXiv 2212.00490): applied twice they change nothing more, and they span as many dimensions as the smaller
+picture has pixels. Mixing filters at every step, so this is what counts. A filter with a gradual slope (a Gaussian, a
+windowed sinc) takes a share of the finest detail away each time until none is left; a projection leaves what it doesn't
+pass free for good. (An ideal filter in the frequency domain projects too, but rings, and holds down the band just below
+its cut-off, where enlarged pictures are dim.)
+
+They pass a constant exactly, shift nothing, and look at nothing outside the picture, which goes on as its mirror image.
+Any height, width, scale from 1 and float type will do; scale 1 filters nothing. `low_pass` and `haar_low` take x
+[..., H, W] and return a new tensor like it, which takes two more in single precision for a moment.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Matrix = NDArray[np.float64]
+
+
+def low_pass(x: Tensor, scale: float) -> Tensor:
+    """What linear antialiased resizing by 1 / scale sees of x; to one half, so does bicubic (Keys' a = -1/2)."""
+    return _projected(x, triangles, scale)
+
+
+def haar_low(x: Tensor, scale: float) -> Tensor:
+    """The means over areas of scale x scale; for a power of 2 it is the low band of the Haar wavelet transform."""
+    return _projected(x, overlaps, scale)
+
+
+def triangles(size: int, count: int) -> Matrix:
+    """[count, size]: weights of a linear resize from `size` to `count`, mirrored at the ends; columns sum to 1."""
+    stretch = size / count
+    centres = (np.arange(count)[:, None] + 0.5) * stretch - 0.5
+    samples = np.arange(size)
+    with_mirrored = np.stack([samples, -1 - samples, 2 * size - 1 - samples])[:, None]
+    return np.clip(1 - np.abs(with_mirrored - centres) / stretch, 0, None).sum(axis=0)
+
+
+def overlaps(size: int, count: int) -> Matrix:
+    """[count, size]: how much of each sample lies in each of `count` equal stretches of them; columns sum to 1."""
+    edges = np.linspace(0, size, count + 1)[:, None]
+    samples = np.arange(size)
+    return np.clip(np.minimum(edges[1:], samples + 1) - np.maximum(edges[:-1], samples), 0, None)
+
+
+@functools.lru_cache(maxsize=8)
+def projection(smaller: Callable[[int, int], Matrix], size: int, scale: float) -> Matrix:
+    """[size, size], symmetric: A^+ A of A = smaller(size, round(size / scale)), whose rows are independent."""
+    a = smaller(size, max(1, round(size / scale)))
+    return a.T @ np.linalg.solve(a @ a.T, a)
+
+
+def _projected(x: Tensor, smaller: Callable[[int, int], Matrix], scale: float) -> Tensor:
+    """x [..., H, W] with its columns and rows projected, in single precision at least: half would lose the constant."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    columns, rows = (torch.from_numpy(projection(smaller, side, scale)).to(x.device, dtype) for side in x.shape[-2:])
+    return (columns @ x.to(dtype) @ rows).to(x.dtype)
