@@ -1,10 +1,10 @@
 """What mixing adds to a sampling step, in time and in memory.
 
     python benchmarks/mixing_cost.py            # needs diffusers, for a network of SD 1.5's size (random weights)
-    python benchmarks/mixing_cost.py --no-model # memory and the time of a blend alone
+    python benchmarks/mixing_cost.py --no-model # memory alone
 
-Time: the blends of one run, measured inside the run by the clock of the mixer's own calls, against the model calls of the
-same run. Memory: bytes of all tensors alive at once that mixing made, against the bytes of one latent.
+Time: what the mixer does before and after the model calls of a run, against the model calls of the same run. Memory:
+bytes of all tensors alive at once in a run with mixing, less those of one without, against the bytes of one latent.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import time
 import weakref
+from typing import Any
+from unittest import mock
 
 import k_diffusion.sampling as kd
 import torch
@@ -27,7 +29,7 @@ LATENT = (1, 4, 64, 64)  # SD 1.5 at 512 px
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of the storages that operations inside the block make, and how many are alive at once at most."""
+    """The most bytes alive at once of the storages that operations inside the block make."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,22 +92,24 @@ def held_latents(settings: itermix.Settings, steps: int) -> float:
 def share_of_a_step(settings: itermix.Settings, model: Timed, steps: int) -> float:
     """Time of the mixing over the time of the model, in one run."""
     seconds = 0.0
-    before_call = Mixer.before_call
 
-    def timed(self, x, level):
-        nonlocal seconds
-        start = time.perf_counter()
-        before_call(self, x, level)
-        seconds += time.perf_counter() - start
+    class TimedMixer(Mixer):
+        def before_call(self, *args):
+            nonlocal seconds
+            start = time.perf_counter()
+            super().before_call(*args)
+            seconds += time.perf_counter() - start
 
-    Mixer.before_call = timed  # type: ignore[method-assign]
-    try:
-        model.seconds = 0.0
-        sigmas = kd.get_sigmas_karras(steps, 0.03, 14.6)
-        with torch.inference_mode():
-            itermix.sample(kd.sample_euler, model, torch.randn(LATENT), sigmas, settings, disable=True)
-    finally:
-        Mixer.before_call = before_call  # type: ignore[method-assign]
+        def after_call(self, *args):
+            nonlocal seconds
+            start = time.perf_counter()
+            super().after_call(*args)
+            seconds += time.perf_counter() - start
+
+    model.seconds = 0.0
+    sigmas = kd.get_sigmas_karras(steps, 0.03, 14.6)
+    with mock.patch("itermix.sampling.Mixer", TimedMixer), torch.inference_mode():
+        itermix.sample(kd.sample_euler, model, torch.randn(LATENT), sigmas, settings, disable=True)
     return seconds / model.seconds
 
 
@@ -124,7 +128,7 @@ def main() -> None:
         return
     from diffusers import UNet2DConditionModel
 
-    network = UNet2DConditionModel(cross_attention_dim=768).eval()
+    network: Any = UNet2DConditionModel(cross_attention_dim=768)
     size = sum(p.numel() for p in network.parameters()) / 1e6
     print(f"Time of mixing as a share of the model's, a network of {size:.0f} M parameters at 512 px without guidance:")
     model = Timed(network)

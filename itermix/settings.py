@@ -196,8 +196,8 @@ class Settings:
     cutoff: float = parameter(
         0.0,
         "Cut-off",
-        "For the low-pass and wavelet blendings: guided is what a picture this many times smaller can hold. 0: the scale "
-        "of the upscale, or 2 where there is none.",
+        "For the low-pass and wavelet blendings: guided is what a picture this many times smaller can hold. 0: the "
+        "scale of the upscale, or 2 where there is none.",
         "cutoff",
         "Blending",
         low=0.0,

@@ -1,0 +1,68 @@
+"""The benchmark: one command for the report, its numbers as JSON, the plot of the trade-off, and the pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from itermix.standalone import plots, report, sheets
+from itermix.standalone.evaluation import DIRECT, ENLARGED, SWEEP, add_true_renders, evaluate, rows, write_json
+from itermix.standalone.upscaling import Method, Model, model_sources, true_sources
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Size of a benchmark: pictures per row, sampler steps, native renders to compare with, alphas per blending."""
+
+    pictures: int
+    steps: int
+    references: int
+    alphas: tuple[float, ...]
+
+
+FULL = Effort(pictures=64, steps=25, references=512, alphas=(0.25, 1.0))
+QUICK = Effort(pictures=6, steps=12, references=128, alphas=(1.0,))
+
+SOURCES = {
+    "model": model_sources,
+    "true": lambda model, count, seed: true_sources(count, seed),
+}
+
+
+def run(
+    model: Model,
+    out: Path,
+    count: int,
+    seed: int,
+    kinds: Sequence[str],
+    scales: Sequence[int],
+    mixings: Sequence[Method],
+    references: int,
+    command: str,
+) -> None:
+    """Measure the mixings against direct sampling and the hires fix sweep.
+
+    Writes report.md, report.json, front.png and contact-sheet.png to `out`, and prints the tables.
+
+    Args:
+        count, seed: sources of each kind, picture k from seed + k.
+        kinds: "model", "true" or both.
+        scales: 2, 4 or both.
+        mixings: what is measured, with settings as their recipes.
+        references: native renders per scale that detail and patch distance are measured against.
+        command: the command line, for the report.
+
+    Raises:
+        SettingsError: settings that don't fit the number of steps.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    sources = [SOURCES[kind](model, count, seed) for kind in kinds]
+    groups = evaluate(model, [ENLARGED, DIRECT, *SWEEP, *mixings], sources, scales, references)
+    add_true_renders(groups)
+    found = rows(groups, model)
+    write_json(out / "report.json", found)
+    (out / "report.md").write_text(report.markdown(groups, found, command))
+    plots.front(groups, out / "front.png")
+    sheets.sheet_of_groups(groups, out / "contact-sheet.png")
+    print(report.tables(groups, found))

@@ -1,0 +1,350 @@
+"""The command line, ``python -m itermix`` or ``itermix``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import json
+import re
+import shlex
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from itermix.samplers import SamplerRefused
+from itermix.schema import json_schema
+from itermix.settings import MAX_SEED, Parameter, Settings, SettingsError, UpscaleSettings
+
+if TYPE_CHECKING:
+    from itermix.standalone.upscaling import Model
+
+INTRODUCTION = """\
+Upscale pictures with diffusion models past their training resolution, by iterative mixing.
+
+The picture you have is enlarged and noised along the sampler's schedule, and at every step mixed into what is being
+sampled: its layout stays, and the model adds the detail. Everything here but `upscale --server` runs on the CPU with
+a small built-in model, so no WebUI and no checkpoint is needed to see what mixing does.
+"""
+
+EXAMPLES = """\
+examples:
+  itermix demo --out demo
+      see it: pictures of the built-in model, upscaled 2x and 4x in every way, on demo/contact-sheet.png
+
+  itermix upscale photo.png --out large.png --server http://127.0.0.1:7860 --scale 2 --alpha 0.5
+      upscale a picture through a WebUI that runs with --api; prompt and seed come from the picture if it has them
+
+  itermix upscale --out large.png --scale 4
+      upscale a picture of the built-in model
+
+  itermix plot --out curves.png --alpha 3 --mixing "curve=linear" --mixing "stop=0.5"
+      compare weight curves, and see what is mixed in
+
+  itermix bench --out bench --quick
+  itermix bench --out bench --pictures 64 --seeds confirm --mixing "blending=slerp alpha=0.5"
+      measure mixing against hires fix: report.md, report.json, front.png and contact-sheet.png
+
+  itermix schema
+      JSON Schema of all settings, as the API takes them
+
+Every command explains its options: itermix demo --help
+"""
+
+MIXING_HELP = 'Settings as "name=value name=value"; may be given more than once.'
+USAGE_ERROR = 2
+
+PICTURE_SEED = 300_000
+"""Seed of the built-in model's picture, where none is given."""
+
+REQUEST_OPTIONS: dict[str, tuple[str, Any, str]] = {
+    "--prompt": ("prompt", str, "What the picture shows."),
+    "--negative-prompt": ("negative_prompt", str, "What it must not show."),
+    "--steps": ("steps", int, "Sampling steps. Default: the picture's own, or the WebUI's; the built-in model: 25."),
+    "--sampler": ("sampler_name", str, "Sampler by the WebUI's name; the built-in model: dpmpp_2m, dpmpp_2m_sde, "
+                  "euler or euler_ancestral."),
+    "--scheduler": ("scheduler", str, "Noise schedule by the WebUI's name; the built-in model has Karras alone."),
+    "--picture-seed": ("seed", int, "Seed of the picture, -1 for a random one. (--seed is that of the mixed noise.)"),
+    "--cfg": ("cfg_scale", float, "Classifier-free guidance scale; the built-in model: 1."),
+}  # fmt: skip
+"""{flag: (field of the API request, type, help)}."""
+
+BUILT_IN_FIELDS = {"steps", "sampler_name", "seed", "cfg_scale"}
+"""Fields that the built-in model has, too."""
+
+
+class UsageError(ValueError):
+    """Options that can't be used together; the message says what is allowed."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors are one sentence, without the list of options."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE_ERROR, f"itermix: {message} (see {self.prog} --help)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0, or 2 for input that can't be used."""
+    options = parser().parse_args(argv)
+    # k-diffusion imports clip, which imports pkg_resources, which is what it warns of.
+    warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
+    options.command_line = shlex.join(["itermix", *(sys.argv[1:] if argv is None else argv)])
+    try:
+        return options.run(options)
+    except ModuleNotFoundError as error:
+        print(
+            f"itermix: {error.name} is missing. Install it with: pip install 'sd-webui-itermix[standalone]'",
+            file=sys.stderr,
+        )
+    except (SettingsError, SamplerRefused, UsageError) as error:
+        print(f"itermix: {str(error).removeprefix('Iterative Mixing: ')}", file=sys.stderr)
+    except OSError as error:
+        print(f"itermix: {f'{error.filename}: {error.strerror}' if error.filename else error}", file=sys.stderr)
+    return USAGE_ERROR
+
+
+def parser() -> Parser:
+    """The whole command line."""
+    raw = argparse.RawDescriptionHelpFormatter
+    top = Parser(prog="itermix", description=INTRODUCTION, epilog=EXAMPLES, formatter_class=raw, allow_abbrev=False)
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Any, help: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help, description=help, allow_abbrev=False)
+        sub.set_defaults(run=run)
+        return sub
+
+    demo = command("demo", run_demo, "See what mixing does: pictures of the built-in model, upscaled in every way.")
+    add_out(demo, "DIR", "Directory for contact-sheet.png and metrics.json.")
+    add_model(demo, steps=12)
+    demo.add_argument("--pictures", type=whole, default=3, metavar="N", help="Number of pictures (default 3).")
+
+    upscale = command("upscale", run_upscale, "Upscale a picture, through a WebUI or of the built-in model.")
+    upscale.add_argument("picture", nargs="?", type=Path, help="Picture to upscale, with --server.")
+    add_out(upscale, "FILE", "PNG file to write.")
+    upscale.add_argument("--server", metavar="URL", help="Address of a WebUI that runs with --api.")
+    add_weights(upscale)
+    request = upscale.add_argument_group("Generation")
+    for flag, (field, kind, help) in REQUEST_OPTIONS.items():
+        request.add_argument(flag, dest=f"request_{field}", type=kind, help=help, metavar=kind.__name__.upper())
+    add_settings(upscale, UpscaleSettings, enabled=True)
+
+    plot = command("plot", run_plot, "Plot weight curves, and a strip of what is mixed in.")
+    add_out(plot, "FILE", "PNG file to write.")
+    plot.add_argument("--steps", type=whole, default=25, metavar="N", help="Sampler steps (default 25).")
+    plot.add_argument("--picture", type=Path, help="Picture for the strip; else one of the built-in model's kind.")
+    plot.add_argument("--mixing", action="append", default=[], help=f"A further curve. {MIXING_HELP}")
+    add_settings(plot, Settings)
+
+    bench = command("bench", run_bench, "Measure mixing against a sweep of hires fix and direct sampling.")
+    add_out(bench, "DIR", "Directory for report.md, report.json, front.png and contact-sheet.png.")
+    add_model(bench, steps=None)
+    bench.add_argument("--quick", action="store_true", help="6 pictures and 12 steps: minutes, not hours.")
+    bench.add_argument("--pictures", type=whole, metavar="N", help="Pictures per row (default 64).")
+    bench.add_argument("--seeds", default="tune", help="tune, confirm, or a first seed (default tune).")
+    bench.add_argument("--sources", choices=("model", "true", "both"), default="both", help="What is upscaled: samples "
+                       "of the model, true renders, or both (default).")  # fmt: skip
+    bench.add_argument("--scales", choices=("2", "4", "both"), default="both", help="2, 4, or both (default).")
+    bench.add_argument(
+        "--mixing", action="append", default=[], help=f"Measure this in place of every blending. {MIXING_HELP}"
+    )
+
+    command("schema", run_schema, "Print the JSON Schema of all settings.")
+    return top
+
+
+def run_demo(options: argparse.Namespace) -> int:
+    from itermix.standalone import demo
+
+    demo.run(model_of(options), options.out, options.pictures)
+    print(f"\nSee {options.out / 'contact-sheet.png'}")
+    return 0
+
+
+def run_upscale(options: argparse.Namespace) -> int:
+    settings = UpscaleSettings(**{"enabled": True, **settings_of(options, UpscaleSettings)})
+    given = {field: getattr(options, f"request_{field}") for field, _, _ in REQUEST_OPTIONS.values()}
+    given = {field: value for field, value in given.items() if value is not None}
+    if options.server is None:
+        if options.picture is not None:
+            raise UsageError(
+                "A picture needs --server URL: without it the built-in model upscales a picture of its own."
+            )
+        for flag, (field, _, _) in REQUEST_OPTIONS.items():
+            if field in given and field not in BUILT_IN_FIELDS:
+                raise UsageError(f"{flag} needs --server URL: the built-in model has no such option.")
+        data = built_in_upscale(options, settings, given)
+    else:
+        from itermix.standalone import server
+
+        if options.picture is None:
+            raise UsageError("--server needs a picture to upscale.")
+        data = server.upscale(options.server, options.picture, settings, given)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_bytes(data)
+    print(options.out)
+    return 0
+
+
+def run_plot(options: argparse.Namespace) -> int:
+    from itermix.standalone import images, plots, upscaling
+
+    given = settings_of(options, Settings)
+    label = " ".join(f"{name}={value}" for name, value in given.items()) or "default"
+    curves = {label: Settings(**given)}
+    curves |= {text: mixing_of(text) for text in options.mixing}
+    if options.picture is None:
+        picture = upscaling.true_renders(1, PICTURE_SEED, 128)[0]
+    else:
+        picture = images.to_picture(images.opened(options.picture.read_bytes(), options.picture))
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    plots.mixing_plot(curves, picture, options.steps, options.out)
+    print(options.out)
+    return 0
+
+
+def run_bench(options: argparse.Namespace) -> int:
+    from itermix.standalone import bench, evaluation
+
+    effort = bench.QUICK if options.quick else bench.FULL
+    options.steps = options.steps or effort.steps
+    bench.run(
+        model_of(options),
+        options.out,
+        count=options.pictures or effort.pictures,
+        seed=evaluation.seed_of(options.seeds),
+        kinds=("model", "true") if options.sources == "both" else (options.sources,),
+        scales=(2, 4) if options.scales == "both" else (int(options.scales),),
+        mixings=[evaluation.Method(text, mixing_of(text)) for text in dict.fromkeys(options.mixing)]
+        or evaluation.mixings(effort.alphas),
+        references=effort.references,
+        command=options.command_line,
+    )
+    return 0
+
+
+def run_schema(options: argparse.Namespace) -> int:
+    print(json.dumps(json_schema(), indent=2))
+    return 0
+
+
+def built_in_upscale(options: argparse.Namespace, settings: UpscaleSettings, given: Mapping[str, Any]) -> bytes:
+    """PNG data of one of the built-in model's pictures, upscaled."""
+    from itermix.standalone import images, network, upscaling
+
+    options.sampler = given.get("sampler_name", upscaling.SAMPLERS[0])
+    options.steps = given.get("steps", 25)
+    options.cfg = given.get("cfg_scale", 1.0)
+    seed = given.get("seed", PICTURE_SEED)
+    if not 0 <= seed <= MAX_SEED:
+        raise SettingsError("picture-seed", seed, f"Allowed: a whole number from 0 to {MAX_SEED}.")
+    model = model_of(options)
+    method = upscaling.Method("upscale", settings if settings.enabled else settings.denoise, upscaler=settings.upscaler)
+    sources = upscaling.model_sources(model, 1, seed)
+    *_, result = upscaling.phases(model, method, sources, settings.target(network.RESOLUTION, network.RESOLUTION))
+    image = images.to_image(result[0])
+    facts = {
+        "Steps": model.steps,
+        "Sampler": model.sampler,
+        "Schedule type": "Karras",
+        "CFG scale": model.cfg,
+        "Seed": seed,
+        "Size": f"{image.width}x{image.height}",
+        "Model": "itermix built-in",
+        **{p.key: getattr(settings, p.name) for p in settings.parameters() if p.name in settings.changed()},
+    }
+    return images.png(image, "\n" + ", ".join(f"{key}: {value}" for key, value in facts.items()))
+
+
+def model_of(options: argparse.Namespace) -> Model:
+    """The built-in model with the sampling that the options ask for."""
+    from itermix.standalone import network, upscaling
+
+    denoiser = network.Guided(network.load(options.weights or network.WEIGHTS))
+    return upscaling.Model(denoiser, options.sampler, options.steps, options.cfg)
+
+
+def add_out(parser: argparse.ArgumentParser, metavar: str, help: str) -> None:
+    parser.add_argument("--out", type=Path, required=True, metavar=metavar, help=help)
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="Other weights for the built-in model.")
+
+
+def add_model(parser: argparse.ArgumentParser, steps: int | None) -> None:
+    """Options of how the built-in model samples; `steps` of None leaves the default to the command."""
+    parser.add_argument(
+        "--sampler", default="dpmpp_2m", help="dpmpp_2m (default), dpmpp_2m_sde, euler, euler_ancestral."
+    )
+    parser.add_argument(
+        "--steps", type=whole, default=steps, metavar="N", help=f"Sampler steps (default {steps or 25})."
+    )
+    parser.add_argument(
+        "--cfg", type=float, default=1.0, help="Classifier-free guidance of upscaling (default 1, none)."
+    )
+    add_weights(parser)
+
+
+def add_settings(parser: argparse.ArgumentParser, settings: type[Settings], **defaults: Any) -> None:
+    """A flag for every declared parameter, in groups as in the UI; `defaults` names what the command has otherwise."""
+    groups: dict[str, Any] = {}
+    for parameter in settings.parameters():
+        if parameter.group not in groups:
+            groups[parameter.group] = parser.add_argument_group(f"Mixing: {parameter.group}")
+        kind: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
+        if parameter.type is not bool:
+            kind = {"type": functools.partial(value_of, parameter), "metavar": parameter.type.__name__.upper()}
+        default = defaults.get(parameter.name, parameter.default)
+        help = f"{parameter.help} {parameter.allowed} Default: {default}.".replace("%", "%%")
+        dest = f"setting_{parameter.name}"
+        groups[parameter.group].add_argument(
+            flag_of(parameter), dest=dest, default=argparse.SUPPRESS, help=help, **kind
+        )
+
+
+def flag_of(parameter: Parameter) -> str:
+    return "--" + parameter.name.replace("_", "-")
+
+
+def settings_of(options: argparse.Namespace, settings: type[Settings]) -> dict[str, Any]:
+    """{name: value} of the settings that were given as flags."""
+    given = vars(options)
+    return {p.name: given[f"setting_{p.name}"] for p in settings.parameters() if f"setting_{p.name}" in given}
+
+
+def value_of(parameter: Parameter, text: str) -> Any:
+    """Text in the parameter's type; text that isn't of it stays text, for the settings to refuse."""
+    if parameter.type is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    for kind in (int, float):
+        if parameter.type in (int, float):
+            with contextlib.suppress(ValueError):
+                return kind(text)
+    return text
+
+
+def mixing_of(text: str) -> Settings:
+    """Settings written as "name=value name=value".
+
+    Raises:
+        UsageError: not written so.
+        SettingsError: an unknown name or a value that isn't allowed.
+    """
+    parameters = {p.name: p for p in Settings.parameters()}
+    if not re.fullmatch(r"(\s*\w+=[^=]+)+(?!\S)", text):
+        raise UsageError(f'--mixing {text!r} is not possible. Allowed: "name=value name=value".')
+    pairs = re.findall(r"(\w+)=([^=]+?)(?=\s+\w+=|\s*$)", text)
+    return Settings(
+        **{name: value_of(parameters[name], value) if name in parameters else value for name, value in pairs}
+    )
+
+
+def whole(text: str) -> int:
+    """A whole number from 1, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not possible. Allowed: a whole number from 1.")
+    return int(text)

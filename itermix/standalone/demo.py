@@ -1,0 +1,32 @@
+"""The demonstration: a few pictures, upscaled every way, on one sheet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from itermix.settings import Settings
+from itermix.standalone import report, sheets
+from itermix.standalone.evaluation import DIRECT, ENLARGED, SEEDS, Group, evaluate, rows, write_json
+from itermix.standalone.upscaling import Method, Model, model_sources
+
+PICTURES = 3
+REFERENCES = 64
+
+
+def methods() -> list[Method]:
+    """Enlarging alone, direct sampling, hires fix weak and strong, plain mixing, and mixing of what is low."""
+    hires = [Method(f"hires fix {strength:g}", strength) for strength in (0.3, 0.5)]
+    low = {"low-pass": 0.25, "wavelet": 0.25, "clean low-pass": 0.5, "clean wavelet": 0.5}
+    mixings = [Method(f"{name}, alpha {alpha:g}", Settings(blending=name, alpha=alpha)) for name, alpha in low.items()]
+    return [ENLARGED, DIRECT, *hires, Method("addition, alpha 1", Settings()), *mixings]
+
+
+def run(model: Model, out: Path, count: int = PICTURES, seed: int = SEEDS["demo"]) -> list[Group]:
+    """Upscale `count` pictures of the model 2x and 4x; write contact-sheet.png and metrics.json, print the metrics."""
+    out.mkdir(parents=True, exist_ok=True)
+    groups = evaluate(model, methods(), [model_sources(model, count, seed)], references=REFERENCES, shown=count)
+    found = rows(groups, model)
+    write_json(out / "metrics.json", found)
+    sheets.sheet_of_groups(groups, out / "contact-sheet.png")
+    print(report.tables(groups, found))
+    return groups

@@ -1,0 +1,116 @@
+"""Plots: weight curves, the noised sequence, and the benchmark's trade-off front."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from itermix.curves import weights
+from itermix.noising import NoisedLatents, ve
+from itermix.settings import Settings
+from itermix.standalone import metrics
+from itermix.standalone.evaluation import DIRECT, TRUE_RENDER, Group
+from itermix.standalone.images import to_image
+from itermix.standalone.upscaling import karras
+
+DPI = 110
+MARKERS = "osD^vP*X<>"
+LEGEND_COLUMNS = 4
+
+STRIP = 8
+"""Pictures in the strip of the noised sequence."""
+
+
+def mixing_plot(curves: Mapping[str, Settings], picture: Tensor, steps: int, path: Path) -> None:
+    """Write a PNG of weight curves over the steps, and below it z' of a picture at some of the steps.
+
+    Args:
+        curves: {label: settings}; the strip shows the first of them.
+        picture: [3, H, W] in [-1, 1].
+        steps: sampler steps, from 1, on the Karras schedule of the built-in model.
+        path: where to write.
+
+    Raises:
+        SettingsError: settings that don't fit each other or the number of steps.
+    """
+    parametrisation = ve()
+    sigmas = karras(steps)[:-1]
+    progress = parametrisation.progress(sigmas)
+    values = {label: weights(settings, steps, progress) for label, settings in curves.items()}
+
+    figure = Figure(figsize=(11, 6.4), dpi=DPI, layout="constrained")
+    upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=(2.4, 1)).ravel()
+    axes = upper.subplots()
+    for label, weight in values.items():
+        axes.plot(np.arange(steps), weight, marker="o", markersize=3.5, label=label)
+    axes.set(xlabel="step", ylabel="weight of the noised source", ylim=(-0.03, 1.03), xlim=(-0.5, steps - 0.5))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.3)
+    axes.legend()
+
+    label, settings = next(iter(curves.items()))
+    lower.suptitle(f"What is mixed in: the source noised to the level of the step ({label})", fontsize="medium")
+    noised = NoisedLatents(picture[None], parametrisation, settings.noise, seeds=[max(settings.seed, 0)])
+    noised.normalize(sigmas, settings.normalize_fraction)
+    shown = np.unique(np.linspace(0, steps - 1, min(STRIP, steps)).round().astype(int))
+    for cell, step in zip(np.atleast_1d(lower.subplots(1, len(shown))), shown):
+        z = noised.at(int(step), sigmas[step])[0]
+        # Noise far above the picture's range would be cut to eight colours: show it at the picture's own contrast.
+        cell.imshow(to_image(z / torch.sqrt(1 + sigmas[step] ** 2)))
+        cell.set_title(f"step {step}\nsigma {sigmas[step]:.3g}, w {values[label][step]:.2f}", fontsize=8)
+        cell.set_axis_off()
+    figure.savefig(path)
+
+
+def front(groups: Sequence[Group], path: Path) -> None:
+    """Write a PNG of detail over PSNR: the hires fix curve, and every mixing with its standard errors."""
+    names = list(dict.fromkeys(name for group in groups for name in _mixings(group)))
+    columns = min(2, len(groups))
+    bands = -(-len(groups) // columns)
+    legend = 0.4 + 0.22 * -(-(len(names) + 3) // LEGEND_COLUMNS)
+    figure = Figure(figsize=(6.5 * columns, 4.6 * bands + legend), dpi=DPI, layout="constrained")
+    all_axes = np.atleast_1d(figure.subplots(bands, columns)).ravel()
+    for axes, group in zip(all_axes, groups):
+        _front_of(axes, group, names)
+    found = {label: handle for axes in all_axes for handle, label in zip(*axes.get_legend_handles_labels())}
+    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=LEGEND_COLUMNS, fontsize=9)
+    figure.savefig(path)
+
+
+def _mixings(group: Group) -> list[str]:
+    return [name for name, recipe in group.recipes.items() if isinstance(recipe, Settings)]
+
+
+def _front_of(axes: Axes, group: Group, names: Sequence[str]) -> None:
+    values = {name: metrics.summary(readings, group.reference) for name, readings in group.readings.items()}
+    sweep = group.sweep
+    axes.plot([values[n]["psnr"] for n in sweep], [values[n]["detail"] for n in sweep], "o-", color="grey", ms=4)
+    axes.lines[-1].set_label("hires fix")
+    for name in sweep:
+        spot = (values[name]["psnr"], values[name]["detail"])
+        axes.annotate(name.removeprefix("hires fix "), spot, (4, 4), textcoords="offset points", fontsize=8)
+    for name in _mixings(group):
+        look = names.index(name)
+        errors = metrics.standard_errors(group.readings[name], group.reference)
+        axes.errorbar(
+            values[name]["psnr"],
+            values[name]["detail"],
+            xerr=errors["psnr"],
+            yerr=errors["detail"],
+            marker=MARKERS[look % len(MARKERS)],
+            color=f"C{look % 10}",
+            linestyle="none",
+            label=name,
+        )
+    for name, style in ((DIRECT.name, ":"), (TRUE_RENDER, "--")):
+        if name in values:
+            axes.axhline(values[name]["detail"], color="black", linestyle=style, linewidth=1, label=f"detail of {name}")
+    axes.set(title=group.title, xlabel="PSNR to the source (dB)", ylabel="detail (native renders: 1)")
+    axes.margins(x=0.12)
+    axes.grid(alpha=0.3)

@@ -1,0 +1,280 @@
+"""The built-in model at work: source pictures, direct sampling, hires fix, and iterative mixing in phases.
+
+All noise of a picture comes from a seed of its own, so two methods that start from the same sources get the same noise
+and can be compared picture by picture.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import k_diffusion.sampling
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from itermix.noising import draw
+from itermix.sampling import sample
+from itermix.settings import MAX_SEED, Settings, SettingsError, UpscaleSettings
+from itermix.standalone import pictures
+from itermix.standalone.network import MULTIPLE, RESOLUTION, SIGMA_MAX, SIGMA_MIN, Guided
+from itermix.standalone.parts import count_parts
+
+SAMPLERS = ("dpmpp_2m", "dpmpp_2m_sde", "euler", "euler_ancestral")
+"""k-diffusion's samplers that can be chosen, without their prefix `sample_`."""
+
+SOURCE_CFG = 2.0
+"""Guidance with which source pictures are sampled."""
+
+UPSCALERS = {
+    "Lanczos": Image.Resampling.LANCZOS,
+    "Bicubic": Image.Resampling.BICUBIC,
+    "Nearest": Image.Resampling.NEAREST,
+}
+UPSCALER = next(p.default for p in UpscaleSettings.own_parameters() if p.name == "upscaler")
+
+STREAM = 10_000_000
+"""Distance between the seeds of one picture's noises: of its source, of direct sampling, of each phase."""
+
+BATCH_PIXELS = 16 * 64 * 64
+"""Pixels that are sampled at once, which bounds the memory."""
+
+Size = tuple[int, int]
+"""Width and height in pixels."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """The built-in denoiser and how it is sampled.
+
+    Attributes:
+        denoiser: the network with guidance.
+        sampler: a name in `SAMPLERS`.
+        steps: model calls of one sampling, from 1.
+        cfg: guidance of upscaling; 1 is the plain conditional model.
+    """
+
+    denoiser: Guided
+    sampler: str = SAMPLERS[0]
+    steps: int = 25
+    cfg: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.sampler not in SAMPLERS:
+            raise SettingsError("sampler", self.sampler, f"Allowed: {', '.join(SAMPLERS)}.")
+        if self.steps < 1:
+            raise SettingsError("steps", self.steps, "Allowed: a whole number from 1.")
+
+    @property
+    def function(self) -> Callable[..., Tensor]:
+        """k-diffusion's sampler function."""
+        return getattr(k_diffusion.sampling, f"sample_{self.sampler}")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Pictures to be upscaled.
+
+    Attributes:
+        kind: "model" (samples of the model) or "true" (renders).
+        pictures: [N, 3, 32, 32] in [-1, 1].
+        labels: [N] int64, their hat colours.
+        seed: picture k gets its noise from seed + k.
+    """
+
+    kind: str
+    pictures: Tensor
+    labels: Tensor
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to a large picture.
+
+    Attributes:
+        name: how reports call it.
+        recipe: settings of iterative mixing; or the strength of hires fix, where 0 only enlarges; or None for sampling
+            the large picture from nothing but its label.
+        most: largest enlargement in one phase.
+        upscaler: a name in `UPSCALERS`, which enlarges before each phase.
+    """
+
+    name: str
+    recipe: Settings | float | None
+    most: float = 2.0
+    upscaler: str = UPSCALER
+
+    def __post_init__(self) -> None:
+        if self.upscaler not in UPSCALERS:
+            allowed = f"Allowed with the built-in model: {', '.join(UPSCALERS)}."
+            raise SettingsError("upscaler", self.upscaler, allowed)
+
+
+def karras(steps: int) -> Tensor:
+    """[steps + 1] noise levels of Karras et al. (2022), falling to 0."""
+    return k_diffusion.sampling.get_sigmas_karras(steps, SIGMA_MIN, SIGMA_MAX)
+
+
+def model_sources(model: Model, count: int, seed: int) -> Sources:
+    """Samples of the model at its own resolution, those with exactly the right parts first.
+
+    Up to four times `count` pictures are tried, so all are exact unless the model is badly trained.
+    """
+    found: list[tuple[Tensor, int]] = []
+    others: list[tuple[Tensor, int]] = []
+    for first in range(0, 4 * count, count):
+        labels = torch.arange(first, first + count) % len(pictures.HAT_NAMES)
+        for picture, label in zip(direct(model, labels, (RESOLUTION, RESOLUTION), seed + first, SOURCE_CFG), labels):
+            (found if count_parts(picture).exact else others).append((picture, int(label)))
+        if len(found) >= count:
+            break
+    kept = (found + others)[:count]
+    return Sources("model", torch.stack([p for p, _ in kept]), torch.tensor([label for _, label in kept]), seed)
+
+
+def true_sources(count: int, seed: int) -> Sources:
+    """Renders at the model's resolution."""
+    return Sources("true", true_renders(count, seed, RESOLUTION), scenes_of(count, seed).label, seed)
+
+
+def true_renders(count: int, seed: int, side: int) -> Tensor:
+    """The scenes of `true_sources` rendered natively, [N, 3, side, side]."""
+    return pictures.render(scenes_of(count, seed), side)
+
+
+def scenes_of(count: int, seed: int) -> pictures.Scenes:
+    """The scenes of `true_sources`."""
+    return pictures.sample_scenes(count, torch.Generator().manual_seed(seed))
+
+
+def phase_sizes(source: Size, target: Size, most: float = 2.0) -> list[Size]:
+    """Sizes after each phase of the way from source to target, each at most about `most` times the one before."""
+    scale = max(target[0] / source[0], target[1] / source[1])
+    count = max(1, math.ceil(math.log(scale) / math.log(most) - 1e-6)) if scale > 1 else 1
+
+    def between(start: int, end: int, phase: int) -> int:
+        return MULTIPLE * round(start * (end / start) ** (phase / count) / MULTIPLE)
+
+    sizes = [tuple(between(a, b, phase) for a, b in zip(source, target)) for phase in range(1, count)]
+    return [*sizes, target]  # type: ignore[list-item]  # pairs
+
+
+def phases(model: Model, method: Method, sources: Sources, size: Size) -> Iterator[Tensor]:
+    """The pictures [N, 3, H, W] in [-1, 1] after each phase; the last are of `size`.
+
+    Raises:
+        SettingsError: settings that don't fit the number of steps.
+    """
+    if method.recipe is None:
+        yield direct(model, sources.labels, size, sources.seed + STREAM, model.cfg)
+        return
+    height, width = sources.pictures.shape[-2:]
+    current = sources.pictures
+    for phase, step in enumerate(phase_sizes((width, height), size, method.most)):
+        seed = sources.seed + (2 + phase) * STREAM
+        current = enlarge(current, step, method.upscaler)
+        if isinstance(method.recipe, Settings):
+            settings = method.recipe.of_phase((width, height), step)
+            if settings.seed >= 0:
+                seed = settings.seed + phase * STREAM
+            current = mix(model, current, sources.labels, settings, seed)
+        elif method.recipe > 0:
+            current = hires_fix(model, current, sources.labels, method.recipe, seed)
+        yield current
+        width, height = step
+
+
+def enlarge(pictures: Tensor, size: Size, upscaler: str = UPSCALER) -> Tensor:
+    """Pictures [N, C, H, W] in [-1, 1] resized with Pillow in floating point; `upscaler` is a name in `UPSCALERS`."""
+    planes = [
+        np.asarray(Image.fromarray(plane).resize(size, UPSCALERS[upscaler]))
+        for plane in pictures.float().flatten(0, 1).numpy()
+    ]
+    return torch.from_numpy(np.stack(planes)).unflatten(0, pictures.shape[:2]).clamp(-1, 1)
+
+
+def direct(model: Model, labels: Tensor, size: Size, seed: int, cfg: float) -> Tensor:
+    """Pictures [N, 3, H, W] of the labels [N] from pure noise; picture k from seed + k."""
+    blank = torch.zeros(len(labels), 3, size[1], size[0])
+    sigmas = karras(model.steps)
+
+    def run(zeros: Tensor, labels: Tensor, seed: int) -> Tensor:
+        return _denoised_from(model, zeros, labels, sigmas, seed, cfg)
+
+    return _in_batches(run, blank, labels, seed)
+
+
+def hires_fix(model: Model, enlarged: Tensor, labels: Tensor, strength: float, seed: int) -> Tensor:
+    """Noise the enlarged pictures [N, 3, H, W] up to a share of the schedule and denoise them, as WebUIs do.
+
+    As in the hires pass of the WebUI all of the model's steps are run within that share, `strength` in (0, 1].
+    """
+    sigmas = karras(int(model.steps / strength))[-(model.steps + 1) :]
+
+    def run(enlarged: Tensor, labels: Tensor, seed: int) -> Tensor:
+        return _denoised_from(model, enlarged, labels, sigmas, seed, model.cfg)
+
+    return _in_batches(run, enlarged, labels, seed)
+
+
+def mix(model: Model, enlarged: Tensor, labels: Tensor, settings: Settings, seed: int) -> Tensor:
+    """One pass of iterative mixing over the enlarged pictures [N, 3, H, W], with the noise of `seed` + k.
+
+    Raises:
+        SettingsError: settings that don't fit the number of steps.
+    """
+    sigmas = karras(model.steps)
+
+    def run(enlarged: Tensor, labels: Tensor, seed: int) -> Tensor:
+        return sample(
+            model.function,
+            model.denoiser,
+            enlarged,
+            sigmas,
+            settings.replace(seed=seed % (MAX_SEED + 1)),
+            extra_args={"label": labels, "cfg": model.cfg},
+            **_sampler_options(model, enlarged, seed),
+        )
+
+    return _in_batches(run, enlarged, labels, seed)
+
+
+def _denoised_from(model: Model, clean: Tensor, labels: Tensor, sigmas: Tensor, seed: int, cfg: float) -> Tensor:
+    """Noise clean [N, 3, H, W] to the first of sigmas and sample down."""
+    noise = draw(torch.empty_like(clean), range(seed, seed + len(clean)), 0)
+    return model.function(
+        model.denoiser,
+        clean + sigmas[0] * noise,
+        sigmas,
+        extra_args={"label": labels, "cfg": cfg},
+        **_sampler_options(model, clean, seed),
+    )
+
+
+def _sampler_options(model: Model, like: Tensor, seed: int) -> dict:
+    """No bar, and the noise that a stochastic sampler adds at each step from each picture's own seed.
+
+    Every sampler in `SAMPLERS` asks once for each step, so fresh unit noise is as good as a Brownian tree's.
+    """
+    if "noise_sampler" not in inspect.signature(model.function).parameters:
+        return {"disable": True}
+    seeds = range(seed + STREAM // 2, seed + STREAM // 2 + len(like))
+    step = itertools.count()
+    return {"disable": True, "noise_sampler": lambda sigma, sigma_next: draw(torch.empty_like(like), seeds, next(step))}
+
+
+def _in_batches(run: Callable[[Tensor, Tensor, int], Tensor], pictures: Tensor, labels: Tensor, seed: int) -> Tensor:
+    """run(pictures, labels, seed of the first) over parts of the batch; gives [N, 3, H, W] clamped to [-1, 1]."""
+    count = max(1, BATCH_PIXELS // pictures[0, 0].numel())
+    with torch.no_grad():
+        done = [run(pictures[k : k + count], labels[k : k + count], seed + k) for k in range(0, len(pictures), count)]
+    return torch.cat(done).clamp(-1, 1)

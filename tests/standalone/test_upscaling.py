@@ -1,0 +1,120 @@
+"""Sources and methods with the built-in model: sizes, seeds and pairing."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+import itermix.standalone.upscaling as up
+from itermix import Settings, SettingsError
+from itermix.standalone.upscaling import Method, Model, phase_sizes, phases
+
+METHODS = [
+    Method("mixing", Settings()),
+    Method("hires fix", 0.5),
+    Method("direct", None),
+]
+
+
+def result(model: Model, method: Method, sources: up.Sources, size=(64, 64)) -> torch.Tensor:
+    *_, last = phases(model, method, sources, size)
+    return last
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "most", "expected"),
+    [
+        ((32, 32), (64, 64), 2.0, [(64, 64)]),
+        ((32, 32), (128, 128), 2.0, [(64, 64), (128, 128)]),
+        ((32, 32), (128, 128), 4.0, [(128, 128)]),
+        ((32, 32), (96, 96), 2.0, [(56, 56), (96, 96)]),
+        ((32, 32), (32, 32), 2.0, [(32, 32)]),
+        ((32, 32), (64, 256), 2.0, [(40, 64), (52, 128), (64, 256)]),
+    ],
+)
+def test_phases_are_even_and_none_is_too_large(source, target, most, expected):
+    assert phase_sizes(source, target, most) == expected
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
+@pytest.mark.parametrize("sampler", up.SAMPLERS)
+def test_a_picture_depends_on_its_own_seed_alone(model, method, sampler, monkeypatch):
+    """Not on the others in its batch, nor on how many are sampled at once, nor on torch's global generator."""
+    model = dataclasses.replace(model, sampler=sampler)
+    sources = up.true_sources(3, seed=40)
+    together = result(model, method, sources)
+    torch.manual_seed(1)
+    alone = dataclasses.replace(sources, pictures=sources.pictures[1:2], labels=sources.labels[1:2], seed=41)
+    assert torch.allclose(result(model, method, alone)[0], together[1], atol=1e-5)
+    monkeypatch.setattr(up, "BATCH_PIXELS", 2 * 64 * 64)
+    assert torch.allclose(result(model, method, sources), together, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
+def test_results_have_the_size_and_the_range(model, method):
+    found = result(model, method, up.true_sources(2, seed=0), (40, 64))
+    assert found.shape == (2, 3, 64, 40)
+    assert found.abs().max() <= 1
+
+
+def test_mixing_with_full_weight_to_the_end_stays_with_the_source(model):
+    sources = up.true_sources(2, seed=0)
+    found = result(model, Method("tied", Settings(lowest=1.0)), sources)
+    free = result(model, Method("free", Settings(clamp=0.0)), sources)
+    enlarged = up.enlarge(sources.pictures, (64, 64))
+    assert (found - enlarged).square().mean() < 0.2 * (free - enlarged).square().mean()
+
+
+def test_strength_0_only_enlarges(model):
+    sources = up.true_sources(2, seed=0)
+    assert torch.equal(result(model, Method("enlarged", 0.0), sources), up.enlarge(sources.pictures, (64, 64)))
+
+
+def test_a_noise_seed_in_the_settings_takes_the_place_of_the_pictures(model):
+    one, other = up.true_sources(1, seed=0), dataclasses.replace(up.true_sources(1, seed=0), seed=999)
+    assert not torch.equal(result(model, METHODS[0], one), result(model, METHODS[0], other))
+    seeded = Method("seeded", Settings(seed=2**32 - 1))
+    assert torch.equal(result(model, seeded, one, (128, 128)), result(model, seeded, other, (128, 128)))
+
+
+def test_the_cutoff_follows_the_scale_of_the_phase(model, monkeypatch):
+    seen = []
+    monkeypatch.setattr(up, "mix", lambda model, enlarged, labels, settings, seed: seen.append(settings) or enlarged)
+    sources = up.true_sources(1, seed=0)
+    for settings in (Settings(), Settings(cutoff=3.0)):
+        result(model, Method("one phase", settings, most=4.0), sources, (128, 128))
+    result(model, Method("two phases", Settings()), sources, (128, 128))
+    assert [settings.cutoff for settings in seen] == [4.0, 3.0, 2.0, 2.0]
+
+
+def test_the_first_sources_are_those_with_all_parts(model, monkeypatch):
+    exact = iter([False, True, False, True, True, False])
+    monkeypatch.setattr(up, "count_parts", lambda picture: type("Parts", (), {"exact": next(exact)}))
+    sources = up.model_sources(model, 3, seed=10)
+    assert len(sources) == 3
+    expected = up.direct(model, torch.arange(6) % 3, (32, 32), 10, up.SOURCE_CFG)
+    assert torch.allclose(sources.pictures, expected[[1, 3, 4]], atol=1e-5)
+    assert sources.labels.tolist() == [1, 0, 1]
+
+
+def test_without_exact_pictures_there_still_are_sources(model):
+    assert len(up.model_sources(model, 2, seed=0)) == 2
+
+
+def test_true_sources_and_renders_show_the_same_scenes():
+    sources, large = up.true_sources(2, seed=3), up.true_renders(2, seed=3, side=64)
+    pooled = torch.nn.functional.avg_pool2d(large, 2)
+    assert (pooled - sources.pictures).abs().mean() < 0.05
+
+
+@pytest.mark.parametrize(("field", "value"), [("sampler", "dpm_adaptive"), ("steps", 0)])
+def test_a_model_that_cannot_sample_is_an_error(model, field, value):
+    with pytest.raises(SettingsError, match=f"{field} = {value!r}.*Allowed"):
+        dataclasses.replace(model, **{field: value})
+
+
+def test_an_unknown_upscaler_is_an_error():
+    with pytest.raises(SettingsError, match=r"upscaler = 'ESRGAN'.*Lanczos, Bicubic, Nearest"):
+        Method("enlarged", 0.0, upscaler="ESRGAN")
