@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# Threads that wait for each other must not burn the cores that they wait for.
+export OMP_WAIT_POLICY = passive
 
 .PHONY: demo test
 

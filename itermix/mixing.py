@@ -62,10 +62,13 @@ class Mixer:
 
     def _mix(self, x: Tensor, level: Tensor, weight: float) -> None:
         noised = self._noised.at(self._step, level).to(x)
+        if (
+            self._step == 0
+        ):  # sampling starts at z', whatever it was given: blendings that filter wouldn't replace it all
+            x.copy_(noised)
         if not self._uses_denoised:
             guide = Guide(self._scale)
-        elif self._denoised is None:  # the model has not been asked yet: the start is z' itself
-            x.copy_(noised)
+        elif self._denoised is None:  # the model has not been asked yet
             return
         else:
             signal, _ = self._noised.parametrisation.amounts(level)

@@ -353,6 +353,17 @@ def test_weight_one_at_every_step_leaves_only_the_last_denoised():
     torch.testing.assert_close(got, expected, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("blending", sorted(BLENDINGS))
+def test_sampling_starts_at_the_noised_latent_whatever_state_it_is_given(blending):
+    """A WebUI's DDIM starts from another noise level than that of its first step."""
+
+    def elsewhere(model, x, sigmas, **options):
+        return kd.sample_euler(model, x + 5, sigmas, **options)
+
+    settings = SETTINGS.replace(blending=blending)
+    assert torch.equal(run(elsewhere, settings), run(kd.sample_euler, settings))
+
+
 def test_denoise_and_the_steps_range_choose_the_steps():
     model = Denoiser()
     run(kd.sample_euler, SETTINGS.replace(denoise=0.5), denoiser=model)

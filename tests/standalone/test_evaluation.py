@@ -129,8 +129,8 @@ def test_demo_writes_sheet_and_metrics(model, tmp_path, capsys):
     rows = json.loads((tmp_path / "metrics.json").read_text())
     assert all(set(row) >= KEYS for row in rows)
     assert {row["scale"] for row in rows} == {2, 4}
-    assert {"direct", "hires fix 0.3"} <= {row["method"] for row in rows}
-    assert len(rows) == 2 * (4 + len(BLENDINGS))
+    assert {"direct", "hires fix 0.3", "addition, alpha 1", "wavelet, alpha 0.25"} <= {row["method"] for row in rows}
+    assert len(rows) == 2 * len(demo.methods())
     with Image.open(tmp_path / "contact-sheet.png") as sheet:
         assert sheet.width > 2 * 128
     assert "4x (32 to 128 px)" in capsys.readouterr().out
