@@ -1,8 +1,8 @@
 """Blending: x <- B(z', x, weight), with `weight` the weight of the noised latent z'.
 
 Each function works in place on `x` [B, C, H, W] and may use `noised` (same shape and dtype) as scratch space. addition,
-slerp, norm-only and variance-preserving need no other memory; those that filter need three more latents, in single
-precision, for a moment. Every image of a batch is blended on its own. At weight 0 x stays as it is.
+slerp, norm-only and variance-preserving need no other memory; those that filter need one more latent for a moment (more
+in half precision, which is filtered in single). Every image of a batch is blended on its own. At weight 0 x stays as it is.
 """
 
 from __future__ import annotations
@@ -65,12 +65,14 @@ def norm_only(x: Tensor, noised: Tensor, weight: float, guide: Guide) -> None:
 
 def mix_low(x: Tensor, noised: Tensor, weight: float, guide: Guide) -> None:
     """x + weight * LP(z' - x): ILVR (arXiv 2108.02938) with a weight; what is finer stays the sampler's own."""
-    x.add_(low_pass(noised.sub_(x), guide.scale), alpha=weight)
+    difference = noised.sub_(x)
+    x.add_(low_pass(difference, guide.scale, out=difference), alpha=weight)
 
 
 def mix_wavelet(x: Tensor, noised: Tensor, weight: float, guide: Guide) -> None:
     """x + weight * LL(z' - x), LL the low band of the wavelet transform: HiWave (arXiv 2506.20452), with Haar's."""
-    x.add_(haar_low(noised.sub_(x), guide.scale), alpha=weight)
+    difference = noised.sub_(x)
+    x.add_(haar_low(difference, guide.scale, out=difference), alpha=weight)
 
 
 def mix_clean_low(x: Tensor, noised: Tensor, weight: float, guide: Guide) -> None:
@@ -78,12 +80,14 @@ def mix_clean_low(x: Tensor, noised: Tensor, weight: float, guide: Guide) -> Non
 
     Moves the clean part of the state and leaves its noise alone, whatever noise the sampler has added.
     """
-    x.add_(low_pass(_clean_error(noised, guide), guide.scale), alpha=guide.signal * weight)
+    error = _clean_error(noised, guide)
+    x.add_(low_pass(error, guide.scale, out=error), alpha=guide.signal * weight)
 
 
 def mix_clean_wavelet(x: Tensor, noised: Tensor, weight: float, guide: Guide) -> None:
     """The same with the low band of the Haar transform; DiffuseHigh takes a wavelet transform too."""
-    x.add_(haar_low(_clean_error(noised, guide), guide.scale), alpha=guide.signal * weight)
+    error = _clean_error(noised, guide)
+    x.add_(haar_low(error, guide.scale, out=error), alpha=guide.signal * weight)
 
 
 def variance_preserving(x: Tensor, noised: Tensor, weight: float, guide: Guide) -> None:

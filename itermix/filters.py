@@ -9,7 +9,8 @@ its cut-off, where enlarged pictures are dim.)
 
 They pass a constant exactly, shift nothing, and look at nothing outside the picture, which goes on as its mirror image.
 Any height, width, scale from 1 and float type will do; scale 1 filters nothing. `low_pass` and `haar_low` take x
-[..., H, W] and return a new tensor like it, which takes two more in single precision for a moment.
+[..., H, W] and return a tensor like it, and take one more in single precision for a moment. The result is in `out`,
+which may be x, if that has the precision to hold it.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from torch import Tensor
 Matrix = NDArray[np.float64]
 
 
-def low_pass(x: Tensor, scale: float) -> Tensor:
+def low_pass(x: Tensor, scale: float, out: Tensor | None = None) -> Tensor:
     """What linear antialiased resizing by 1 / scale sees of x; to one half, so does bicubic (Keys' a = -1/2)."""
-    return _projected(x, triangles, scale)
+    return _projected(x, triangles, scale, out)
 
 
-def haar_low(x: Tensor, scale: float) -> Tensor:
+def haar_low(x: Tensor, scale: float, out: Tensor | None = None) -> Tensor:
     """The means over areas of scale x scale; for a power of 2 it is the low band of the Haar wavelet transform."""
-    return _projected(x, overlaps, scale)
+    return _projected(x, overlaps, scale, out)
 
 
 def triangles(size: int, count: int) -> Matrix:
@@ -58,8 +59,13 @@ def projection(smaller: Callable[[int, int], Matrix], size: int, scale: float) -
     return a.T @ np.linalg.solve(a @ a.T, a)
 
 
-def _projected(x: Tensor, smaller: Callable[[int, int], Matrix], scale: float) -> Tensor:
+def _projected(x: Tensor, smaller: Callable[[int, int], Matrix], scale: float, out: Tensor | None) -> Tensor:
     """x [..., H, W] with its columns and rows projected, in single precision at least: half would lose the constant."""
     dtype = torch.promote_types(x.dtype, torch.float32)
-    columns, rows = (torch.from_numpy(projection(smaller, side, scale)).to(x.device, dtype) for side in x.shape[-2:])
-    return (columns @ x.to(dtype) @ rows).to(x.dtype)
+
+    def matrix(side: int) -> Tensor:
+        return torch.from_numpy(projection(smaller, side, scale)).to(x.device, dtype)
+
+    columns_done = matrix(x.shape[-2]) @ x.to(dtype)
+    target = out if out is not None and out.dtype == dtype else None
+    return torch.matmul(columns_done, matrix(x.shape[-1]), out=target).to(x.dtype)
