@@ -31,6 +31,8 @@ class IterativeMixingUpscale(scripts.Script):
         with as_client_errors():
             settings = upscale_settings(p, args)
             host.check_upscaler(settings.upscaler)
+            if not settings.enabled:
+                raise SettingsError("enabled", False, "Allowed: true, since this script does nothing but mixing.")
             if not p.init_images or p.init_images[0] is None:
                 raise SettingsError("init_images", p.init_images, "Allowed: a picture to enlarge.")
         with enlarged(p, settings):
@@ -52,17 +54,17 @@ def enlarged(p: Any, settings: UpscaleSettings) -> Iterator[None]:
     """Inside the block `p` generates from its enlarged pictures; afterwards it is as before, for a batch's next one."""
     changed = ("init_images", "image_mask", "width", "height", "resize_mode", "denoising_strength")
     before = {name: getattr(p, name) for name in changed}
-    pictures = [host.flatten(picture) for picture in p.init_images]
-    size = settings.target(*pictures[0].size)
-    p.init_images = [host.enlarge(picture, size, settings.upscaler) for picture in pictures]
-    p.width, p.height = size
-    p.resize_mode = 0
-    if p.image_mask is not None:
-        p.image_mask = p.image_mask.resize(size)
-    p.itermix = Job(settings, pictures[0].size, pictures if host.is_latent(settings.upscaler) else ())
     try:
+        pictures = [host.flatten(picture) for picture in p.init_images]
+        size = settings.target(*pictures[0].size)
+        p.init_images = [host.enlarge(picture, size, settings.upscaler) for picture in pictures]
+        p.width, p.height = size
+        p.resize_mode = 0
+        if p.image_mask is not None:
+            p.image_mask = p.image_mask.resize(size)
+        p.itermix = Job(settings, pictures[0].size, pictures if host.is_latent(settings.upscaler) else ())
         yield
     finally:
         for name, value in before.items():
             setattr(p, name, value)
-        del p.itermix
+        vars(p).pop("itermix", None)

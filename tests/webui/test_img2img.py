@@ -262,6 +262,7 @@ def test_a_wrong_setting_fails_with_a_sentence_and_gives_no_picture(webui, scrip
     [
         ([{"upscaler": "ESRGAN_9x"}], ["upscaler = 'ESRGAN_9x'", "Lanczos"]),
         ([{"width": 500}], ["width = 500", "a multiple of 8"]),
+        ([{"enabled": False}], ["enabled = False", "this script"]),
         ([0.5, 0, 0, "Lanczos"], ["scale = 0.5", "from 1 to 8"]),
     ],
 )
