@@ -48,11 +48,7 @@ def sample(
     """
     if sigmas.ndim != 1 or len(sigmas) < 2:
         raise SettingsError("sigmas", tuple(sigmas.shape), "Allowed: a one-dimensional schedule of at least 2 values.")
-    first, last = steps_range(settings, len(sigmas) - 1)
-    run = sigmas[first : last + 1].clone()
-    if last < len(sigmas) - 1:
-        run[-1] = 0
-
+    run = sigmas_run(sigmas, settings)
     seed = max(settings.seed, 0)
     parametrisation = ve(getattr(denoiser, "sigmas", None))
     noised = NoisedLatents(latent, parametrisation, settings.noise, noise, range(seed, seed + len(latent)))
@@ -63,6 +59,15 @@ def sample(
     with torch.random.fork_rng([latent.device] if latent.is_cuda else []), mixer.running(denoiser, callback) as checked:
         torch.manual_seed(seed)
         return sampler(denoiser, x, run, extra_args=extra_args, callback=checked, **sampler_options)
+
+
+def sigmas_run(sigmas: Tensor, settings: Settings) -> Tensor:
+    """What `steps_range` leaves of sigmas [steps + 1]; a run that ends early goes straight to 0 in its last step."""
+    first, last = steps_range(settings, len(sigmas) - 1)
+    run = sigmas[first : last + 1].clone()
+    if last < len(sigmas) - 1:
+        run[-1] = 0
+    return run
 
 
 def steps_range(settings: Settings, steps: int) -> tuple[int, int]:

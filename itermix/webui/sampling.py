@@ -19,7 +19,7 @@ from itermix.curves import weights
 from itermix.mixing import DEFAULT_SCALE, Mixer
 from itermix.noising import NoisedLatents, Parametrisation
 from itermix.samplers import SamplerRefused, name_of, step_starts
-from itermix.sampling import steps_range
+from itermix.sampling import sigmas_run, steps_range
 from itermix.settings import Settings, SettingsError
 from itermix.webui.errors import as_client_errors
 
@@ -83,13 +83,17 @@ def mixed(
         SettingsError, SamplerRefused: when called, before the first model call, if the picture can't be made this way.
     """
 
+    whole = settings.replace(denoise=1.0)
+
     @functools.wraps(func)
     def sampler(model: Any, x: Tensor, *args: Any, callback: Callable | None = None, **kwargs: Any) -> Tensor:
         step_starts(func)
         if "timesteps" in kwargs:
-            kwargs["timesteps"], levels = timesteps_run(kwargs["timesteps"], settings)
+            kwargs["timesteps"] = timesteps_run(kwargs["timesteps"], whole)
+            levels = kwargs["timesteps"][1:].flip(0)
         elif "sigmas" in kwargs:
-            kwargs["sigmas"], levels = sigmas_run(kwargs["sigmas"], settings)
+            kwargs["sigmas"] = sigmas_run(kwargs["sigmas"], whole)
+            levels = kwargs["sigmas"][:-1]
         else:
             raise SamplerRefused(
                 f"Iterative Mixing: {name_of(func)} has no schedule to mix along. Use DPM++ 2M or Euler."
@@ -106,25 +110,14 @@ def mixed(
     return sampler
 
 
-def sigmas_run(sigmas: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
-    """(schedule, levels) of k-diffusion's `sigmas` [n + 1]: what the steps range leaves, and its levels [steps]."""
-    first, last = _steps_range(len(sigmas) - 1, settings)
-    run = sigmas[first : last + 1].clone()
-    if last < len(sigmas) - 1:
-        run[-1] = 0
-    return run, run[:-1]
+def timesteps_run(timesteps: Tensor, settings: Settings) -> Tensor:
+    """What `steps_range` leaves of a timestep sampler's rising `timesteps` [steps + 1].
 
-
-def timesteps_run(timesteps: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
-    """The same of a timestep sampler's rising `timesteps` [n + 1], the first of which is where the last step goes."""
-    first, last = _steps_range(len(timesteps) - 1, settings)
+    The first of them is where the last step goes to. Raises SettingsError if there is no step.
+    """
     n = len(timesteps)
-    run = torch.cat([timesteps[:1], timesteps[n - last : n - first]])
-    return run, run[1:].flip(0)
-
-
-def _steps_range(steps: int, settings: Settings) -> tuple[int, int]:
-    if steps < 1:
-        allowed = "Allowed: more steps or more denoise, so that the sampler runs at least one step."
-        raise SettingsError("denoise", settings.denoise, allowed)
-    return steps_range(settings.replace(denoise=1.0), steps)
+    if n < 2:
+        allowed = "Allowed: more of them or more denoise, so that the sampler runs at least one."
+        raise SettingsError("steps", max(n - 1, 0), allowed)
+    first, last = steps_range(settings, n - 1)
+    return torch.cat([timesteps[:1], timesteps[n - last : n - first]])

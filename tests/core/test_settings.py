@@ -9,7 +9,6 @@ from itermix import Settings, SettingsError
 from itermix.settings import UpscaleSettings
 
 PARAMETERS = UpscaleSettings.parameters()
-NUMBERS = [p for p in PARAMETERS if p.type in (int, float)]
 WRONG_TYPES = {
     bool: [0, 1.0, "true", None],
     int: ["3", True, None, [1]],

@@ -121,7 +121,7 @@ def after_an_interrupt(webui):
     answer = {}
 
     def generate():
-        answer["response"] = webui.post("img2img", upscale({}, steps=400))
+        answer["response"] = webui.post("img2img", upscale({}, steps=1500))
 
     thread = threading.Thread(target=generate)
     thread.start()
@@ -210,6 +210,15 @@ def test_every_kind_of_upscaler_the_host_lists(webui, upscaler):
         assert f"Itermix upscaler: {upscaler}" in picture.parameters
 
 
+def test_a_latent_mode_enlarges_in_latent_space(webui):
+    webui.generate("img2img", upscale({"upscaler": "Latent (nearest-exact)"}))
+    latent = torch.load(webui.data / "probe.pt", weights_only=True)["latent"]
+    assert torch.equal(latent, latent[..., ::2, ::2].repeat_interleave(2, -1).repeat_interleave(2, -2))
+    webui.generate("img2img", upscale({}))
+    pixels = torch.load(webui.data / "probe.pt", weights_only=True)["latent"]
+    assert (pixels - latent).abs().max() > 0.1
+
+
 def test_a_target_size_stands_above_the_scale(webui):
     (picture,) = webui.generate("img2img", upscale({"width": 120, "height": 80}))
     assert picture.pixels.shape == (80, 120, 3)
@@ -288,7 +297,8 @@ def test_a_sampler_that_cannot_be_mixed_is_refused_with_an_alternative(webui, sa
 def test_too_little_denoise_for_a_timestep_sampler_is_said(webui):
     response = webui.post("img2img", mixing({"denoise": 0.1}, sampler="DDIM"))
     assert response.status_code == 422
-    assert "denoise = 0.1" in response.json()["detail"]
+    assert "steps = 0" in response.json()["detail"]
+    assert "more denoise" in response.json()["detail"]
 
 
 def test_a_range_of_steps_runs_only_those(webui):
