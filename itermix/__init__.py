@@ -9,7 +9,8 @@ __version__ = "0.1.0"
 
 from itermix.curves import weights
 from itermix.noising import NoisedLatents
+from itermix.phases import plan
 from itermix.sampling import sample
 from itermix.settings import Settings, SettingsError
 
-__all__ = ["NoisedLatents", "Settings", "SettingsError", "__version__", "sample", "weights"]
+__all__ = ["NoisedLatents", "Settings", "SettingsError", "__version__", "plan", "sample", "weights"]

@@ -28,8 +28,16 @@ BLENDINGS = (
 NOISES = ("shared", "independent", "cumulative")
 PROGRESSES = ("steps", "noise level")
 
+SAME_SAMPLER = "Use same sampler"
+
 MAX_SEED = 2**32 - 1
+MAX_SCALE = 8.0
 SIZE_MULTIPLE = 8  # pixels of a latent pixel: every WebUI accepts sizes in multiples of this
+
+
+def scaled_side(side: int, scale: float, multiple: int = SIZE_MULTIPLE) -> int:
+    """A side times the scale, rounded down to a multiple but to one at least, so that it is no more than scaled."""
+    return max(multiple, multiple * math.floor(round(side * scale / multiple, 9)))
 
 
 class SettingsError(ValueError):
@@ -201,7 +209,7 @@ class Settings:
         "cutoff",
         "Blending",
         low=0.0,
-        high=8.0,
+        high=MAX_SCALE,
         step=0.05,
     )
     noise: str = parameter(
@@ -253,6 +261,51 @@ class Settings:
         high=10000,
         step=1,
     )
+    max_scale_per_phase: float = parameter(
+        2.0,
+        "Scale per phase",
+        "Larger scales are reached in equal phases of at most this, each with all steps, from the result of the one "
+        "before. Above 2 models fill the picture with tiny further parts.",
+        "scale per phase",
+        "Phases",
+        low=1.25,
+        high=MAX_SCALE,
+        step=0.05,
+    )
+    save_phases: bool = parameter(
+        False, "Save every phase", "Save the pictures of the phases before the last, too.", "save phases", "Phases"
+    )
+    match_colours: bool = parameter(
+        False,
+        "Match colours",
+        "Give each channel of the latent the mean and the contrast of the source after every phase, as DemoFusion does "
+        "with those of its first.",
+        "match colours",
+        "Phases",
+    )
+    cleanup: float = parameter(
+        0.0,
+        "Clean-up",
+        "Denoise of a last, unguided sampling of the finished latent, 0.05 to 0.25. 0: off.",
+        "clean-up",
+        "Clean-up",
+        low=0.0,
+        high=0.25,
+        step=0.01,
+    )
+    cleanup_steps: int = parameter(
+        0,
+        "Clean-up steps",
+        "Steps of the clean-up. 0: its denoise as a share of the pass's steps.",
+        "clean-up steps",
+        "Clean-up",
+        low=0,
+        high=150,
+        step=1,
+    )
+    cleanup_sampler: str = parameter(
+        SAME_SAMPLER, "Clean-up sampler", "Sampler of the clean-up.", "clean-up sampler", "Clean-up"
+    )
 
     def __init__(self, **values: Any):
         parameters = {p.name: p for p in self.parameters()}
@@ -268,6 +321,8 @@ class Settings:
     def _check_together(self) -> None:
         if 0 < self.cutoff < 1:
             raise SettingsError("cutoff", self.cutoff, "Allowed: 0, or a number from 1 to 8.")
+        if 0 < self.cleanup < 0.05:
+            raise SettingsError("cleanup", self.cleanup, "Allowed: 0, or a number from 0.05 to 0.25.")
         if self.stop <= self.start:
             raise SettingsError("stop", self.stop, f"Allowed: more than start, which is {self.start:g}.")
         if self.lowest > self.highest:
@@ -280,7 +335,7 @@ class Settings:
     def of_phase(self, source: tuple[int, int], target: tuple[int, int]) -> Settings:
         """The settings to enlarge from one size (width, height) to another with: a cut-off of 0 becomes the scale."""
         scale = max(after / before for before, after in zip(source, target))
-        return self if self.cutoff else self.replace(cutoff=min(max(scale, 1.0), 8.0))
+        return self if self.cutoff else self.replace(cutoff=min(max(scale, 1.0), MAX_SCALE))
 
     @classmethod
     def parameters(cls) -> tuple[Parameter, ...]:
@@ -316,7 +371,7 @@ class UpscaleSettings(Settings):
         "scale",
         "Size",
         low=1.0,
-        high=8.0,
+        high=MAX_SCALE,
         step=0.05,
     )
     width: int = parameter(
@@ -353,12 +408,8 @@ class UpscaleSettings(Settings):
                 raise SettingsError(name, getattr(self, name), f"Allowed: a multiple of {SIZE_MULTIPLE}.")
 
     def target(self, width: int, height: int) -> tuple[int, int]:
-        """Size (width, height) in pixels of the result for a source of this size, rounded to multiples of 8."""
+        """Size (width, height) in pixels of the result for a source of this size, rounded down to multiples of 8."""
         if self.width and self.height:
             return self.width, self.height
         scale = self.width / width if self.width else self.height / height if self.height else self.scale
-
-        def rounded(side: int) -> int:
-            return max(SIZE_MULTIPLE, SIZE_MULTIPLE * round(side * scale / SIZE_MULTIPLE))
-
-        return self.width or rounded(width), self.height or rounded(height)
+        return self.width or scaled_side(width, scale), self.height or scaled_side(height, scale)

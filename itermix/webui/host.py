@@ -7,13 +7,89 @@ from typing import Any
 
 import numpy as np
 import torch
-from modules import images, sd_samplers_common, shared
+from modules import images, infotext_utils, processing, sd_models, sd_samplers, sd_samplers_common, shared
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from itermix.noising import Amounts, Parametrisation, ve, vp
 from itermix.settings import SettingsError
+
+LATENT_PIXELS = 8
+"""Pixels of the picture along one side of a latent pixel."""
+
+UNFINISHED = "Itermix unfinished"
+"""Infotext key under which a picture says what of it could not be finished."""
+
+
+def is_img2img(p: Any) -> bool:
+    return isinstance(p, processing.StableDiffusionProcessingImg2Img)
+
+
+def stopped() -> bool:
+    """Whether the user has interrupted the generation or skipped its current image."""
+    return shared.state.interrupted or shared.state.skipped
+
+
+def batch_note(p: Any) -> str:
+    """Which of several iterations runs, for the job text."""
+    return f", batch {p.iteration + 1} of {p.n_iter}" if p.n_iter > 1 else ""
+
+
+def note(p: Any, what: str, sentence: str) -> None:
+    """Tell the user that a part was not finished: in the page's comments and in the infotext, which the API gives."""
+    text = f"{what}: {sentence}"
+    p.comment(f"Iterative Mixing, {text}.")
+    p.extra_generation_params[UNFINISHED] = text
+
+
+def samplers() -> list[str]:
+    """Names of the WebUI's samplers."""
+    return [sampler.name for sampler in sd_samplers.all_samplers]
+
+
+def sampler_name(p: Any) -> str:
+    """Of the sampling that runs."""
+    hires = not is_img2img(p) and p.is_hr_pass
+    return (p.hr_sampler_name if hires else None) or p.sampler_name
+
+
+def sampler(p: Any, name: str) -> Any:
+    """A new sampler object for the model of `p`."""
+    return sd_samplers.create_sampler(name, p.sd_model)
+
+
+def hires_checkpoint(p: Any) -> None:
+    """Go back to the checkpoint of the hires pass, if a refiner has taken its place. Forge keeps the refiner's."""
+    with sd_models.SkipWritingToConfig():
+        sd_models.reload_model_weights(info=p.hr_checkpoint_info)
+
+
+def encoded_result(samples: Tensor | None, decoded: Tensor | None) -> Any:
+    """What `sample` of a processing object may return for latents or, without them, for pictures in [-1, 1]."""
+    return processing.DecodedSamples(decoded) if samples is None else samples
+
+
+def save_batch(p: Any, decoded: Tensor, suffix: str) -> None:
+    """Save pictures [B, 3, H, W] in [-1, 1] of the current iteration as the WebUI would, if it saves."""
+    if not p.save_samples():
+        return
+    for k, picture in enumerate(((decoded + 1) * 127.5).clamp(0, 255).round().byte().permute(0, 2, 3, 1).cpu()):
+        info = processing.create_infotext(
+            p, p.all_prompts, p.all_seeds, p.all_subseeds, [], iteration=p.iteration, position_in_batch=k
+        )
+        save(p, Image.fromarray(picture.numpy()), p.seeds[k], p.prompts[k], info, suffix)
+
+
+def save(p: Any, picture: Image.Image, seed: int, prompt: str, info: str, suffix: str = "") -> None:
+    """Save a picture among the samples of `p`, under the WebUI's own naming."""
+    form = shared.opts.samples_format
+    images.save_image(picture, p.outpath_samples, "", seed, prompt, form, info=info, p=p, suffix=suffix)
+
+
+def with_parameter(info: str, key: str, value: str) -> str:
+    """An infotext with one more parameter at its end."""
+    return f"{info}, {key}: {infotext_utils.quote(value)}"
 
 
 def parametrisation(sampler: Any) -> Parametrisation:

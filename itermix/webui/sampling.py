@@ -27,14 +27,21 @@ from itermix.webui.errors import as_client_errors
 class MixedSampling:
     """Stands in for `sample_img2img` of one sampler object, for one call."""
 
-    def __init__(self, sampler: Any, mix: Callable[[Callable, Tensor, Tensor], Callable]):
+    def __init__(
+        self,
+        sampler: Any,
+        mix: Callable[[Callable, Tensor, Tensor], Callable],
+        finish: Callable[[Tensor, Tensor, tuple, dict], Tensor],
+    ):
         """
         Args:
             sampler: the WebUI's sampler object.
             mix: (func, latent, noise) -> a sampler function that mixes; what it raises fails the generation.
+            finish: (latent, samples, conditioning args, conditioning kwargs) -> what becomes of the samples.
         """
         self._sampler = sampler
         self._mix = mix
+        self._finish = finish
         self._replaced: Any = None
 
     def attach(self) -> None:
@@ -56,9 +63,10 @@ class MixedSampling:
         try:
             with as_client_errors():
                 self._sampler.func = self._mix(func, x.to(noise), noise)
-                return self._sampler.sample_img2img(p, x, noise, *args, **kwargs)
+                samples = self._sampler.sample_img2img(p, x, noise, *args, **kwargs)
         finally:
             self._sampler.func = func
+        return self._finish(x, samples, args, kwargs)
 
 
 def mixed(

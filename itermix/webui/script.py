@@ -1,35 +1,20 @@
-"""The always-on script: mixes in the img2img sampling of the WebUI."""
+"""The always-on script: mixes in the img2img sampling of the WebUI, or in the hires pass in place of hires fix."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from modules import scripts
-from PIL import Image
 from torch import Tensor
 
-from itermix.settings import Settings, UpscaleSettings
-from itermix.webui import host, infotext, ui
-from itermix.webui.errors import kept
-from itermix.webui.sampling import MixedSampling, mixed
+from itermix.settings import Settings
+from itermix.webui import hires, host, infotext, ui
+from itermix.webui.errors import as_client_errors, kept
+from itermix.webui.job import Job, Wrapped, tasks
+from itermix.webui.progress import shared_out
 
 TITLE = "Iterative Mixing"
-
-
-@dataclass
-class Job:
-    """What is to be done with one processing object of the WebUI, kept on it as `itermix`."""
-
-    settings: Settings | Exception
-    source: tuple[int, int] | None = None  # size (width, height) of the picture that was enlarged, if one was
-    pictures: Sequence[Image.Image] = ()  # the source pictures, where a latent mode is to enlarge them
-
-    @property
-    def active(self) -> bool:
-        return isinstance(self.settings, Exception) or self.settings.enabled
 
 
 class IterativeMixing(scripts.Script):
@@ -37,28 +22,38 @@ class IterativeMixing(scripts.Script):
         return TITLE
 
     def show(self, is_img2img: bool) -> Any:
-        return scripts.AlwaysVisible if is_img2img else False
+        return scripts.AlwaysVisible
 
     def ui(self, is_img2img: bool) -> list[Any]:
-        return ui.accordion("itermix_img2img" if is_img2img else "itermix_txt2img")
+        return ui.accordion("itermix_img2img" if is_img2img else "itermix_txt2img", host.samplers())
 
     def process(self, p: Any, *args: Any) -> None:
-        # The selectable script makes its own job before; it stands above the accordion.
-        if not hasattr(p, "itermix"):
+        if not (hasattr(p, "itermix") and p.itermix.by_script):
             p.itermix = Job(kept(settings_of, args))
-        settings = p.itermix.settings
-        if isinstance(settings, Settings) and settings.enabled:
-            p.denoising_strength = settings.denoise
-            p.extra_generation_params.update(infotext.of(settings))
-
-    def process_before_every_sampling(self, p: Any, *args: Any, **kwargs: Any) -> None:
         job = p.itermix
         if not job.active:
             return
-        if job.pictures:
-            error = kept(replace_latent, p, job)
-            job.settings = error or job.settings
-        MixedSampling(p.sampler, functools.partial(mix, p, job)).attach()
+        if isinstance(job.settings, Settings):
+            p.extra_generation_params.update(infotext.of(job.settings))
+            if host.is_img2img(p):
+                p.denoising_strength = job.settings.denoise
+        if not host.is_img2img(p):
+            hires.replace(p, job)
+        elif not job.by_script:
+            Wrapped(p, "sample", job, sample)
+
+    def process_before_every_sampling(self, p: Any, *args: Any, **kwargs: Any) -> None:
+        if p.itermix.active and (host.is_img2img(p) or p.is_hr_pass):
+            p.itermix.attach(p)
+
+    def postprocess_image_after_composite(self, p: Any, pp: Any, *args: Any) -> None:
+        if p.itermix.by_script:
+            p.itermix.made.append(pp.image)
+
+    def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
+        for value in list(vars(p).values()):
+            if isinstance(value, Wrapped):
+                value.remove()
 
 
 def settings_of(args: Sequence[Any]) -> Settings:
@@ -68,25 +63,11 @@ def settings_of(args: Sequence[Any]) -> Settings:
     return Settings.from_list(args)
 
 
-def replace_latent(p: Any, job: Job) -> None:
-    """Put the source enlarged in latent space in the place of the encoded pixels."""
-    assert isinstance(job.settings, UpscaleSettings)
-    latent = host.enlarged_latents(job.pictures, (p.width, p.height), job.settings.upscaler, p.sd_model)
-    latent = latent.to(p.init_latent).expand_as(p.init_latent)
-    if p.mask is not None and p.inpainting_fill in (2, 3):  # the masked part starts from noise or from nothing
-        latent = latent * p.mask + p.init_latent * p.nmask
-    p.init_latent = latent
-
-
-def mix(p: Any, job: Job, func: Callable, latent: Tensor, noise: Tensor) -> Callable:
-    """The sampler function that mixes, for MixedSampling; raises what was wrong before."""
-    settings = job.settings
-    if isinstance(settings, Exception):
-        raise settings
-    if job.source:
-        settings = settings.of_phase(job.source, (p.width, p.height))
-    parametrisation = host.parametrisation(p.sampler)
-    if settings.seed < 0:
-        return mixed(func, latent, noise, p.seeds, settings, parametrisation)
-    first = settings.seed + p.iteration * p.batch_size
-    return mixed(func, latent, None, range(first, first + len(latent)), settings, parametrisation)
+def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> Tensor:
+    """`sample` of an img2img request at the tab's own size: refuses wrong settings, and shares out the progress."""
+    with as_client_errors():
+        settings = job.checked()
+    p.extra_generation_params.pop(host.UNFINISHED, None)  # of the iteration before
+    job.task = 0
+    with shared_out(tasks([(p.width, p.height)], settings, p.steps), 1, note=host.batch_note(p)) as job.progress:
+        return original(*args, **kwargs)

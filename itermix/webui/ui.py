@@ -8,17 +8,17 @@ from typing import Any
 import gradio as gr
 from modules.ui_components import InputAccordion
 
-from itermix.settings import Parameter, Settings, UpscaleSettings
+from itermix.settings import SAME_SAMPLER, Parameter, Settings, UpscaleSettings
 
 
-def accordion(prefix: str) -> list[Any]:
+def accordion(prefix: str, samplers: Sequence[str]) -> list[Any]:
     """Controls of all mixing settings in the order of `Settings.parameters`; the first is the accordion's checkbox.
 
     Their elem_ids are `prefix`_`name`.
     """
     enabled, *parameters = Settings.parameters()
     with InputAccordion(enabled.default, label=enabled.label, elem_id=f"{prefix}_{enabled.name}") as switch:
-        return [switch, *grouped(parameters, prefix)]
+        return [switch, *grouped(parameters, prefix, {"cleanup_sampler": [SAME_SAMPLER, *samplers]})]
 
 
 def upscale_controls(prefix: str, upscalers: Sequence[str]) -> list[Any]:
@@ -41,6 +41,8 @@ def grouped(parameters: Sequence[Parameter], prefix: str, choices: dict[str, Seq
 def control(parameter: Parameter, elem_id: str, choices: Sequence[str] | None = None) -> Any:
     """One control. Its elem_id is fixed, so that ui-config.json and scripts of the page can name it."""
     common = {"value": parameter.default, "label": parameter.label, "info": parameter.help, "elem_id": elem_id}
+    if parameter.type is bool:
+        return gr.Checkbox(**common)
     if choices:
         return gr.Dropdown(choices=list(choices), **common)
     if parameter.high is not None and parameter.high > 2**16:  # too many values for a slider

@@ -1,18 +1,26 @@
-"""The selectable img2img script: enlarge the picture, then one mixing pass over it."""
+"""The selectable img2img script: enlarge the picture in phases, with a mixing pass in each.
+
+Every phase is a generation of its own, so that whatever else acts on a generation (masks, ControlNet, other scripts)
+finds the size of the phase. The iterations of a request run one after the other, each through all of its phases.
+"""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
-from modules import processing, scripts
+from modules import errors, processing, scripts, shared
+from PIL import Image
 
+from itermix.phases import Size, described, plan
 from itermix.settings import SettingsError, UpscaleSettings
 from itermix.webui import host, ui
 from itermix.webui.errors import as_client_errors
-from itermix.webui.script import IterativeMixing, Job, settings_of
+from itermix.webui.job import Job, tasks
+from itermix.webui.progress import shared_out
+from itermix.webui.script import IterativeMixing, settings_of
 
 TITLE = "Iterative Mixing upscale"
 
@@ -35,8 +43,19 @@ class IterativeMixingUpscale(scripts.Script):
                 raise SettingsError("enabled", False, "Allowed: true, since this script does nothing but mixing.")
             if not p.init_images or p.init_images[0] is None:
                 raise SettingsError("init_images", p.init_images, "Allowed: a picture to enlarge.")
-        with enlarged(p, settings):
-            return processing.process_images(p)
+            Job(settings).checked()
+            sources = [host.flatten(picture) for picture in p.init_images]
+            size = sources[0].size
+            sizes = plan(*size, target=settings.target(*size), max_scale_per_phase=settings.max_scale_per_phase)
+        print(f"Iterative Mixing: {described(size, sizes, p.steps)}")
+        if shared.state.job_count < 0:
+            shared.state.job_count = p.n_iter
+        results = []
+        for q, n in iterations(p):
+            note = f", batch {n + 1} of {p.n_iter}" if p.n_iter > 1 else ""
+            counted = settings.replace(seed=settings.seed + n * p.batch_size) if settings.seed >= 0 else settings
+            results.append(iteration(q, counted, sources, sizes, note))
+        return joined(results)
 
 
 def upscale_settings(p: Any, args: Sequence[Any]) -> UpscaleSettings:
@@ -49,22 +68,90 @@ def upscale_settings(p: Any, args: Sequence[Any]) -> UpscaleSettings:
     return UpscaleSettings(**{**dataclasses.asdict(mixing), **own, "enabled": True})
 
 
-@contextmanager
-def enlarged(p: Any, settings: UpscaleSettings) -> Iterator[None]:
-    """Inside the block `p` generates from its enlarged pictures; afterwards it is as before, for a batch's next one."""
-    changed = ("init_images", "image_mask", "width", "height", "resize_mode", "denoising_strength")
-    before = {name: getattr(p, name) for name in changed}
-    try:
-        pictures = [host.flatten(picture) for picture in p.init_images]
-        size = settings.target(*pictures[0].size)
-        p.init_images = [host.enlarge(picture, size, settings.upscaler) for picture in pictures]
-        p.width, p.height = size
-        p.resize_mode = 0
-        if p.image_mask is not None:
-            p.image_mask = p.image_mask.resize(size)
-        p.itermix = Job(settings, pictures[0].size, pictures if host.is_latent(settings.upscaler) else ())
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(p, name, value)
-        vars(p).pop("itermix", None)
+def iterations(p: Any) -> Iterator[tuple[Any, int]]:
+    """A request of one iteration for each of those of `p`, with the seeds that the WebUI would give it, and its number.
+
+    Ends when the user interrupts or lets the WebUI stop after the current image.
+    """
+    seed, subseed = (processing.get_fixed_seed(value) for value in (p.seed, p.subseed))
+    for n in range(p.n_iter):
+        if n and (shared.state.interrupted or shared.state.stopping_generation):
+            return
+        numbers = range(n * p.batch_size, (n + 1) * p.batch_size)
+        q = copy.copy(p)
+        q.n_iter = 1
+        q.seed = [seed[k] if isinstance(seed, list) else seed + k * (p.subseed_strength == 0) for k in numbers]
+        q.subseed = [subseed[k] if isinstance(subseed, list) else subseed + k for k in numbers]
+        for name in ("prompt", "negative_prompt"):
+            text = getattr(p, name)
+            setattr(q, name, [text[k] for k in numbers] if isinstance(text, list) else text)
+        yield q, n
+
+
+def iteration(p: Any, settings: UpscaleSettings, sources: list[Image.Image], sizes: list[Size], note: str) -> Any:
+    """All phases of one iteration; gives the WebUI's result of the last one that was finished."""
+    finished: tuple[Any, list[Image.Image]] | None = None
+    todo = tasks(sizes, settings, p.steps)
+    with shared_out(todo, jobs=1, counted_by_host=0, note=note) as progress:
+        for number, size in enumerate(sizes, 1):
+            last = number == len(sizes)
+            job = Job(settings, by_script=True, last=last, progress=progress, task=number - 1)
+            problem = "it was stopped"
+            try:
+                result = processing.process_images(phase(p, job, sources, size))
+            except Exception as error:
+                if finished is None:
+                    raise
+                errors.report(f"Iterative Mixing: phase {number} of {len(sizes)} failed", exc_info=True)
+                problem, result = f"it failed ({error})", None
+            if finished and (result is None or host.stopped()):
+                what = f"phase {number} of {len(sizes)}: {problem}; this is the picture of phase {number - 1}"
+                unfinished(p, *finished, settings, what)
+                break
+            finished = result, job.made
+            if host.stopped():
+                break
+            sources = job.made
+    assert finished is not None
+    return finished[0]
+
+
+def phase(p: Any, job: Job, sources: list[Image.Image], size: Size) -> Any:
+    """The request of one phase: `p` generating from its enlarged sources."""
+    settings = job.settings
+    q = copy.copy(p)
+    q.itermix = job
+    q.extra_generation_params = dict(p.extra_generation_params)
+    q.comments = {}
+    q.do_not_save_grid = True
+    q.do_not_save_samples = p.do_not_save_samples or not (job.last or settings.save_phases)
+    q.init_images = [host.enlarge(picture, size, settings.upscaler) for picture in sources]
+    q.width, q.height = size
+    q.resize_mode = 0
+    if q.image_mask is not None:
+        q.image_mask = q.image_mask.resize(size)
+    job.source = sources[0].size
+    job.pictures = sources if host.is_latent(settings.upscaler) else ()
+    return q
+
+
+def unfinished(p: Any, result: Any, pictures: list[Image.Image], settings: UpscaleSettings, what: str) -> None:
+    """Say in the result of a phase that it was to be enlarged further, and save its pictures if it did not."""
+    result.comments += f"Iterative Mixing, {what}.\n"
+    result.extra_generation_params[host.UNFINISHED] = what
+    result.infotexts = [host.with_parameter(text, host.UNFINISHED, what) for text in result.infotexts]
+    result.info = result.infotexts[0]
+    for k, picture in enumerate(pictures):
+        picture.info["parameters"] = result.infotexts[k]
+        if p.save_samples() and not settings.save_phases:
+            host.save(p, picture, result.all_seeds[k], result.all_prompts[k], result.infotexts[k])
+
+
+def joined(results: Sequence[Any]) -> Any:
+    """One result of the WebUI with the pictures of several."""
+    first, *others = results
+    for other in others:
+        for name in ("images", "infotexts", "all_prompts", "all_negative_prompts", "all_seeds", "all_subseeds"):
+            setattr(first, name, [*getattr(first, name), *getattr(other, name)])
+        first.comments += other.comments
+    return first

@@ -1,0 +1,72 @@
+"""What follows a mixing pass: the colours of its source, and the clean-up, both on the latent."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from modules import errors
+from torch import Tensor
+
+from itermix.colour import match_statistics
+from itermix.noising import draw
+from itermix.settings import SAME_SAMPLER, Settings, SettingsError
+from itermix.webui import host
+
+STEP_OF_NOISE = 1_000_000
+"""Number of the draw that the clean-up gets its noise from; the mixing's own count its steps."""
+
+
+def check(settings: Settings) -> None:
+    """Raises SettingsError if the WebUI has no such sampler."""
+    allowed = [SAME_SAMPLER, *host.samplers()]
+    if settings.cleanup_sampler not in allowed:
+        raise SettingsError("cleanup_sampler", settings.cleanup_sampler, f"Allowed: {', '.join(allowed)}.")
+
+
+def steps_of(settings: Settings, steps: int) -> int:
+    """Steps of the clean-up after a pass of `steps`."""
+    return settings.cleanup_steps or max(1, math.ceil(settings.cleanup * steps))
+
+
+def finish(p: Any, job: Any, latent: Tensor, samples: Tensor, args: tuple, kwargs: dict) -> Tensor:
+    """The latents [B, C, H, W] of a mixing pass, with the colours of `latent`, and cleaned up after the last phase.
+
+    An interrupted pass is given back as it is. If the clean-up fails or is interrupted its input is the result, and a
+    comment says so.
+    """
+    settings = job.settings
+    if host.stopped():
+        return samples
+    if settings.match_colours:
+        samples = match_statistics(samples, latent.to(samples), getattr(p, "nmask", None))
+    if job.last and settings.cleanup:
+        try:
+            cleaned = clean_up(p, job, samples, steps_of(settings, kwargs.get("steps") or p.steps), args, kwargs)
+            if not bool(torch.isfinite(cleaned).all()):
+                raise ValueError("it gave NaN")
+            if host.stopped():
+                host.note(p, "clean-up", "it was stopped; this is the picture before it")
+            else:
+                samples = cleaned
+        except Exception as error:
+            errors.report("Iterative Mixing: the clean-up failed; this is the picture before it", exc_info=True)
+            host.note(p, "clean-up", f"it failed ({error}); this is the picture before it")
+    job.samples = samples
+    return samples
+
+
+def clean_up(p: Any, job: Any, samples: Tensor, steps: int, args: tuple, kwargs: dict) -> Tensor:
+    """The latents after a light sampling of their own, without mixing; `args` and `kwargs` are the conditioning."""
+    settings = job.settings
+    noise = draw(torch.empty_like(samples), [int(seed) for seed in p.seeds], STEP_OF_NOISE)
+    before = p.sampler, p.denoising_strength
+    same = settings.cleanup_sampler == SAME_SAMPLER
+    job.begin()
+    try:
+        p.sampler = host.sampler(p, host.sampler_name(p) if same else settings.cleanup_sampler)
+        p.denoising_strength = settings.cleanup
+        return p.sampler.sample_img2img(p, samples, noise, *args, **{**kwargs, "steps": steps})
+    finally:
+        p.sampler, p.denoising_strength = before

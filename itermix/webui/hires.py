@@ -1,0 +1,104 @@
+"""Iterative mixing in the place of hires fix, with hires fix's own controls.
+
+The WebUI's hires pass enlarges, samples and decodes; here it is run once for each phase, from the result of the one
+before, with the mixing attached to its sampling. So upscaler, steps, sampler, schedule, checkpoint, prompts and extra
+networks of hires fix are those of every phase.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from modules import errors
+
+from itermix.phases import plan
+from itermix.samplers import SamplerRefused, step_starts
+from itermix.settings import SettingsError
+from itermix.webui import host
+from itermix.webui.errors import as_client_errors
+from itermix.webui.job import Job, Wrapped, tasks
+from itermix.webui.progress import Task, shared_out
+
+CHANGED = ("denoising_strength", "hr_upscale_to_x", "hr_upscale_to_y", "truncate_x", "truncate_y")
+
+
+def replace(p: Any, job: Job) -> None:
+    """Let this txt2img request mix in its hires pass; without one it fails with a sentence when it samples."""
+    Wrapped(p, "sample", job, sample)
+    Wrapped(p, "sample_hr_pass", job, sample_hr_pass)
+
+
+def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> Any:
+    """`sample` of the request: refuses what can't be done before the first pass, and shares out the progress."""
+    with as_client_errors():
+        settings = job.checked()
+        if not p.enable_hr:
+            allowed = "Allowed in txt2img: true together with hires fix, whose second pass it replaces."
+            raise SettingsError("enabled", True, allowed)
+        sizes = sizes_of(p, settings)
+        step_starts(host.sampler(p, p.hr_sampler_name or p.sampler_name).func)
+    todo = tasks(sizes, settings, p.hr_second_pass_steps or p.steps)
+    if p.firstpass_image is None:
+        todo.insert(0, Task(f"first pass, {p.width}x{p.height}", p.steps * p.width * p.height))
+    p.extra_generation_params.pop(host.UNFINISHED, None)  # of the iteration before
+    job.task = 0
+    with shared_out(todo, 2, note=host.batch_note(p)) as job.progress:
+        if p.firstpass_image is None:
+            job.begin()
+        return original(*args, **kwargs)
+
+
+def sizes_of(p: Any, settings: Any) -> list[tuple[int, int]]:
+    """Sizes (width, height) after each phase of the hires pass, the last the WebUI's own."""
+    multiple = host.LATENT_PIXELS
+    end = p.hr_upscale_to_x, p.hr_upscale_to_y
+    width, height = (side // multiple * multiple for side in end)
+    limit = settings.max_scale_per_phase
+    return [*plan(p.width, p.height, target=(width, height), max_scale_per_phase=limit)[:-1], end]
+
+
+def sample_hr_pass(
+    p: Any, job: Job, original: Callable, samples: Any, decoded: Any, seeds: Any, subseeds: Any, *args: Any
+) -> Any:
+    """The hires pass in phases. What fails or is stopped ends it with the picture of the phase before."""
+    if host.stopped():
+        return original(samples, decoded, seeds, subseeds, *args)
+    before = {name: getattr(p, name) for name in CHANGED}
+    sizes = sizes_of(p, job.settings)
+    source = (p.width, p.height)
+    done: Any = None  # the decoded pictures of the last finished phase, as the WebUI gives them
+    first = (samples, decoded)
+    try:
+        for phase, size in enumerate(sizes, 1):
+            job.source, job.last = source, phase == len(sizes)
+            p.denoising_strength = job.settings.denoise
+            p.hr_upscale_to_x, p.hr_upscale_to_y = size
+            p.truncate_x, p.truncate_y = (before["truncate_x"], before["truncate_y"]) if job.last else (0, 0)
+            if phase > 1:
+                host.hires_checkpoint(p)
+            problem = "it was stopped"
+            try:
+                result = original(samples, decoded, seeds, subseeds, *args)
+            except (SettingsError, SamplerRefused):
+                raise
+            except Exception as error:
+                errors.report(f"Iterative Mixing: phase {phase} of {len(sizes)} failed", exc_info=True)
+                problem = f"it failed ({error})"
+                result = None
+            if result is None or host.stopped():
+                unfinished = "the first pass" if done is None else f"phase {phase - 1}"
+                host.note(p, f"phase {phase} of {len(sizes)}", f"{problem}; this is the picture of {unfinished}")
+                return host.encoded_result(*first) if done is None else done
+            done = result
+            if not job.last:
+                samples, decoded = job.samples, torch.stack(list(done)).float()
+                if job.settings.save_phases:
+                    host.save_batch(p, decoded, f"-phase-{phase}")
+            source = size
+        return done
+    finally:
+        p.is_hr_pass = False
+        for name, value in before.items():
+            setattr(p, name, value)

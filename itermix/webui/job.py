@@ -1,0 +1,122 @@
+"""What is to be done with one processing object of the WebUI: kept on it as `itermix`, from its settings to its end."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from itermix.settings import Settings, UpscaleSettings
+from itermix.webui import cleanup, host
+from itermix.webui.errors import kept
+from itermix.webui.progress import Progress, Task
+from itermix.webui.sampling import MixedSampling, mixed
+
+
+@dataclass
+class Job:
+    """The settings of a request, and how far its phases have come.
+
+    Attributes:
+        settings: the mixing; what was wrong with the request instead, to be raised where the WebUI shows it.
+        by_script: whether the selectable script made it, which stands above the accordion.
+        source: size (width, height) of the picture that was enlarged, if one was.
+        pictures: the source pictures, where a latent mode is to enlarge them.
+        last: whether this phase is the last, after which the clean-up comes.
+        progress, task: where to tell that a sampling begins, and which task comes next.
+        samples: the latents that the last sampling made.
+        made: the finished pictures of an img2img request.
+    """
+
+    settings: Settings | Exception
+    by_script: bool = False
+    source: tuple[int, int] | None = None
+    pictures: Sequence[Image.Image] = ()
+    last: bool = True
+    progress: Progress | None = None
+    task: int = 0
+    samples: Tensor | None = None
+    made: list[Image.Image] = field(default_factory=list)
+
+    @property
+    def active(self) -> bool:
+        return isinstance(self.settings, Exception) or self.settings.enabled
+
+    def checked(self) -> Settings:
+        """The settings; raises what was wrong with the request."""
+        if isinstance(self.settings, Exception):
+            raise self.settings
+        cleanup.check(self.settings)
+        return self.settings
+
+    def begin(self) -> None:
+        """Tell that the next sampling begins."""
+        if self.progress:
+            self.progress.begin(self.task)
+        self.task += 1
+
+    def attach(self, p: Any) -> None:
+        """Mix in the next sampling of `p`."""
+        if self.pictures:
+            self.settings = kept(self._replace_latent, p) or self.settings
+        MixedSampling(p.sampler, functools.partial(self._mix, p), functools.partial(cleanup.finish, p, self)).attach()
+
+    def _replace_latent(self, p: Any) -> None:
+        """Put the source enlarged in latent space in the place of the encoded pixels."""
+        assert isinstance(self.settings, UpscaleSettings)
+        latent = host.enlarged_latents(self.pictures, (p.width, p.height), self.settings.upscaler, p.sd_model)
+        latent = latent.to(p.init_latent).expand_as(p.init_latent)
+        if p.mask is not None and p.inpainting_fill in (2, 3):  # the masked part starts from noise or from nothing
+            latent = latent * p.mask + p.init_latent * p.nmask
+        p.init_latent = latent
+
+    def _mix(self, p: Any, func: Callable, latent: Tensor, noise: Tensor) -> Callable:
+        """The sampler function that mixes, for MixedSampling; raises what was wrong before."""
+        settings = self.checked()
+        self.begin()
+        if self.source:
+            height, width = (side * host.LATENT_PIXELS for side in latent.shape[-2:])
+            settings = settings.of_phase(self.source, (width, height))
+        parametrisation = host.parametrisation(p.sampler)
+        if settings.seed < 0:
+            return mixed(func, latent, noise, p.seeds, settings, parametrisation)
+        first = settings.seed + p.iteration * p.batch_size
+        return mixed(func, latent, None, range(first, first + len(latent)), settings, parametrisation)
+
+
+def tasks(sizes: Sequence[tuple[int, int]], settings: Settings, steps: int) -> list[Task]:
+    """The samplings of phases to these sizes, and of the clean-up. Work: steps times pixels."""
+    found = [
+        Task(f"phase {k} of {len(sizes)}, {width}x{height}", steps * width * height)
+        for k, (width, height) in enumerate(sizes, 1)
+    ]
+    if settings.cleanup:
+        width, height = sizes[-1]
+        found.append(Task(f"clean-up, {width}x{height}", cleanup.steps_of(settings, steps) * width * height))
+    return found
+
+
+class Wrapped:
+    """A method of one processing object that runs `function(p, job, method, ...)` in its place."""
+
+    def __init__(self, p: Any, name: str, job: Job, function: Callable):
+        current = getattr(p, name)
+        if isinstance(current, Wrapped):  # of the run before, in a script that runs one object repeatedly
+            current.remove()
+        self._p, self._name = p, name
+        self._own = vars(p).get(name)
+        self._call = functools.partial(function, p, job, getattr(p, name))
+        setattr(p, name, self)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._call(*args, **kwargs)
+
+    def remove(self) -> None:
+        if self._own is None:
+            delattr(self._p, self._name)  # what was there is the method of the class
+        else:
+            setattr(self._p, self._name, self._own)

@@ -1,0 +1,57 @@
+"""Progress that tells the truth: jobs count by their work, so the bar runs evenly and its estimate of the end holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from modules import shared
+
+
+@dataclass(frozen=True)
+class Task:
+    """One sampling: what the job text says, and its work, in any unit that is common to all tasks."""
+
+    text: str
+    work: float
+
+
+class Progress:
+    """The WebUI's own progress, told in units of work instead of jobs.
+
+    The WebUI shows (job_no + sampling_step / sampling_steps) / job_count. So while a task runs, job_count is the whole
+    in units of the task, and job_no what is done in the same unit.
+    """
+
+    def __init__(self, tasks: Sequence[Task], done: float, share: float, note: str):
+        self._tasks = list(tasks)
+        self._done = done
+        self._share = share
+        self._note = note
+
+    def begin(self, index: int) -> None:
+        """Say that a task begins, and that all before it are done."""
+        task = self._tasks[index]
+        before, total = (sum(t.work for t in some) for some in (self._tasks[:index], self._tasks))
+        state = shared.state
+        state.job_count = total / (task.work * self._share)
+        state.job_no = self._done * state.job_count + before / task.work
+        state.sampling_step = 0
+        state.job = state.textinfo = f"Iterative Mixing: {task.text}{self._note}"
+
+
+@contextmanager
+def shared_out(tasks: Sequence[Task], jobs: int, counted_by_host: int = 1, note: str = "") -> Iterator[Progress]:
+    """Inside the block `tasks` take the share that the WebUI has for `jobs` of its own jobs.
+
+    Afterwards its counters stand as if these jobs were done, but for those that it counts itself then.
+    """
+    state = shared.state
+    count, number = (state.job_count, state.job_no) if state.job_count > 0 else (jobs, 0)
+    text, info = state.job, state.textinfo
+    try:
+        yield Progress(tasks, number / count, jobs / count, note)
+    finally:
+        state.job_count, state.job_no = count, number + jobs - counted_by_host
+        state.job, state.textinfo = text, info

@@ -1,0 +1,97 @@
+"""The plan of phases: for any source, scale and target, exact ends and no phase above the limit."""
+
+import math
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from itermix import SettingsError, plan
+from itermix.phases import described
+
+SIDES = st.integers(64, 2048)
+SCALES = st.floats(1.0, 8.0)
+LIMITS = st.sampled_from([1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 8.0])
+MULTIPLES = st.sampled_from([1, 4, 8, 16])
+
+
+def check(source, sizes, most, multiple):
+    for before, after in zip([source, *sizes], sizes):
+        for a, b in zip(before, after):
+            assert b % multiple == 0
+            assert b <= most * a + 1e-6
+            assert b > a - multiple  # never smaller, but for the rounding of the source
+
+
+@given(SIDES, SIDES, SCALES, LIMITS, MULTIPLES)
+def test_any_scale(width, height, scale, most, multiple):
+    sizes = plan(width, height, scale=scale, max_scale_per_phase=most, multiple=multiple)
+    check((width, height), sizes, most, multiple)
+    for side, last in zip((width, height), sizes[-1]):
+        assert side * scale - multiple < last <= side * scale + 1e-6
+
+
+@given(SIDES, SIDES, st.floats(1.0, 7.9), st.floats(1.0, 7.9), LIMITS, MULTIPLES)
+def test_any_target_is_hit_exactly(width, height, wider, higher, most, multiple):
+    target = tuple(multiple * math.ceil(side * by / multiple) for side, by in ((width, wider), (height, higher)))
+    assume(target[0] <= 8 * width and target[1] <= 8 * height)
+    sizes = plan(width, height, target=target, max_scale_per_phase=most, multiple=multiple)
+    assert sizes[-1] == target
+    check((width, height), sizes, most, multiple)
+
+
+@given(SIDES, SIDES, SCALES)
+def test_no_more_phases_than_needed_and_all_about_alike(width, height, scale):
+    sizes = plan(width, height, scale=scale)
+    needed = max(1, math.ceil(math.log2(scale) - 1e-9))
+    assert len(sizes) <= needed + 1
+    assert len(sizes) >= math.ceil(math.log2(max(sizes[-1][0] / width, sizes[-1][1] / height)) - 1e-9)
+    if width % 8 == 0 == height % 8 and min(width, height) >= 512 and len(sizes) == needed:
+        factors = [b[0] / a[0] for a, b in zip([(width, height), *sizes], sizes)]
+        assert max(factors) / min(factors) < 1.06
+
+
+@pytest.mark.parametrize(
+    ("source", "scale", "expected"),
+    [
+        ((512, 512), 1.0, [(512, 512)]),
+        ((512, 512), 2.0, [(1024, 1024)]),
+        ((768, 512), 4.0, [(1536, 1024), (3072, 2048)]),
+        ((512, 512), 3.0, [(888, 888), (1536, 1536)]),
+        ((512, 768), 8.0, [(1024, 1536), (2048, 3072), (4096, 6144)]),
+        ((507, 333), 2.0, [(1008, 664)]),
+        ((8, 8), 8.0, [(16, 16), (32, 32), (64, 64)]),
+    ],
+)
+def test_plans_a_user_can_foresee(source, scale, expected):
+    assert plan(*source, scale=scale) == expected
+
+
+def test_the_plan_in_words():
+    assert described((768, 512), plan(768, 512, 4.0), 20) == "768x512 -> 1536x1024 -> 3072x2048, 20 steps each"
+    assert described((64, 64), [(128, 128)], 5) == "64x64 -> 128x128, 5 steps"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        ({"scale": 0.9}, "scale = 0.9"),
+        ({"scale": 8.1}, "from 1 to 8"),
+        ({"scale": math.nan}, "scale = nan"),
+        ({}, "either a scale or a target"),
+        ({"scale": 2.0, "target": (1024, 1024)}, "either a scale or a target"),
+        ({"target": (1020, 1024)}, "target width = 1020"),
+        ({"target": (1024, 256)}, "target height = 256"),
+        ({"target": (8192, 1024)}, "to 4096"),
+        ({"scale": 2.0, "max_scale_per_phase": 1.0}, "max_scale_per_phase = 1.0"),
+        ({"scale": 2.0, "multiple": 0}, "multiple = 0"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, part):
+    with pytest.raises(SettingsError, match=part):
+        plan(512, 512, **arguments)
+
+
+def test_a_limit_too_low_for_the_multiples_is_said():
+    with pytest.raises(SettingsError, match="Allowed: enough to get from 16x16 to 64x64 over multiples of 8"):
+        plan(16, 16, scale=4.0, max_scale_per_phase=1.25)
