@@ -34,18 +34,19 @@ def finish(p: Any, job: Any, latent: Tensor, samples: Tensor, args: tuple, kwarg
     """The latents [B, C, H, W] of a mixing pass, with the colours of `latent`, and cleaned up after the last phase.
 
     An interrupted pass is given back as it is. If the clean-up fails or is interrupted its input is the result, and a
-    comment says so.
+    comment says so. Raises ValueError if the pass gave NaN, which not every WebUI notices.
     """
     settings = job.settings
     if host.stopped():
         return samples
+    check_numbers(samples)
+    job.finished = True
     if settings.match_colours:
         samples = match_statistics(samples, latent.to(samples), getattr(p, "nmask", None))
     if job.last and settings.cleanup:
         try:
             cleaned = clean_up(p, job, samples, steps_of(settings, kwargs.get("steps") or p.steps), args, kwargs)
-            if not bool(torch.isfinite(cleaned).all()):
-                raise ValueError("it gave NaN")
+            check_numbers(cleaned)
             if host.stopped():
                 host.note(p, "clean-up", "it was stopped; this is the picture before it")
             else:
@@ -55,6 +56,11 @@ def finish(p: Any, job: Any, latent: Tensor, samples: Tensor, args: tuple, kwarg
             host.note(p, "clean-up", f"it failed ({error}); this is the picture before it")
     job.samples = samples
     return samples
+
+
+def check_numbers(samples: Tensor) -> None:
+    if not bool(torch.isfinite(samples).all()):
+        raise ValueError("the model gave values that are not numbers; it may need more than half precision")
 
 
 def clean_up(p: Any, job: Any, samples: Tensor, steps: int, args: tuple, kwargs: dict) -> Tensor:

@@ -69,7 +69,6 @@ def sample_hr_pass(
     sizes = sizes_of(p, job.settings)
     source = (p.width, p.height)
     done: Any = None  # the decoded pictures of the last finished phase, as the WebUI gives them
-    first = (samples, decoded)
     try:
         for phase, size in enumerate(sizes, 1):
             job.source, job.last = source, phase == len(sizes)
@@ -87,16 +86,19 @@ def sample_hr_pass(
                 errors.report(f"Iterative Mixing: phase {phase} of {len(sizes)} failed", exc_info=True)
                 problem = f"it failed ({error})"
                 result = None
-            if result is None or host.stopped():
-                unfinished = "the first pass" if done is None else f"phase {phase - 1}"
-                host.note(p, f"phase {phase} of {len(sizes)}", f"{problem}; this is the picture of {unfinished}")
-                return host.encoded_result(*first) if done is None else done
+            if result is None or not job.finished:
+                before_it = "the first pass" if done is None else f"phase {phase - 1}"
+                host.note(p, f"phase {phase} of {len(sizes)}", f"{problem}; this is the picture of {before_it}")
+                done = done or host.decoded(p, samples, decoded)
+                break
             done = result
             if not job.last:
                 samples, decoded = job.samples, torch.stack(list(done)).float()
-                if job.settings.save_phases:
+                if job.settings.save_phases and host.saves(p):
                     host.save_batch(p, decoded, f"-phase-{phase}")
             source = size
+        if host.stopped() and host.saves(p):  # what the WebUI takes for incomplete then, and does not save
+            host.save_batch(p, torch.stack(list(done)).float())
         return done
     finally:
         p.is_hr_pass = False

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from modules import images, infotext_utils, processing, sd_models, sd_samplers, sd_samplers_common, shared
+from modules import devices, images, infotext_utils, processing, sd_models, sd_samplers, sd_samplers_common, shared
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -65,16 +65,21 @@ def hires_checkpoint(p: Any) -> None:
         sd_models.reload_model_weights(info=p.hr_checkpoint_info)
 
 
-def encoded_result(samples: Tensor | None, decoded: Tensor | None) -> Any:
-    """What `sample` of a processing object may return for latents or, without them, for pictures in [-1, 1]."""
-    return processing.DecodedSamples(decoded) if samples is None else samples
+def decoded(p: Any, samples: Tensor | None, pictures: Tensor | None) -> Any:
+    """What `sample` of a processing object may return for pictures [B, 3, H, W] in [-1, 1], or else for latents."""
+    if pictures is not None:
+        return processing.DecodedSamples(pictures)
+    return processing.decode_latent_batch(p.sd_model, samples, target_device=devices.cpu, check_for_nans=True)
 
 
-def save_batch(p: Any, decoded: Tensor, suffix: str) -> None:
-    """Save pictures [B, 3, H, W] in [-1, 1] of the current iteration as the WebUI would, if it saves."""
-    if not p.save_samples():
-        return
-    for k, picture in enumerate(((decoded + 1) * 127.5).clamp(0, 255).round().byte().permute(0, 2, 3, 1).cpu()):
+def saves(p: Any) -> bool:
+    """Whether finished pictures of this request are saved; its own `save_samples` denies it after an interrupt."""
+    return shared.opts.samples_save and not p.do_not_save_samples
+
+
+def save_batch(p: Any, pictures: Tensor, suffix: str = "") -> None:
+    """Save pictures [B, 3, H, W] in [-1, 1] of the current iteration as the WebUI would."""
+    for k, picture in enumerate(((pictures + 1) * 127.5).clamp(0, 255).byte().permute(0, 2, 3, 1).cpu()):
         info = processing.create_infotext(
             p, p.all_prompts, p.all_seeds, p.all_subseeds, [], iteration=p.iteration, position_in_batch=k
         )

@@ -28,7 +28,8 @@ class Job:
         pictures: the source pictures, where a latent mode is to enlarge them.
         last: whether this phase is the last, after which the clean-up comes.
         progress, task: where to tell that a sampling begins, and which task comes next.
-        samples: the latents that the last sampling made.
+        finished: whether the last pass of mixing came to its end.
+        samples: the latents that it made.
         made: the finished pictures of an img2img request.
     """
 
@@ -39,6 +40,7 @@ class Job:
     last: bool = True
     progress: Progress | None = None
     task: int = 0
+    finished: bool = False
     samples: Tensor | None = None
     made: list[Image.Image] = field(default_factory=list)
 
@@ -77,6 +79,7 @@ class Job:
     def _mix(self, p: Any, func: Callable, latent: Tensor, noise: Tensor) -> Callable:
         """The sampler function that mixes, for MixedSampling; raises what was wrong before."""
         settings = self.checked()
+        self.finished = False
         self.begin()
         if self.source:
             height, width = (side * host.LATENT_PIXELS for side in latent.shape[-2:])

@@ -90,30 +90,34 @@ def iterations(p: Any) -> Iterator[tuple[Any, int]]:
 
 def iteration(p: Any, settings: UpscaleSettings, sources: list[Image.Image], sizes: list[Size], note: str) -> Any:
     """All phases of one iteration; gives the WebUI's result of the last one that was finished."""
-    finished: tuple[Any, list[Image.Image]] | None = None
+    finished: tuple[Any, Any, list[Image.Image]] | None = None
     todo = tasks(sizes, settings, p.steps)
     with shared_out(todo, jobs=1, counted_by_host=0, note=note) as progress:
         for number, size in enumerate(sizes, 1):
-            last = number == len(sizes)
-            job = Job(settings, by_script=True, last=last, progress=progress, task=number - 1)
+            job = Job(settings, by_script=True, last=number == len(sizes), progress=progress, task=number - 1)
+            q = phase(p, job, sources, size)
             problem = "it was stopped"
             try:
-                result = processing.process_images(phase(p, job, sources, size))
+                result = processing.process_images(q)
             except Exception as error:
                 if finished is None:
                     raise
                 errors.report(f"Iterative Mixing: phase {number} of {len(sizes)} failed", exc_info=True)
-                problem, result = f"it failed ({error})", None
-            if finished and (result is None or host.stopped()):
+                problem = f"it failed ({error})"
+            if finished and not job.finished:
                 what = f"phase {number} of {len(sizes)}: {problem}; this is the picture of phase {number - 1}"
-                unfinished(p, *finished, settings, what)
+                mark(finished[1], what)
                 break
-            finished = result, job.made
-            if host.stopped():
-                break
+            finished = q, result, job.made
+            if not job.finished:  # the first was stopped: the WebUI gives what there is of it
+                return result
             sources = job.made
     assert finished is not None
-    return finished[0]
+    q, result, pictures = finished
+    if host.saves(p) and not q.save_samples():  # was not to be the last, or was stopped after its end
+        for k, picture in enumerate(pictures):
+            host.save(p, picture, result.all_seeds[k], result.all_prompts[k], result.infotexts[k])
+    return result
 
 
 def phase(p: Any, job: Job, sources: list[Image.Image], size: Size) -> Any:
@@ -135,16 +139,14 @@ def phase(p: Any, job: Job, sources: list[Image.Image], size: Size) -> Any:
     return q
 
 
-def unfinished(p: Any, result: Any, pictures: list[Image.Image], settings: UpscaleSettings, what: str) -> None:
-    """Say in the result of a phase that it was to be enlarged further, and save its pictures if it did not."""
+def mark(result: Any, what: str) -> None:
+    """Say in the result of a phase that it was to be enlarged further."""
     result.comments += f"Iterative Mixing, {what}.\n"
     result.extra_generation_params[host.UNFINISHED] = what
     result.infotexts = [host.with_parameter(text, host.UNFINISHED, what) for text in result.infotexts]
     result.info = result.infotexts[0]
-    for k, picture in enumerate(pictures):
-        picture.info["parameters"] = result.infotexts[k]
-        if p.save_samples() and not settings.save_phases:
-            host.save(p, picture, result.all_seeds[k], result.all_prompts[k], result.infotexts[k])
+    for picture, text in zip(result.images, result.infotexts):
+        picture.info["parameters"] = text
 
 
 def joined(results: Sequence[Any]) -> Any:

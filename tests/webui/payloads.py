@@ -34,6 +34,23 @@ def request_for(sampler="Euler", **changes):
     }
 
 
+def mixing(*args, sampler="Euler", **changes):
+    """A request with the always-on script's arguments."""
+    return request_for(sampler, alwayson_scripts={"Iterative Mixing": {"args": list(args)}}, **changes)
+
+
+def upscale(*args, sampler="Euler", **changes):
+    """A request with the selectable script's arguments."""
+    return request_for(sampler, script_name="Iterative Mixing upscale", script_args=list(args), **changes)
+
+
+def hires(settings, **changes):
+    """A txt2img request with hires fix and the always-on script's settings. Forge's API wants its modules named."""
+    request = mixing(settings, hr_scale=2.0, hr_upscaler="Lanczos", hr_additional_modules=["Use same choices"])
+    del request["init_images"]
+    return {**request, "enable_hr": True, "denoising_strength": 0.4, **changes}
+
+
 def mask():
     """White, to be painted, in the right half."""
     image = photograph(SIZE).convert("L").point(lambda _: 0)
@@ -48,6 +65,7 @@ PLAIN = {
     "img2img": ("img2img", request_for()),
     "ancestral": ("img2img", request_for("Euler a")),
     "inpaint": ("img2img", request_for(mask=hosts.encoded(mask()), inpaint_full_res=False, inpainting_fill=1)),
+    "hires": ("txt2img", {**hires({}), "alwayson_scripts": {}}),
     "txt2img": ("txt2img", {k: v for k, v in request_for().items() if k not in ("init_images", "denoising_strength")}),
 }
 

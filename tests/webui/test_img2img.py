@@ -7,7 +7,7 @@ import hosts
 import numpy as np
 import pytest
 import torch
-from payloads import PLAIN, SIZE, STEPS, mask, photograph, plain, request_for
+from payloads import PLAIN, SIZE, STEPS, mask, mixing, photograph, plain, request_for, upscale
 from PIL import Image
 
 from itermix import NoisedLatents, Settings, weights
@@ -16,16 +16,6 @@ from itermix.noising import ve, vp
 from itermix.settings import BLENDINGS
 
 SAMPLERS = ("Euler", "Euler a", "DPM++ 2M", "DDIM")
-
-
-def mixing(*args, sampler="Euler", **changes):
-    """A request with the always-on script's arguments."""
-    return request_for(sampler, alwayson_scripts={"Iterative Mixing": {"args": list(args)}}, **changes)
-
-
-def upscale(*args, sampler="Euler", **changes):
-    """A request with the selectable script's arguments."""
-    return request_for(sampler, script_name="Iterative Mixing upscale", script_args=list(args), **changes)
 
 
 def equal(pictures, others):
