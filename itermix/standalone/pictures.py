@@ -5,8 +5,10 @@ or 128 px and the truth at a larger size is known. Every scene has exactly one h
 The colours of the parts are far apart, also when mixed at anti-aliased edges, so that `parts.py` can tell them apart
 by colour alone at every size.
 
-The texture of hat and shirt is a sum of octaves of equal amplitude, the finest of about 4 px at *every* resolution:
-the statistics of the pixels are the same at every size, and a picture that lacks its finest octave is blurred.
+The texture of hat and shirt is a sum of octaves of equal amplitude, the finest of 2.5 px at *every* resolution: the
+statistics of the pixels are the same at every size, and a picture that lacks its finest octave is blurred. A picture of
+half the size can't hold that octave: a render that is pooled nearly equals the smaller render, so a method that is
+faithful to the source may still paint all of the detail.
 """
 
 from __future__ import annotations
@@ -25,10 +27,10 @@ HAT_COLOURS = ((0.20, 0.45, 0.95), (0.22, 0.78, 0.32), (0.68, 0.22, 0.82))
 """RGB in [0, 1], in the order of `HAT_NAMES`."""
 
 OCTAVES = 6
-COARSEST_PERIOD = 1.0
+COARSEST_PERIOD = 1.25
 """Period of the coarsest texture octave in normalised units; each further octave halves it."""
 
-FINEST_PERIOD = 3.2
+FINEST_PERIOD = 2.3
 """Octaves with a period below this many pixels are left out, as pixels cannot hold them."""
 
 BRIM = -0.45
@@ -137,11 +139,11 @@ def render(scenes: Scenes, resolution: int, window: Window | None = None) -> Ten
     stripes, checks = _textures(scenes, x, y, density)
     picture = scenes.background[:, :, None, None]
     for colour, texture, coverage in (
-        (scenes.shirt, 1 + 0.38 * torch.tanh(checks), layers.shirt),
+        (scenes.shirt, 1 + 0.30 * torch.tanh(checks), layers.shirt),
         (scenes.skin, None, layers.head),
         (scenes.eye, None, layers.eyes),
         (scenes.mouth, None, layers.mouth),
-        (scenes.hat, 1 + 0.42 * torch.tanh(0.7 * stripes), layers.hat),
+        (scenes.hat, 1 + 0.34 * torch.tanh(0.7 * stripes), layers.hat),
     ):
         paint = colour[:, :, None, None] if texture is None else colour[:, :, None, None] * texture[:, None]
         picture = picture + (paint - picture) * coverage[:, None]
