@@ -1,6 +1,11 @@
 """What the WebUI loads: it finds the scripts by their classes in this file."""
 
+from modules import script_callbacks
+
+from itermix.webui.api import add_routes
 from itermix.webui.script import IterativeMixing
 from itermix.webui.upscale import IterativeMixingUpscale
 
 __all__ = ["IterativeMixing", "IterativeMixingUpscale"]
+
+script_callbacks.on_app_started(add_routes)

@@ -15,7 +15,7 @@ from modules import errors
 
 from itermix.phases import plan
 from itermix.samplers import SamplerRefused, step_starts
-from itermix.settings import SettingsError
+from itermix.settings import Settings, SettingsError
 from itermix.webui import host
 from itermix.webui.errors import as_client_errors
 from itermix.webui.job import Job, Wrapped, tasks
@@ -50,7 +50,7 @@ def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> A
         return original(*args, **kwargs)
 
 
-def sizes_of(p: Any, settings: Any) -> list[tuple[int, int]]:
+def sizes_of(p: Any, settings: Settings) -> list[tuple[int, int]]:
     """Sizes (width, height) after each phase of the hires pass, the last the WebUI's own."""
     multiple = host.LATENT_PIXELS
     end = p.hr_upscale_to_x, p.hr_upscale_to_y
@@ -66,13 +66,14 @@ def sample_hr_pass(
     if host.stopped():
         return original(samples, decoded, seeds, subseeds, *args)
     before = {name: getattr(p, name) for name in CHANGED}
-    sizes = sizes_of(p, job.settings)
+    settings = job.checked()
+    sizes = sizes_of(p, settings)
     source = (p.width, p.height)
     done: Any = None  # the decoded pictures of the last finished phase, as the WebUI gives them
     try:
         for phase, size in enumerate(sizes, 1):
             job.source, job.last = source, phase == len(sizes)
-            p.denoising_strength = job.settings.denoise
+            p.denoising_strength = settings.denoise
             p.hr_upscale_to_x, p.hr_upscale_to_y = size
             p.truncate_x, p.truncate_y = (before["truncate_x"], before["truncate_y"]) if job.last else (0, 0)
             if phase > 1:
@@ -94,7 +95,7 @@ def sample_hr_pass(
             done = result
             if not job.last:
                 samples, decoded = job.samples, torch.stack(list(done)).float()
-                if job.settings.save_phases and host.saves(p):
+                if settings.save_phases and host.saves(p):
                     host.save_batch(p, decoded, f"-phase-{phase}")
             source = size
         if host.stopped() and host.saves(p):  # what the WebUI takes for incomplete then, and does not save

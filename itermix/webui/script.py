@@ -25,7 +25,8 @@ class IterativeMixing(scripts.Script):
         return scripts.AlwaysVisible
 
     def ui(self, is_img2img: bool) -> list[Any]:
-        return ui.accordion("itermix_img2img" if is_img2img else "itermix_txt2img", host.samplers())
+        prefix = "itermix_img2img" if is_img2img else "itermix_txt2img"
+        return ui.accordion(prefix, host.samplers(), with_plan=not is_img2img)
 
     def process(self, p: Any, *args: Any) -> None:
         if not (hasattr(p, "itermix") and p.itermix.by_script):

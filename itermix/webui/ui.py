@@ -11,20 +11,28 @@ from modules.ui_components import InputAccordion
 from itermix.settings import SAME_SAMPLER, Parameter, Settings, UpscaleSettings
 
 
-def accordion(prefix: str, samplers: Sequence[str]) -> list[Any]:
+def accordion(prefix: str, samplers: Sequence[str], with_plan: bool) -> list[Any]:
     """Controls of all mixing settings in the order of `Settings.parameters`; the first is the accordion's checkbox.
 
-    Their elem_ids are `prefix`_`name`.
+    Their elem_ids are `prefix`_`name`. `with_plan` adds the line that tells the phases.
     """
     enabled, *parameters = Settings.parameters()
     with InputAccordion(enabled.default, label=enabled.label, elem_id=f"{prefix}_{enabled.name}") as switch:
+        if with_plan:
+            plan_text(prefix)
         return [switch, *grouped(parameters, prefix, {"cleanup_sampler": [SAME_SAMPLER, *samplers]})]
 
 
 def upscale_controls(prefix: str, upscalers: Sequence[str]) -> list[Any]:
     """Controls of what the upscale settings have on top, in the order of `UpscaleSettings.own_parameters`."""
     gr.HTML("<p>Enlarges the picture, then mixes. The settings of the mixing are those of Iterative Mixing above.</p>")
+    plan_text(prefix)
     return grouped(UpscaleSettings.own_parameters(), prefix, {"upscaler": upscalers})
+
+
+def plan_text(prefix: str) -> None:
+    """Where the page's script tells which phases there will be; screen readers are told of a change."""
+    gr.HTML(f'<p id="{prefix}_plan" role="status" style="min-height: 1.5em"></p>')
 
 
 def grouped(parameters: Sequence[Parameter], prefix: str, choices: dict[str, Sequence[str]] | None = None) -> list[Any]:

@@ -53,8 +53,7 @@ class IterativeMixingUpscale(scripts.Script):
         results = []
         for q, n in iterations(p):
             note = f", batch {n + 1} of {p.n_iter}" if p.n_iter > 1 else ""
-            counted = settings.replace(seed=settings.seed + n * p.batch_size) if settings.seed >= 0 else settings
-            results.append(iteration(q, counted, sources, sizes, note))
+            results.append(iteration(q, numbered(settings, n * p.batch_size), sources, sizes, note))
         return joined(results)
 
 
@@ -66,6 +65,12 @@ def upscale_settings(p: Any, args: Sequence[Any]) -> UpscaleSettings:
     mixing = settings_of(p.script_args[accordion.args_from : accordion.args_to])
     own = dict(zip((parameter.name for parameter in UpscaleSettings.own_parameters()), args))
     return UpscaleSettings(**{**dataclasses.asdict(mixing), **own, "enabled": True})
+
+
+def numbered(settings: UpscaleSettings, before: int) -> UpscaleSettings:
+    """The settings for what comes after that many pictures: a noise seed of its own counts through all iterations."""
+    seed = settings.seed if settings.seed < 0 else settings.seed + before
+    return UpscaleSettings(**{**dataclasses.asdict(settings), "seed": seed})
 
 
 def iterations(p: Any) -> Iterator[tuple[Any, int]]:
@@ -95,7 +100,7 @@ def iteration(p: Any, settings: UpscaleSettings, sources: list[Image.Image], siz
     with shared_out(todo, jobs=1, counted_by_host=0, note=note) as progress:
         for number, size in enumerate(sizes, 1):
             job = Job(settings, by_script=True, last=number == len(sizes), progress=progress, task=number - 1)
-            q = phase(p, job, sources, size)
+            q = phase(p, settings, job, sources, size)
             problem = "it was stopped"
             try:
                 result = processing.process_images(q)
@@ -120,9 +125,8 @@ def iteration(p: Any, settings: UpscaleSettings, sources: list[Image.Image], siz
     return result
 
 
-def phase(p: Any, job: Job, sources: list[Image.Image], size: Size) -> Any:
+def phase(p: Any, settings: UpscaleSettings, job: Job, sources: list[Image.Image], size: Size) -> Any:
     """The request of one phase: `p` generating from its enlarged sources."""
-    settings = job.settings
     q = copy.copy(p)
     q.itermix = job
     q.extra_generation_params = dict(p.extra_generation_params)

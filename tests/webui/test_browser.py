@@ -1,5 +1,7 @@
 """Both scripts through the page, in a real browser, as a person uses them."""
 
+import json
+
 import numpy as np
 import pytest
 from payloads import SIZE, STEPS, photograph
@@ -42,11 +44,14 @@ def enter(page, element, value):
     box.press("Enter")
 
 
-def generated(page, webui):
+def generated(page, webui, tab="img2img", button="generate"):
     """Press Generate; the picture that the WebUI saved."""
     before = set(webui.data.rglob("*.png"))
-    page.locator("#img2img_generate").click()
-    page.locator("#img2img_gallery img").first.wait_for()
+    page.locator(f"#{tab}_{button}").click()
+    for _ in range(600):
+        if {p for p in webui.data.rglob("*.png") if "grids" not in str(p)} - before:
+            break
+        page.wait_for_timeout(100)
     (saved,) = {p for p in webui.data.rglob("*.png") if "grids" not in str(p)} - before
     with Image.open(saved) as image:
         return np.asarray(image.convert("RGB")).astype(int), image.info["parameters"]
@@ -62,10 +67,7 @@ def test_ticking_the_accordion_mixes(page, webui):
 
 
 def test_choosing_the_script_upscales(page, webui):
-    script = page.locator("#img2img_script_container #script_list input")
-    script.fill("Iterative Mixing upscale")
-    script.press("Enter")
-    page.locator("#itermix_upscale_scale").wait_for()
+    choose_script(page)
     page.screenshot(path=webui.data / "upscale.png")
     pixels, parameters = generated(page, webui)
     assert pixels.shape == (2 * SIZE, 2 * SIZE, 3)
@@ -80,3 +82,50 @@ def test_a_contradiction_is_shown_on_the_page_and_gives_no_picture(page, webui):
     page.locator("#img2img_generate").click()
     page.get_by_text("stop = 0.5 is not possible").first.wait_for()
     assert set(webui.data.rglob("*.png")) == before
+
+
+def choose_script(page):
+    script = page.locator("#img2img_script_container #script_list input")
+    script.fill("Iterative Mixing upscale")
+    script.press("Enter")
+    page.locator("#itermix_upscale_scale").wait_for()
+
+
+def test_the_phases_are_shown_before_generating(page):
+    choose_script(page)
+    plan = page.locator("#itermix_upscale_plan")
+    plan.get_by_text(f"{SIZE}x{SIZE} -> 128x128, {STEPS} steps").wait_for()
+    enter(page, "#itermix_upscale_scale", 4)
+    plan.get_by_text(f"{SIZE}x{SIZE} -> 128x128 -> 256x256, {STEPS} steps each").wait_for()
+    enter(page, "#itermix_upscale_width", 1024)
+    plan.get_by_text("target width = 1024 is not possible").wait_for()
+
+
+def test_hires_fix_is_replaced_and_its_phases_are_shown(page, webui):
+    page.locator("#tabs button", has_text="txt2img").first.click()
+    for element, value in (("steps", STEPS), ("width", SIZE), ("height", SIZE)):
+        enter(page, f"#txt2img_{element}", value)
+    page.locator("#itermix_txt2img_enabled .label-wrap").click()
+    plan = page.locator("#itermix_txt2img_plan")
+    plan.get_by_text("Tick Hires. fix").wait_for()
+    page.locator("#txt2img_hr .label-wrap").click()
+    plan.get_by_text(f"{SIZE}x{SIZE} -> 128x128, {STEPS} steps").wait_for()
+    pixels, parameters = generated(page, webui, "txt2img")
+    assert pixels.shape == (128, 128, 3)
+    assert "Itermix enabled: True" in parameters
+    assert "Hires upscale: 2" in parameters
+
+
+def test_the_gallerys_upscale_button_mixes(page, webui):
+    page.locator("#tabs button", has_text="txt2img").first.click()
+    for element, value in (("steps", STEPS), ("width", SIZE), ("height", SIZE)):
+        enter(page, f"#txt2img_{element}", value)
+    plain, _ = generated(page, webui, "txt2img")
+    assert plain.shape == (SIZE, SIZE, 3)
+    page.locator("#itermix_txt2img_enabled .label-wrap").click()
+    page.locator("#txt2img_gallery img").first.wait_for()
+    (webui.data / "runs.json").unlink(missing_ok=True)
+    pixels, parameters = generated(page, webui, "txt2img", "upscale")
+    assert pixels.shape == (128, 128, 3)
+    assert "Itermix enabled: True" in parameters
+    assert [run[:3] for run in json.loads((webui.data / "runs.json").read_text())] == [[128, 128, STEPS]]
