@@ -75,10 +75,12 @@ def memberships(picture: Tensor) -> Memberships:
         green - np.maximum(red, blue),
         np.minimum(red, blue) - green,
     )
+    hat_colour, brightest = np.maximum.reduce(hat_colours), np.maximum.reduce((red, green, blue))
     return Memberships(
         head=_ramp(red - blue, 0.16, 0.34) * _ramp(redness, 0.50, 0.32),
-        hat=_ramp(np.maximum.reduce(hat_colours), 0.13, 0.25),
-        eye=_ramp(np.maximum.reduce((red, green, blue)), 0.46, 0.16),
+        hat=_ramp(hat_colour, 0.13, 0.25),
+        # Dark, but not in a hat's hue, as its darkest stripes are.
+        eye=_ramp(brightest, 0.46, 0.16) * _ramp(hat_colour / np.maximum(brightest, 0.2), 0.5, 0.35),
         mouth=_ramp(redness, 0.30, 0.56),
     )
 
