@@ -337,6 +337,10 @@ class Settings:
         scale = max(after / before for before, after in zip(source, target))
         return self if self.cutoff else self.replace(cutoff=min(max(scale, 1.0), MAX_SCALE))
 
+    def steps_of_cleanup(self, steps: int) -> int:
+        """Steps of the clean-up that follows a pass of `steps`, at least one."""
+        return self.cleanup_steps or max(1, math.ceil(self.cleanup * steps))
+
     @classmethod
     def parameters(cls) -> tuple[Parameter, ...]:
         """All declarations, in the order of the UI and of positional API arguments."""

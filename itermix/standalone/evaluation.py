@@ -130,13 +130,14 @@ def evaluate(
 def _run(model: Model, method: Method, groups: Mapping[int, Group], shown: int) -> None:
     """Add a method's results to the groups of all scales. The phases to the largest scale pass through the others."""
     missing = sorted(groups, reverse=True)
+    cleaned = isinstance(method.recipe, Settings) and method.recipe.cleanup > 0  # which only the last phase is
     while missing:
         scale = missing[0]
         sources = groups[scale].sources
         side = RESOLUTION * scale
         for pictures in upscaling.phases(model, method, sources, (side, side)):
             reached = pictures.shape[-1] // RESOLUTION
-            if reached in missing:
+            if reached in missing and (reached == scale or not cleaned):
                 groups[reached].add(method, pictures, shown)
                 missing.remove(reached)
         if method.most > 2:  # the smaller scales are the two-fold phases of other methods

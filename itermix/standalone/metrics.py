@@ -7,6 +7,9 @@ orientation      coherence of that signal's structure tensor: 1 for stripes, 0 f
 grain            spread of the top octave in the flat background, in 1/255
 patch_distance   100 times the Frechet distance of patch features to native renders; blind to shifts of colour over
                  the whole picture, so never to be used alone
+mean_drift       how far a channel's mean has moved from the source's, in 1/255, over the channels
+contrast_drift   how far a channel's standard deviation has moved from the source's, in %, over the channels; of the
+                 average-pooled picture, which the new detail adds nothing to
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from itermix.standalone.network import RESOLUTION
 from itermix.standalone.parts import count_parts, memberships
 from itermix.standalone.pictures import render, sample_scenes
 
-METRICS = ("strict", "psnr", "detail", "orientation", "grain", "patch_distance")
+METRICS = ("strict", "psnr", "detail", "orientation", "grain", "patch_distance", "mean_drift", "contrast_drift")
 
 REFERENCE_SEED = 900_000
 ROUNDS = 200
@@ -49,6 +52,7 @@ class Readings:
         energy, area: [N] sum of squares of the top octave in the textured region, and its pixels.
         orientation: [N] in [0, 1].
         grain: [N] in 1/255; NaN where there is too little background.
+        mean_drift, contrast_drift: [N] in 1/255 and in %.
         mean, moment: [N, FEATURES] and [N, FEATURES, FEATURES] first and second moments of the patch features.
     """
 
@@ -58,6 +62,8 @@ class Readings:
     area: Array
     orientation: Array
     grain: Array
+    mean_drift: Array
+    contrast_drift: Array
     mean: Array
     moment: Array
 
@@ -90,13 +96,14 @@ def read(pictures: Tensor, sources: Tensor, guided: bool = True) -> Readings:
     errors = ((pooled - sources) ** 2).mean(dim=(1, 2, 3)).double().numpy()
     with np.errstate(divide="ignore"):
         psnr = 10 * np.log10(4 / errors)
+    mean_drift, contrast_drift = drifts(pooled, sources)
     octave = top_octave(luminance(pictures))
     columns: dict[str, list[float]] = {name: [] for name in ("energy", "area", "orientation", "grain")}
     for plane, picture, source in zip(octave.double().numpy(), pictures, sources):
         if guided:
             textured, background = (np.kron(mask, np.ones((factor, factor))) > 0 for mask in regions(source, 1))
         else:
-            textured, background = regions(picture, 2)
+            textured, background = regions(picture, 3)
         columns["energy"].append((plane[textured] ** 2).sum())
         columns["area"].append(textured.sum())
         columns["orientation"].append(coherence(plane, textured))
@@ -104,7 +111,20 @@ def read(pictures: Tensor, sources: Tensor, guided: bool = True) -> Readings:
     mean, moment = patch_moments(pictures)
     strict = np.array([count_parts(picture).exact for picture in pictures], dtype=np.float64)
     per_picture = {name: np.array(column, np.float64) for name, column in columns.items()}
-    return Readings(strict=strict, psnr=psnr, **per_picture, mean=mean, moment=moment)
+    per_picture |= {"strict": strict, "psnr": psnr, "mean_drift": mean_drift, "contrast_drift": contrast_drift}
+    return Readings(**per_picture, mean=mean, moment=moment)
+
+
+def drifts(pictures: Tensor, sources: Tensor) -> tuple[Array, Array]:
+    """[N] mean_drift and [N] contrast_drift of pictures [N, 3, h, h] against sources like them."""
+
+    def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+        return x.double().mean(dim=(2, 3)), x.double().std(dim=(2, 3))
+
+    (mean, deviation), (source_mean, source_deviation) = statistics(pictures), statistics(sources)
+    moved = (mean - source_mean).abs().mean(dim=1) * 127.5
+    stretched = 100 * (deviation / source_deviation - 1).abs().mean(dim=1)
+    return moved.numpy(), stretched.numpy()
 
 
 def summary(readings: Readings, reference: Readings) -> dict[str, float]:
@@ -117,6 +137,8 @@ def summary(readings: Readings, reference: Readings) -> dict[str, float]:
         "orientation": float(readings.orientation.mean()),
         "grain": float(grain.mean()) if len(grain) else math.nan,
         "patch_distance": 100 * frechet_distance(*_gaussian(readings), *_gaussian(reference)),
+        "mean_drift": float(readings.mean_drift.mean()),
+        "contrast_drift": float(readings.contrast_drift.mean()),
     }
 
 

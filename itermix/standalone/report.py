@@ -14,6 +14,8 @@ COLUMNS = {
     "orientation": ("orient.", 2),
     "grain": ("grain", 2),
     "patch_distance": ("patch dist.", 2),
+    "mean_drift": ("mean drift", 2),
+    "contrast_drift": ("contrast drift", 1),
     "detail_ratio": ("detail ratio", 2),
     "psnr_gain": ("PSNR gain", 1),
 }
@@ -25,6 +27,8 @@ LEGEND = """\
 - **detail**: RMS of the top octave inside the textured hat, native renders are 1. **orient.**: coherence of that
   signal, 1 for stripes, 0 for noise. **grain**: its spread in flat background, in 1/255.
 - **patch dist.**: 100 times the Fréchet distance of patch features to native renders; it doesn't see shifts of colour.
+- **mean drift**, **contrast drift**: how far the mean (in 1/255) and the standard deviation (in %) of a channel have
+  moved from the source's.
 - **detail ratio**: detail over that of hires fix of equal PSNR. **PSNR gain**: dB above hires fix of equal detail. Both
   interpolate linearly along the hires fix sweep, whose weak end is the enlarged picture; a dash is outside of it.
 - After ± one standard error, by bootstrap over the pictures. Noise is paired: picture k has the same in all methods.

@@ -6,9 +6,9 @@ and can be compared picture by picture.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import itertools
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -18,9 +18,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from itermix.colour import match_statistics
 from itermix.noising import draw
+from itermix.phases import Size, plan
 from itermix.sampling import sample
-from itermix.settings import MAX_SEED, Settings, SettingsError, UpscaleSettings
+from itermix.settings import MAX_SEED, SAME_SAMPLER, Settings, SettingsError, UpscaleSettings
 from itermix.standalone import pictures
 from itermix.standalone.network import MULTIPLE, RESOLUTION, SIGMA_MAX, SIGMA_MIN, Guided
 from itermix.standalone.parts import count_parts
@@ -43,9 +45,6 @@ STREAM = 10_000_000
 
 BATCH_PIXELS = 16 * 64 * 64
 """Pixels that are sampled at once, which bounds the memory."""
-
-Size = tuple[int, int]
-"""Width and height in pixels."""
 
 
 @dataclass(frozen=True)
@@ -104,19 +103,22 @@ class Method:
         name: how reports call it.
         recipe: settings of iterative mixing; or the strength of hires fix, where 0 only enlarges; or None for sampling
             the large picture from nothing but its label.
-        most: largest enlargement in one phase.
         upscaler: a name in `UPSCALERS`, which enlarges before each phase.
     """
 
     name: str
     recipe: Settings | float | None
-    most: float = 2.0
     upscaler: str = UPSCALER
 
     def __post_init__(self) -> None:
         if self.upscaler not in UPSCALERS:
             allowed = f"Allowed with the built-in model: {', '.join(UPSCALERS)}."
             raise SettingsError("upscaler", self.upscaler, allowed)
+
+    @property
+    def most(self) -> float:
+        """Largest enlargement in one phase."""
+        return (self.recipe if isinstance(self.recipe, Settings) else Settings()).max_scale_per_phase
 
 
 def karras(steps: int) -> Tensor:
@@ -156,18 +158,6 @@ def scenes_of(count: int, seed: int) -> pictures.Scenes:
     return pictures.sample_scenes(count, torch.Generator().manual_seed(seed))
 
 
-def phase_sizes(source: Size, target: Size, most: float = 2.0) -> list[Size]:
-    """Sizes after each phase of the way from source to target, each at most about `most` times the one before."""
-    scale = max(target[0] / source[0], target[1] / source[1])
-    count = max(1, math.ceil(math.log(scale) / math.log(most) - 1e-6)) if scale > 1 else 1
-
-    def between(start: int, end: int, phase: int) -> int:
-        return MULTIPLE * round(start * (end / start) ** (phase / count) / MULTIPLE)
-
-    sizes = [tuple(between(a, b, phase) for a, b in zip(source, target)) for phase in range(1, count)]
-    return [*sizes, target]  # type: ignore[list-item]  # pairs
-
-
 def phases(model: Model, method: Method, sources: Sources, size: Size) -> Iterator[Tensor]:
     """The pictures [N, 3, H, W] in [-1, 1] after each phase; the last are of `size`.
 
@@ -177,9 +167,10 @@ def phases(model: Model, method: Method, sources: Sources, size: Size) -> Iterat
     if method.recipe is None:
         yield direct(model, sources.labels, size, sources.seed + STREAM, model.cfg)
         return
-    height, width = sources.pictures.shape[-2:]
-    current = sources.pictures
-    for phase, step in enumerate(phase_sizes((width, height), size, method.most)):
+    source = current = sources.pictures
+    height, width = source.shape[-2:]
+    sizes = plan(width, height, target=size, max_scale_per_phase=method.most, multiple=MULTIPLE)
+    for phase, step in enumerate(sizes):
         seed = sources.seed + (2 + phase) * STREAM
         current = enlarge(current, step, method.upscaler)
         if isinstance(method.recipe, Settings):
@@ -187,6 +178,10 @@ def phases(model: Model, method: Method, sources: Sources, size: Size) -> Iterat
             if settings.seed >= 0:
                 seed = settings.seed + phase * STREAM
             current = mix(model, current, sources.labels, settings, seed)
+            if settings.match_colours:
+                current = match_statistics(current, enlarge(source, step, method.upscaler)).clamp(-1, 1)
+            if settings.cleanup and step == size:
+                current = clean_up(model, current, sources.labels, settings, seed + STREAM)
         elif method.recipe > 0:
             current = hires_fix(model, current, sources.labels, method.recipe, seed)
         yield current
@@ -224,6 +219,21 @@ def hires_fix(model: Model, enlarged: Tensor, labels: Tensor, strength: float, s
         return _denoised_from(model, enlarged, labels, sigmas, seed, model.cfg)
 
     return _in_batches(run, enlarged, labels, seed)
+
+
+def clean_up(model: Model, pictures: Tensor, labels: Tensor, settings: Settings, seed: int) -> Tensor:
+    """The light sampling without mixing that ends an upscale, as in a WebUI.
+
+    Raises:
+        SettingsError: a clean-up sampler that isn't in `SAMPLERS`.
+    """
+    same = settings.cleanup_sampler == SAME_SAMPLER
+    if not same and settings.cleanup_sampler not in SAMPLERS:
+        allowed = f"Allowed with the built-in model: {SAME_SAMPLER}, {', '.join(SAMPLERS)}."
+        raise SettingsError("cleanup_sampler", settings.cleanup_sampler, allowed)
+    sampler = model.sampler if same else settings.cleanup_sampler
+    light = dataclasses.replace(model, sampler=sampler, steps=settings.steps_of_cleanup(model.steps))
+    return hires_fix(light, pictures, labels, settings.cleanup, seed)
 
 
 def mix(model: Model, enlarged: Tensor, labels: Tensor, settings: Settings, seed: int) -> Tensor:

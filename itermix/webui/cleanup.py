@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -25,11 +24,6 @@ def check(settings: Settings) -> None:
         raise SettingsError("cleanup_sampler", settings.cleanup_sampler, f"Allowed: {', '.join(allowed)}.")
 
 
-def steps_of(settings: Settings, steps: int) -> int:
-    """Steps of the clean-up after a pass of `steps`."""
-    return settings.cleanup_steps or max(1, math.ceil(settings.cleanup * steps))
-
-
 def finish(p: Any, job: Any, latent: Tensor, samples: Tensor, args: tuple, kwargs: dict) -> Tensor:
     """The latents [B, C, H, W] of a mixing pass, with the colours of `latent`, and cleaned up after the last phase.
 
@@ -45,7 +39,7 @@ def finish(p: Any, job: Any, latent: Tensor, samples: Tensor, args: tuple, kwarg
         samples = match_statistics(samples, latent.to(samples), getattr(p, "nmask", None))
     if job.last and settings.cleanup:
         try:
-            cleaned = clean_up(p, job, samples, steps_of(settings, kwargs.get("steps") or p.steps), args, kwargs)
+            cleaned = clean_up(p, job, samples, settings.steps_of_cleanup(kwargs.get("steps") or p.steps), args, kwargs)
             check_numbers(cleaned)
             if host.stopped():
                 host.note(p, "clean-up", "it was stopped; this is the picture before it")

@@ -99,7 +99,7 @@ def tasks(sizes: Sequence[tuple[int, int]], settings: Settings, steps: int) -> l
     ]
     if settings.cleanup:
         width, height = sizes[-1]
-        found.append(Task(f"clean-up, {width}x{height}", cleanup.steps_of(settings, steps) * width * height))
+        found.append(Task(f"clean-up, {width}x{height}", settings.steps_of_cleanup(steps) * width * height))
     return found
 
 

@@ -29,6 +29,8 @@ def readings(psnr: float, detail: float, spread: float = 0.0, count: int = 16) -
         area=flat * 100,
         orientation=flat,
         grain=flat,
+        mean_drift=flat,
+        contrast_drift=flat,
         mean=features,
         moment=np.zeros((count, metrics.FEATURES, metrics.FEATURES)),
     )
@@ -97,7 +99,7 @@ def test_phases_on_the_way_to_4x_are_the_results_at_2x(model):
 
 
 def test_a_single_large_phase_has_no_result_on_the_way(model):
-    method = [Method("one phase", Settings(), most=4.0), Method("enlarged", 0.0)]
+    method = [Method("one phase", Settings(max_scale_per_phase=4.0)), Method("enlarged", 0.0)]
     groups = evaluation.evaluate(model, method, [evaluation.upscaling.true_sources(1, 0)], references=2)
     assert [list(group.readings) for group in groups] == [["enlarged"], ["one phase", "enlarged"]]
 
@@ -145,4 +147,4 @@ def test_the_same_demo_gives_the_same_numbers(model, tmp_path):
 def test_a_table_shows_what_is_missing_as_a_dash():
     row = {"method": "direct", "strict": 0.25, "strict_se": 0.1, "psnr": None, "psnr_se": None}
     line = report.table([row]).splitlines()[1]
-    assert line.split() == ["direct", "0.25", "±0.10", *"-" * 7]
+    assert line.split() == ["direct", "0.25", "±0.10", *"-" * 9]

@@ -68,6 +68,23 @@ def test_spread_of_normal_noise_is_its_deviation_and_outliers_do_not_move_it():
     assert metrics.spread(values) == pytest.approx(1, rel=0.1)
 
 
+def test_drifts_of_a_stretched_and_shifted_picture():
+    mean, contrast = metrics.drifts(1.1 * SOURCES + 0.02, SOURCES)
+    moved = (0.1 * SOURCES.mean(dim=(2, 3)) + 0.02).abs().mean(dim=1) * 127.5
+    assert mean == pytest.approx(moved.numpy(), abs=1e-3)
+    assert contrast == pytest.approx(10, abs=1e-3)
+
+
+def test_the_finest_octave_is_as_strong_at_every_size():
+    """So that the detail of what the model paints at its own size can be compared with that of larger pictures."""
+
+    def strength(side: int) -> float:
+        return metrics.read(render(SCENES, side), SOURCES, guided=False).rms
+
+    assert strength(32) == pytest.approx(strength(64), rel=0.06)
+    assert strength(128) == pytest.approx(strength(64), rel=0.06)
+
+
 @pytest.mark.parametrize("angle", [0.0, 0.4, 1.2, math.pi / 2])
 def test_orientation_is_1_for_stripes(angle):
     y, x = np.mgrid[:64, :64]

@@ -9,7 +9,7 @@ import torch
 
 import itermix.standalone.upscaling as up
 from itermix import Settings, SettingsError
-from itermix.standalone.upscaling import Method, Model, phase_sizes, phases
+from itermix.standalone.upscaling import Method, Model, phases
 
 METHODS = [
     Method("mixing", Settings()),
@@ -21,21 +21,6 @@ METHODS = [
 def result(model: Model, method: Method, sources: up.Sources, size=(64, 64)) -> torch.Tensor:
     *_, last = phases(model, method, sources, size)
     return last
-
-
-@pytest.mark.parametrize(
-    ("source", "target", "most", "expected"),
-    [
-        ((32, 32), (64, 64), 2.0, [(64, 64)]),
-        ((32, 32), (128, 128), 2.0, [(64, 64), (128, 128)]),
-        ((32, 32), (128, 128), 4.0, [(128, 128)]),
-        ((32, 32), (96, 96), 2.0, [(56, 56), (96, 96)]),
-        ((32, 32), (32, 32), 2.0, [(32, 32)]),
-        ((32, 32), (64, 256), 2.0, [(40, 64), (52, 128), (64, 256)]),
-    ],
-)
-def test_phases_are_even_and_none_is_too_large(source, target, most, expected):
-    assert phase_sizes(source, target, most) == expected
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
@@ -83,10 +68,34 @@ def test_the_cutoff_follows_the_scale_of_the_phase(model, monkeypatch):
     seen = []
     monkeypatch.setattr(up, "mix", lambda model, enlarged, labels, settings, seed: seen.append(settings) or enlarged)
     sources = up.true_sources(1, seed=0)
-    for settings in (Settings(), Settings(cutoff=3.0)):
-        result(model, Method("one phase", settings, most=4.0), sources, (128, 128))
+    for cutoff in (0.0, 3.0):
+        one_phase = Settings(cutoff=cutoff, max_scale_per_phase=4.0)
+        result(model, Method("one phase", one_phase), sources, (128, 128))
     result(model, Method("two phases", Settings()), sources, (128, 128))
     assert [settings.cutoff for settings in seen] == [4.0, 3.0, 2.0, 2.0]
+
+
+def test_a_clean_up_follows_the_last_phase_alone(model, monkeypatch):
+    runs = []
+    monkeypatch.setattr(up, "hires_fix", lambda model, x, labels, strength, seed: runs.append((model, strength)) or x)
+    sources = up.true_sources(1, seed=0)
+    settings = Settings(cleanup=0.2, cleanup_steps=3, cleanup_sampler="euler")
+    result(model, Method("cleaned", settings), sources, (128, 128))
+    ((light, strength),) = runs
+    assert (light.sampler, light.steps, strength) == ("euler", 3, 0.2)
+    with pytest.raises(SettingsError, match=r"cleanup_sampler = 'Euler'.*euler_ancestral"):
+        result(model, Method("cleaned", settings.replace(cleanup_sampler="Euler")), sources)
+
+
+def test_matched_colours_are_those_of_the_source(model):
+    sources = up.true_sources(2, seed=0)
+    enlarged = up.enlarge(sources.pictures, (64, 64))
+
+    def drift(**settings):
+        found = result(model, Method("mixing", Settings(alpha=10.0, **settings)), sources)
+        return (found - enlarged).mean(dim=(2, 3)).abs().max()
+
+    assert drift(match_colours=True) < 0.02 < drift()
 
 
 def test_the_first_sources_are_those_with_all_parts(model, monkeypatch):
