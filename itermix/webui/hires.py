@@ -40,7 +40,9 @@ def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> A
         sizes = sizes_of(p, settings)
         step_starts(host.sampler(p, p.hr_sampler_name or p.sampler_name).func)
     todo = tasks(sizes, settings, p.hr_second_pass_steps or p.steps)
-    if p.firstpass_image is None:
+    if p.firstpass_image is not None:  # of the gallery; Forge hides the infotext in an alpha channel
+        p.firstpass_image = p.firstpass_image.convert("RGB")
+    else:
         todo.insert(0, Task(f"first pass, {p.width}x{p.height}", p.steps * p.width * p.height))
     p.extra_generation_params.pop(host.UNFINISHED, None)  # of the iteration before
     job.task = 0

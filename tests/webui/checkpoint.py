@@ -384,6 +384,24 @@ def write_checkpoint(
         path.with_suffix(".yaml").write_text(a1111_yaml(size, clip_folder), encoding="utf-8")
 
 
+def write_lora(path: str | Path, size: Size, rank: int = 2) -> None:
+    """Write a LoRA with random weights for the queries of the U-Net's attentions, strong enough to be seen."""
+    import torch
+    from safetensors.torch import save_file
+
+    generator = torch.Generator().manual_seed(0)
+    state = {}
+    for key, shape in unet_shapes(size).items():
+        if key.endswith("to_q.weight"):
+            name = "lora_unet_" + key.removesuffix(".weight").replace(".", "_")
+            state[f"{name}.alpha"] = torch.tensor(float(rank))
+            state[f"{name}.lora_down.weight"] = torch.randn(rank, shape[1], generator=generator)
+            state[f"{name}.lora_up.weight"] = torch.randn(shape[0], rank, generator=generator)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(state, str(path), metadata={"format": "pt"})
+
+
 def default_clip_folder(path: str | Path) -> Path:
     path = Path(path).resolve()
     return path.with_name(path.stem + "-clip")

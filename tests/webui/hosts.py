@@ -38,6 +38,9 @@ else:
 ROOT = Path(__file__).parents[2]
 LIST = Path.home() / ".config" / "itermix" / "webuis.toml"
 CACHE = Path.home() / ".cache" / "itermix" / "checkpoints"
+SECOND, LORA = "second", "probe"
+"""Names of a checkpoint and of a LoRA that WebUIs with a checkpoint of ours have besides."""
+
 START_SECONDS = 240
 OPTIONS = {
     "live_previews_enable": False,
@@ -65,18 +68,32 @@ class Host:
     checkpoint: str
     arguments: tuple[str, ...] = field(default=())
 
-    def model(self) -> Path:
-        """The checkpoint's file, made first if it is one of ours."""
-        if self.checkpoint not in checkpoint.SIZES:
+    @property
+    def made(self) -> bool:
+        """Whether its checkpoint is one of ours."""
+        return self.checkpoint in checkpoint.SIZES
+
+    def model(self, seed: int = 0) -> Path:
+        """The checkpoint's file, made first if it is one of ours, with the random weights of `seed`."""
+        if not self.made:
             return Path(self.checkpoint)
-        path = CACHE / f"{self.checkpoint}.safetensors"
+        path = CACHE / f"{self.checkpoint}{seed or ''}.safetensors"
         if not path.exists():
             size = checkpoint.SIZES[self.checkpoint]
-            checkpoint.write_checkpoint(path, size, yaml=self.checkpoint == "tiny")
+            checkpoint.write_checkpoint(path, size, seed, yaml=self.checkpoint == "tiny")
             if self.checkpoint == "tiny":  # its text encoder is described in a folder beside it
                 tokenizer = Path(self.folder) / "openai" / "clip-vit-large-patch14"
                 checkpoint.write_clip_folder(checkpoint.default_clip_folder(path), size, tokenizer)
         return path
+
+    def add_models(self, models: Path) -> None:
+        """Put a second checkpoint of the same kind and a LoRA for it into a models folder."""
+        second, lora = models / "Stable-diffusion" / f"{SECOND}.safetensors", models / "Lora" / f"{LORA}.safetensors"
+        second.parent.mkdir()
+        for suffix in (".safetensors", ".yaml"):
+            if (file := self.model(seed=1).with_suffix(suffix)).exists():
+                second.with_suffix(suffix).symlink_to(file)
+        checkpoint.write_lora(lora, checkpoint.SIZES[self.checkpoint])
 
 
 def listed() -> list[Host]:
@@ -100,6 +117,8 @@ class WebUI:
         self.data = data
         (data / "extensions").mkdir(parents=True)
         (data / "models").mkdir()
+        if host.made:
+            host.add_models(data / "models")
         for name, folder in extensions.items():
             (data / "extensions" / name).symlink_to(folder, target_is_directory=True)
         (data / "config.json").write_text(json.dumps(OPTIONS))

@@ -129,3 +129,24 @@ def test_the_gallerys_upscale_button_mixes(page, webui):
     assert pixels.shape == (128, 128, 3)
     assert "Itermix enabled: True" in parameters
     assert [run[:3] for run in json.loads((webui.data / "runs.json").read_text())] == [[128, 128, STEPS]]
+
+
+def test_a_folder_of_pictures_of_several_sizes_is_upscaled_under_their_names(page, tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    for name, size in (("wide", (80, 48)), ("high", (40, 64))):
+        photograph(SIZE).resize(size).save(source / f"{name}.png")
+    choose_script(page)
+    page.locator("#mode_img2img button", has_text="Batch").first.click()
+    page.locator("#img2img_batch_source button", has_text="From directory").first.click()
+    page.locator("#img2img_batch_input_dir textarea").fill(str(source))
+    page.locator("#img2img_batch_output_dir textarea").fill(str(target))
+    page.locator("#img2img_generate").click()
+    for _ in range(600):
+        if len(list(target.glob("*.png"))) == 2:
+            break
+        page.wait_for_timeout(100)
+    page.wait_for_timeout(500)  # for the last file to be written in full
+    found = {file.stem: Image.open(file) for file in target.glob("*.png")}
+    assert {name: image.size for name, image in found.items()} == {"wide": (160, 96), "high": (80, 128)}
+    assert all("Itermix enabled: True" in image.info["parameters"] for image in found.values())

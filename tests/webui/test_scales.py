@@ -181,6 +181,29 @@ def test_a_mask_holds_in_every_phase(run, only_masked):
     assert apart[:, 48 + 12 :].mean() > 5
 
 
+SOFT = {"Soft Inpainting": {"args": [True, 1.0, 0.5, 4.0, 0.0, 0.5, 2.0]}}
+
+
+@pytest.mark.parametrize("by_script", [False, True])
+def test_soft_inpainting_blends_as_ever(run, by_script):
+    """What the mask leaves alone stays, and the WebUI's own blending changes what lies along its edge."""
+    painted = {"mask": hosts.encoded(mask()), "inpaint_full_res": False, "inpainting_fill": 1, "mask_blur": 4}
+
+    def made(scripts):
+        if by_script:
+            return run("img2img", {**upscale(TWO, **painted, **QUICK), "alwayson_scripts": scripts})[0][0]
+        request = mixing({}, **painted, **QUICK)
+        return run("img2img", {**request, "alwayson_scripts": {**request["alwayson_scripts"], **scripts}})[0][0]
+
+    hard, soft = made({}), made(SOFT)
+    assert "Soft inpainting enabled: True" in soft.parameters
+    assert "Itermix enabled: True" in soft.parameters
+    assert difference(hard, soft) > 2
+    side = soft.pixels.shape[1]
+    source = np.asarray(photograph(SIZE).resize((80, 80), 1).resize((96, 96), 1) if by_script else photograph(SIZE))
+    assert np.abs(soft.pixels - source.astype(int))[:, : side // 4].mean() < 3
+
+
 def test_matching_brings_mean_and_contrast_of_the_latent_back(webui, run):
     results = [run("img2img", upscale({"match_colours": on, "alpha": 3.0}, **QUICK))[0] for on in (True, False)]
     assert difference(results[0][0], results[1][0]) > 2
