@@ -6,7 +6,7 @@ The colours of the parts are far apart, also when mixed at anti-aliased edges, s
 by colour alone at every size.
 
 The texture of hat and shirt is a sum of octaves of equal amplitude, the finest of 2.5 px at *every* resolution: the
-statistics of the pixels are the same at every size, and a picture that lacks its finest octave is blurred. A picture of
+statistics of its finest octave are the same at every size, and a picture that lacks it is blurred. A picture of
 half the size can't hold that octave: a render that is pooled nearly equals the smaller render, so a method that is
 faithful to the source may still paint all of the detail.
 """
@@ -23,15 +23,19 @@ from torch import Tensor
 HAT_NAMES = ("blue", "green", "purple")
 """Names of the hat colours; the index is the class of a scene."""
 
-HAT_COLOURS = ((0.20, 0.45, 0.95), (0.22, 0.78, 0.32), (0.68, 0.22, 0.82))
+HAT_COLOURS = ((0.17, 0.38, 0.80), (0.20, 0.70, 0.29), (0.60, 0.19, 0.72))
 """RGB in [0, 1], in the order of `HAT_NAMES`."""
 
-OCTAVES = 6
-COARSEST_PERIOD = 1.25
+OCTAVES = 4
+COARSEST_PERIOD = 0.3125
 """Period of the coarsest texture octave in normalised units; each further octave halves it."""
 
 FINEST_PERIOD = 2.3
 """Octaves with a period below this many pixels are left out, as pixels cannot hold them."""
+
+STRIPE_CONTRAST, CHECK_CONTRAST = 0.13, 0.10
+"""Amplitude of an octave as a share of the colour. Checks are fainter, so that no dark spot of a grey shirt looks like
+an eye."""
 
 BRIM = -0.45
 """Height of the hat's brim in head radii above (negative) the head's centre."""
@@ -108,8 +112,8 @@ def sample_scenes(count: int, generator: torch.Generator) -> Scenes:
         tilt=uniform(-0.2, 0.2),
         background=shade(grey, 0.62, 0.92, jitter=0.06),
         skin=shade(torch.tensor((0.97, 0.79, 0.49)), 0.84, 1.0, jitter=0.02),
-        shirt=shade(grey, 0.68, 0.76, jitter=0.02),
-        hat=shade(torch.tensor(HAT_COLOURS)[label], 0.90, 1.08),
+        shirt=shade(grey, 0.70, 0.78, jitter=0.02),
+        hat=shade(torch.tensor(HAT_COLOURS)[label], 0.92, 1.05),
         eye=shade(grey, 0.04, 0.12),
         mouth=shade(torch.tensor((0.88, 0.08, 0.12)), 0.90, 1.08),
         eye_x=uniform(0.37, 0.45),
@@ -126,8 +130,8 @@ def sample_scenes(count: int, generator: torch.Generator) -> Scenes:
 
 
 def sample_windows(count: int, generator: torch.Generator) -> Window:
-    """Draw windows of 0.4 to 0.8 of the picture's side that lie inside the picture."""
-    half = 0.4 + 0.4 * torch.rand(count, generator=generator)
+    """Draw windows of 0.25 to 0.8 of the picture's side that lie inside the picture."""
+    half = 0.25 + 0.55 * torch.rand(count, generator=generator)
     centre = (2 * torch.rand(count, 2, generator=generator) - 1) * (1 - half[:, None])
     return Window(centre, half)
 
@@ -139,11 +143,11 @@ def render(scenes: Scenes, resolution: int, window: Window | None = None) -> Ten
     stripes, checks = _textures(scenes, x, y, density)
     picture = scenes.background[:, :, None, None]
     for colour, texture, coverage in (
-        (scenes.shirt, 1 + 0.30 * torch.tanh(checks), layers.shirt),
+        (scenes.shirt, 1 + CHECK_CONTRAST * checks, layers.shirt),
         (scenes.skin, None, layers.head),
         (scenes.eye, None, layers.eyes),
         (scenes.mouth, None, layers.mouth),
-        (scenes.hat, 1 + 0.34 * torch.tanh(0.7 * stripes), layers.hat),
+        (scenes.hat, 1 + STRIPE_CONTRAST * stripes, layers.hat),
     ):
         paint = colour[:, :, None, None] if texture is None else colour[:, :, None, None] * texture[:, None]
         picture = picture + (paint - picture) * coverage[:, None]

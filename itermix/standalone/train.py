@@ -22,7 +22,7 @@ from torch import Tensor
 from itermix.standalone import network, pictures
 from itermix.standalone.network import SIGMA_DATA, Denoiser, Guided
 
-STEPS = 7_000
+STEPS = 6_000
 BATCH = 16
 LEARNING_RATE = 1.5e-3
 WARMUP = 100
@@ -176,7 +176,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and pictures (default %(default)s)")
     parser.add_argument("--samples", type=int, default=512, help="samples of the check (default %(default)s)")
     parser.add_argument("--state", type=Path, help="save the run to this file now and then, and continue from it")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default %(default)s)")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.out is not None:
