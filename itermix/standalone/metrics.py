@@ -2,7 +2,7 @@
 
 strict           share of pictures with exactly the right parts (`parts.py`)
 psnr             of the average-pooled picture against its source, in dB: fidelity
-detail           RMS of the top octave inside the textured hat, as a share of that of native renders
+detail           RMS of the top octave inside the textured hat alone, as a share of that of native renders
 orientation      coherence of that signal's structure tensor: 1 for stripes, 0 for noise
 grain            spread of the top octave in the flat background, in 1/255
 patch_distance   100 times the Frechet distance of patch features to native renders; blind to shifts of colour over
@@ -35,6 +35,7 @@ ROUNDS = 200
 """Resamplings of a bootstrap."""
 
 FEATURES = 24
+NEIGHBOURS = np.ones((3, 3), dtype=bool)
 LEAST_BACKGROUND = 50
 """Pixels of flat background from which a picture's grain counts."""
 
@@ -97,17 +98,19 @@ def read(pictures: Tensor, sources: Tensor, guided: bool = True) -> Readings:
     with np.errstate(divide="ignore"):
         psnr = 10 * np.log10(4 / errors)
     mean_drift, contrast_drift = drifts(pooled, sources)
-    octave = top_octave(luminance(pictures))
     columns: dict[str, list[float]] = {name: [] for name in ("energy", "area", "orientation", "grain")}
-    for plane, picture, source in zip(octave.double().numpy(), pictures, sources):
+    for plane, picture, source in zip(luminance(pictures), pictures, sources):
         if guided:
             textured, background = (np.kron(mask, np.ones((factor, factor))) > 0 for mask in regions(source, 1))
         else:
-            textured, background = regions(picture, 3)
-        columns["energy"].append((plane[textured] ** 2).sum())
-        columns["area"].append(textured.sum())
-        columns["orientation"].append(coherence(plane, textured))
-        columns["grain"].append(spread(plane[background]) if background.sum() >= LEAST_BACKGROUND else math.nan)
+            textured, background = regions(picture, 2)
+        inside = ndimage.binary_erosion(textured, NEIGHBOURS)
+        texture = top_octave(without_surroundings(plane, textured)[None])[0].double().numpy()
+        everything = top_octave(plane[None])[0].double().numpy()
+        columns["energy"].append((texture[inside] ** 2).sum())
+        columns["area"].append(inside.sum())
+        columns["orientation"].append(coherence(texture, inside))
+        columns["grain"].append(spread(everything[background]) if background.sum() >= LEAST_BACKGROUND else math.nan)
     mean, moment = patch_moments(pictures)
     strict = np.array([count_parts(picture).exact for picture in pictures], dtype=np.float64)
     per_picture = {name: np.array(column, np.float64) for name, column in columns.items()}
@@ -165,6 +168,13 @@ def top_octave(planes: Tensor) -> Tensor:
     return planes - F.interpolate(half, size=planes.shape[-2:], mode="bicubic")[:, 0]
 
 
+def without_surroundings(plane: Tensor, mask: Mask) -> Tensor:
+    """A plane [H, W] with the mean of a region in the place of all that is around it, so that only the region's own
+    texture is fine, and not its outline, of which small regions have more."""
+    inside = torch.from_numpy(mask)
+    return torch.where(inside, plane, plane[inside].mean() if mask.any() else 0.0)
+
+
 def regions(layout: Tensor, depth: int) -> tuple[Mask, Mask]:
     """The textured hat and the flat background, each [h, h], of a picture [3, h, h].
 
@@ -172,12 +182,12 @@ def regions(layout: Tensor, depth: int) -> tuple[Mask, Mask]:
 
     The background is what has the median colour of the upper rim, where nothing else is seen.
     """
-    hat = ndimage.binary_erosion(memberships(layout).hat > 0.5, np.ones((3, 3)), iterations=depth)
+    hat = ndimage.binary_erosion(memberships(layout).hat > 0.5, NEIGHBOURS, iterations=depth)
     rows = layout.shape[-2] * 5 // 8
     rim = torch.cat((layout[:, :3].flatten(1), layout[:, :rows, :2].flatten(1), layout[:, :rows, -2:].flatten(1)), 1)
     colour = rim.median(dim=1).values[:, None, None]
     near = ((layout - colour).abs().amax(dim=0) < 0.18).numpy()
-    return hat, ndimage.binary_erosion(near, np.ones((3, 3)), iterations=2 * depth, border_value=1)
+    return hat, ndimage.binary_erosion(near, NEIGHBOURS, iterations=2 * depth, border_value=1)
 
 
 def coherence(plane: Array, mask: Mask) -> float:

@@ -81,8 +81,8 @@ def test_the_finest_octave_is_as_strong_at_every_size():
     def strength(side: int) -> float:
         return metrics.read(render(SCENES, side), SOURCES, guided=False).rms
 
-    assert strength(32) == pytest.approx(strength(64), rel=0.06)
-    assert strength(128) == pytest.approx(strength(64), rel=0.06)
+    assert strength(32) == pytest.approx(strength(64), rel=0.04)
+    assert strength(128) == pytest.approx(strength(64), rel=0.04)
 
 
 @pytest.mark.parametrize("angle", [0.0, 0.4, 1.2, math.pi / 2])
