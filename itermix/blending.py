@@ -118,6 +118,16 @@ BLENDINGS: dict[str, Callable[[Tensor, Tensor, float, Guide], None]] = {
 USES_DENOISED = frozenset({"clean low-pass", "clean wavelet", "variance-preserving"})
 """Blendings for which `Guide.latent` and `Guide.denoised` must be given."""
 
+KEEPS_NOISE = {
+    "addition": "shared",
+    "low-pass": "shared",
+    "wavelet": "shared",
+    "clean low-pass": "shared",
+    "clean wavelet": "shared",
+    "variance-preserving": "independent",
+}
+"""{blending: noise with which the blended state has as much noise as the level says}."""
+
 
 def _clean_error(out: Tensor, guide: Guide) -> Tensor:
     """z0 - denoised, in `out`."""

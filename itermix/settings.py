@@ -135,7 +135,7 @@ class Settings:
         choices=CURVES,
     )
     alpha: float = parameter(
-        1.0,
+        0.5,
         "Alpha",
         "Exponent of the cosine curves, steepness of the logistic one.",
         "alpha",
@@ -190,7 +190,7 @@ class Settings:
         choices=PROGRESSES,
     )
     blending: str = parameter(
-        "addition",
+        "clean wavelet",
         "Blending",
         "addition: weighted sum. slerp: along the arc between the two. norm-only: weighted sum after scaling the "
         "sampler's state to the length of the noised source. low-pass: weighted sum of what the smaller picture could "

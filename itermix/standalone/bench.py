@@ -13,16 +13,15 @@ from itermix.standalone.upscaling import Method, Model, model_sources, true_sour
 
 @dataclass(frozen=True)
 class Effort:
-    """Size of a benchmark: pictures per row, sampler steps, native renders to compare with, alphas per blending."""
+    """Size of a benchmark: pictures per row, sampler steps, native renders to compare with."""
 
     pictures: int
     steps: int
     references: int
-    alphas: tuple[float, ...]
 
 
-FULL = Effort(pictures=64, steps=25, references=512, alphas=(0.25, 1.0))
-QUICK = Effort(pictures=6, steps=12, references=128, alphas=(1.0,))
+FULL = Effort(pictures=64, steps=16, references=512)
+QUICK = Effort(pictures=6, steps=12, references=128)
 
 SOURCES = {
     "model": model_sources,

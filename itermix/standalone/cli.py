@@ -142,14 +142,17 @@ def parser() -> Parser:
     bench = command("bench", run_bench, "Measure mixing against a sweep of hires fix and direct sampling.")
     add_out(bench, "DIR", "Directory for report.md, report.json, front.png and contact-sheet.png.")
     add_model(bench, steps=None)
-    bench.add_argument("--quick", action="store_true", help="6 pictures and 12 steps: minutes, not hours.")
+    bench.add_argument("--quick", action="store_true", help="6 pictures and 12 steps: minutes, not an hour.")
     bench.add_argument("--pictures", type=whole, metavar="N", help="Pictures per row (default 64).")
     bench.add_argument("--seeds", default="tune", help="tune, confirm, or a first seed (default tune).")
     bench.add_argument("--sources", choices=("model", "true", "both"), default="both", help="What is upscaled: samples "
                        "of the model, true renders, or both (default).")  # fmt: skip
     bench.add_argument("--scales", choices=("2", "4", "both"), default="both", help="2, 4, or both (default).")
     bench.add_argument(
-        "--mixing", action="append", default=[], help=f"Measure this in place of every blending. {MIXING_HELP}"
+        "--mixing",
+        action="append",
+        default=[],
+        help=f"Measure this in place of the default and its rivals. {MIXING_HELP}",
     )
 
     command("schema", run_schema, "Print the JSON Schema of all settings.")
@@ -219,7 +222,7 @@ def run_bench(options: argparse.Namespace) -> int:
         kinds=("model", "true") if options.sources == "both" else (options.sources,),
         scales=(2, 4) if options.scales == "both" else (int(options.scales),),
         mixings=[evaluation.Method(text, mixing_of(text)) for text in dict.fromkeys(options.mixing)]
-        or evaluation.mixings(effort.alphas),
+        or evaluation.mixings(),
         references=effort.references,
         command=options.command_line,
     )
@@ -281,7 +284,11 @@ def add_model(parser: argparse.ArgumentParser, steps: int | None) -> None:
         "--sampler", default="dpmpp_2m", help="dpmpp_2m (default), dpmpp_2m_sde, euler, euler_ancestral."
     )
     parser.add_argument(
-        "--steps", type=whole, default=steps, metavar="N", help=f"Sampler steps (default {steps or 25})."
+        "--steps",
+        type=whole,
+        default=steps,
+        metavar="N",
+        help=f"Sampler steps (default {steps or '16, with --quick 12'}).",
     )
     parser.add_argument(
         "--cfg", type=float, default=1.0, help="Classifier-free guidance of upscaling (default 1, none)."

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from itermix.settings import Settings
 from itermix.standalone import report, sheets
-from itermix.standalone.evaluation import DIRECT, ENLARGED, SEEDS, Group, evaluate, rows, write_json
+from itermix.standalone.evaluation import DIRECT, ENLARGED, SEEDS, Group, evaluate, mixings, rows, write_json
 from itermix.standalone.upscaling import Method, Model, model_sources
 
 PICTURES = 3
@@ -14,11 +13,8 @@ REFERENCES = 64
 
 
 def methods() -> list[Method]:
-    """Enlarging alone, direct sampling, hires fix weak and strong, plain mixing, and mixing of what is low."""
-    hires = [Method(f"hires fix {strength:g}", strength) for strength in (0.3, 0.5)]
-    low = {"low-pass": 0.25, "wavelet": 0.25, "clean low-pass": 0.5, "clean wavelet": 0.5}
-    mixings = [Method(f"{name}, alpha {alpha:g}", Settings(blending=name, alpha=alpha)) for name, alpha in low.items()]
-    return [ENLARGED, DIRECT, *hires, Method("addition, alpha 1", Settings()), *mixings]
+    """Enlarging alone, direct sampling, hires fix weak and strong, and the mixings."""
+    return [ENLARGED, DIRECT, *(Method(f"hires fix {strength:g}", strength) for strength in (0.3, 0.5)), *mixings()]
 
 
 def run(model: Model, out: Path, count: int = PICTURES, seed: int = SEEDS["demo"]) -> list[Group]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from itermix.settings import BLENDINGS, Settings, SettingsError
+from itermix.settings import Settings, SettingsError
 from itermix.standalone import metrics, upscaling
 from itermix.standalone.metrics import METRICS, Readings
 from itermix.standalone.network import RESOLUTION
@@ -35,25 +35,16 @@ ENLARGED = Method("enlarged", 0.0)
 SWEEP = tuple(Method(f"hires fix {strength:g}", strength) for strength in STRENGTHS)
 TRUE_RENDER = "true render"
 
-NOISE_OF = {"variance-preserving": "independent"}
-"""The noise of blendings that aren't meant for the default's."""
-
 MATCHED = ("detail_ratio", "psnr_gain")
 """Detail over that of hires fix of equal PSNR; PSNR in dB above hires fix of equal detail."""
 
 
-def mixings(alphas: Iterable[float]) -> list[Method]:
-    """Every blending at each alpha, and the default settings, which are marked if they are one of these."""
-    methods = []
-    for blending in BLENDINGS:
-        noise = NOISE_OF.get(blending, Settings().noise)
-        for alpha in alphas:
-            settings = Settings(blending=blending, alpha=alpha, noise=noise)
-            mark = " (default)" if settings == Settings() else ""
-            methods.append(Method(f"{blending}, alpha {alpha:g}{mark}", settings))
-    if all(method.recipe != Settings() for method in methods):
-        methods.insert(0, Method("default", Settings()))
-    return methods
+def mixings() -> list[Method]:
+    """The default, plain mixing, and the best of the other blendings."""
+    others = (("addition", 1.0), ("low-pass", 0.25), ("wavelet", 0.25))
+    settings = [Settings(), *(Settings(blending=blending, alpha=alpha) for blending, alpha in others)]
+    marks = [" (default)", "", "", ""]
+    return [Method(f"{s.blending}, alpha {s.alpha:g}{mark}", s) for s, mark in zip(settings, marks)]
 
 
 @dataclass

@@ -16,7 +16,7 @@ from itermix.samplers import REFUSED, STEP_STARTS, SamplerRefused, step_starts
 
 STEPS = 6
 SIGMAS = kd.get_sigmas_karras(STEPS, 0.05, 12.0)
-SETTINGS = Settings(alpha=1.3, seed=3)
+SETTINGS = Settings(blending="addition", alpha=1.3, seed=3)
 ALPHAS = torch.linspace(0.9999, 0.005, 1000)
 # How many model calls each of k-diffusion's samplers makes in STEPS steps.
 CALLS = {

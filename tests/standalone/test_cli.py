@@ -127,13 +127,13 @@ def test_bad_input_is_one_sentence(argv, message, capsys, untrained, tmp_path, m
 def test_upscale_writes_a_picture_of_the_built_in_model_with_its_infotext(untrained, tmp_path):
     out = tmp_path / "new" / "large.png"
     argv = ["upscale", "--out", str(out), "--weights", str(untrained), "--steps", "2", "--picture-seed", "5"]
-    assert main([*argv, "--scale", "1.5", "--alpha", "0.5"]) == 0
+    assert main([*argv, "--scale", "1.5", "--alpha", "0.6"]) == 0
     with Image.open(out) as image:
         assert image.size == (48, 48)
         infotext = image.info["parameters"]
     assert "Steps: 2, Sampler: dpmpp_2m, Schedule type: Karras" in infotext
     assert "Seed: 5, Size: 48x48" in infotext
-    assert "Itermix alpha: 0.5, Itermix scale: 1.5" in infotext
+    assert "Itermix alpha: 0.6, Itermix scale: 1.5" in infotext
 
 
 def test_without_mixing_upscale_is_hires_fix(untrained, tmp_path):

@@ -79,7 +79,7 @@ def picture(tmp_path):
 
 
 def test_the_request_has_the_picture_its_infotext_and_the_changed_settings(webui, picture):
-    result = server.upscale(webui.url + "/", picture, UpscaleSettings(scale=3.0, alpha=1.0), {"seed": 7})
+    result = server.upscale(webui.url + "/", picture, UpscaleSettings(scale=3.0, alpha=0.6), {"seed": 7})
     assert result == RESULT
     ((path, request),) = webui.requests
     assert path == "/sdapi/v1/img2img"
@@ -90,17 +90,17 @@ def test_the_request_has_the_picture_its_infotext_and_the_changed_settings(webui
         "width": 48,
         "height": 32,
         "script_name": "Iterative Mixing upscale",
-        "script_args": [{"scale": 3.0}],
+        "script_args": [{"scale": 3.0, "alpha": 0.6}],
     }
 
 
 def test_the_command_writes_the_png_with_its_infotext(webui, picture, tmp_path, capsys):
     out = tmp_path / "new" / "large.png"
-    flags = ["--alpha", "0.5", "--prompt", "a photograph", "--steps", "9", "--picture-seed", "-1", "--sampler", "Euler"]
+    flags = ["--alpha", "0.6", "--prompt", "a photograph", "--steps", "9", "--picture-seed", "-1", "--sampler", "Euler"]
     assert main(["upscale", str(picture), "--out", str(out), "--server", webui.url, *flags]) == 0
     assert out.read_bytes() == RESULT
     request = webui.requests[0][1]
-    assert request["script_args"] == [{"enabled": True, "alpha": 0.5}]
+    assert request["script_args"] == [{"enabled": True, "alpha": 0.6}]
     assert [request[k] for k in ("prompt", "steps", "seed", "sampler_name")] == ["a photograph", 9, -1, "Euler"]
     assert capsys.readouterr().out.strip() == str(out)
 

@@ -46,7 +46,7 @@ def test_results_have_the_size_and_the_range(model, method):
 
 def test_mixing_with_full_weight_to_the_end_stays_with_the_source(model):
     sources = up.true_sources(2, seed=0)
-    found = result(model, Method("tied", Settings(lowest=1.0)), sources)
+    found = result(model, Method("tied", Settings(blending="addition", lowest=1.0)), sources)
     free = result(model, Method("free", Settings(clamp=0.0)), sources)
     enlarged = up.enlarge(sources.pictures, (64, 64))
     assert (found - enlarged).square().mean() < 0.2 * (free - enlarged).square().mean()
