@@ -12,6 +12,7 @@ from itermix.settings import Settings
 from itermix.webui import hires, host, infotext, ui
 from itermix.webui.errors import as_client_errors, kept
 from itermix.webui.job import Job, Wrapped, tasks
+from itermix.webui.presets import with_preset
 from itermix.webui.progress import shared_out
 
 TITLE = "Iterative Mixing"
@@ -60,7 +61,7 @@ class IterativeMixing(scripts.Script):
 def settings_of(args: Sequence[Any]) -> Settings:
     """Of an API dict or of the UI's values in order. A dict switches mixing on unless it says otherwise."""
     if args and isinstance(args[0], dict):
-        return Settings(**{"enabled": True, **args[0]})
+        return Settings(**{"enabled": True, **with_preset(args[0])})
     return Settings.from_list(args)
 
 

@@ -19,6 +19,7 @@ from itermix.settings import SettingsError, UpscaleSettings
 from itermix.webui import host, ui
 from itermix.webui.errors import as_client_errors
 from itermix.webui.job import Job, tasks
+from itermix.webui.presets import with_preset
 from itermix.webui.progress import shared_out
 from itermix.webui.script import IterativeMixing, settings_of
 
@@ -60,7 +61,7 @@ class IterativeMixingUpscale(scripts.Script):
 def upscale_settings(p: Any, args: Sequence[Any]) -> UpscaleSettings:
     """Of one self-contained API dict, or of this script's controls together with those of the accordion."""
     if args and isinstance(args[0], dict):
-        return UpscaleSettings(**{"enabled": True, **args[0]})
+        return UpscaleSettings(**{"enabled": True, **with_preset(args[0])})
     accordion = next(script for script in p.scripts.alwayson_scripts if isinstance(script, IterativeMixing))
     mixing = settings_of(p.script_args[accordion.args_from : accordion.args_to])
     own = dict(zip((parameter.name for parameter in UpscaleSettings.own_parameters()), args))
