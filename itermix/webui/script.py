@@ -8,6 +8,7 @@ from typing import Any
 from modules import scripts
 from torch import Tensor
 
+from itermix.infotext import written
 from itermix.settings import Settings
 from itermix.webui import hires, host, infotext, ui
 from itermix.webui.errors import as_client_errors, kept
@@ -27,7 +28,10 @@ class IterativeMixing(scripts.Script):
 
     def ui(self, is_img2img: bool) -> list[Any]:
         prefix = "itermix_img2img" if is_img2img else "itermix_txt2img"
-        return ui.accordion(prefix, host.samplers(), with_plan=not is_img2img)
+        controls = ui.accordion(prefix, host.samplers(), with_plan=not is_img2img)
+        self.infotext_fields = list(zip(controls, infotext.MIXING))
+        self.paste_field_names = infotext.MIXING
+        return controls
 
     def process(self, p: Any, *args: Any) -> None:
         if not (hasattr(p, "itermix") and p.itermix.by_script):
@@ -36,7 +40,7 @@ class IterativeMixing(scripts.Script):
         if not job.active:
             return
         if isinstance(job.settings, Settings):
-            p.extra_generation_params.update(infotext.of(job.settings))
+            p.extra_generation_params = {**p.extra_generation_params, **written(job.settings)}
             if host.is_img2img(p):
                 p.denoising_strength = job.settings.denoise
         if not host.is_img2img(p):

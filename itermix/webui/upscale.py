@@ -16,25 +16,25 @@ from PIL import Image
 
 from itermix.phases import Size, described, plan
 from itermix.settings import SettingsError, UpscaleSettings
-from itermix.webui import host, ui
+from itermix.webui import host, infotext, ui
 from itermix.webui.errors import as_client_errors
 from itermix.webui.job import Job, tasks
 from itermix.webui.presets import with_preset
 from itermix.webui.progress import shared_out
 from itermix.webui.script import IterativeMixing, settings_of
 
-TITLE = "Iterative Mixing upscale"
-
 
 class IterativeMixingUpscale(scripts.Script):
     def title(self) -> str:
-        return TITLE
+        return infotext.UPSCALE_TITLE
 
     def show(self, is_img2img: bool) -> bool:
         return is_img2img
 
     def ui(self, is_img2img: bool) -> list[Any]:
-        return ui.upscale_controls("itermix_upscale", host.upscalers())
+        controls = ui.upscale_controls("itermix_upscale", host.upscalers())
+        self.infotext_fields = list(zip(controls, infotext.SIZES))
+        return controls
 
     def run(self, p: Any, *args: Any) -> Any:
         with as_client_errors():
