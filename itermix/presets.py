@@ -60,7 +60,7 @@ def decided(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def expanded(values: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
-    """Settings in which a "preset" may be named, without it: the preset's values, and the others on top.
+    """Settings in which a "preset" may be named, without it: all that the preset decides, and the others on top.
 
     `own` are further presets. Raises SettingsError for a preset that isn't known.
     """
@@ -69,7 +69,7 @@ def expanded(values: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]] | N
         return rest
     name = rest.pop("preset")
     known = {**PRESETS, **(own or {})}
-    return {**known[_known(name, known, "preset")], **rest}
+    return {**decided(known[_known(name, known, "preset")]), **rest}
 
 
 class PresetFileError(ValueError):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from modules import scripts
 from torch import Tensor
@@ -17,6 +18,7 @@ from itermix.webui.presets import with_preset
 from itermix.webui.progress import shared_out
 
 TITLE = "Iterative Mixing"
+AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
 class IterativeMixing(scripts.Script):
@@ -35,7 +37,7 @@ class IterativeMixing(scripts.Script):
 
     def process(self, p: Any, *args: Any) -> None:
         if not (hasattr(p, "itermix") and p.itermix.by_script):
-            p.itermix = Job(kept(settings_of, args))
+            p.itermix = Job(kept(lambda: overridden(settings_of(args), p)))
         job = p.itermix
         if not job.active:
             return
@@ -67,6 +69,17 @@ def settings_of(args: Sequence[Any]) -> Settings:
     if args and isinstance(args[0], dict):
         return Settings(**{"enabled": True, **with_preset(args[0])})
     return Settings.from_list(args)
+
+
+def overridden(settings: AnySettings, p: Any) -> AnySettings:
+    """The settings with those in `p.itermix_settings` on top, a dict as the API takes it, if somebody put one there.
+
+    It switches mixing on unless it says otherwise. X/Y/Z plots use it, and other extensions may (docs/api.md).
+    """
+    changes = getattr(p, "itermix_settings", None)
+    if not changes:
+        return settings
+    return type(settings)(**{**dataclasses.asdict(settings), "enabled": True, **with_preset(changes)})
 
 
 def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> Tensor:

@@ -56,13 +56,10 @@ def test_a_preset_decides_what_it_does_not_name_too():
 
 
 def test_what_is_named_beside_a_preset_stands_above_it():
-    assert expanded({"preset": "Creative", "alpha": 0.5, "scale": 3.0}) == {
-        "blending": "wavelet",
-        "alpha": 0.5,
-        "scale": 3.0,
-    }
+    values = {**decided({"blending": "wavelet"}), "alpha": 0.5, "scale": 3.0}
+    assert expanded({"preset": "Creative", "alpha": 0.5, "scale": 3.0}) == values
     assert expanded({"alpha": 0.5}) == {"alpha": 0.5}
-    assert expanded({"preset": "Mine"}, {"Mine": {"curve": "linear"}}) == {"curve": "linear"}
+    assert expanded({"preset": "Mine"}, {"Mine": {"curve": "linear"}}) == decided({"curve": "linear"})
 
 
 @pytest.mark.parametrize("value", ["Creativ", "", None, 3, ["Creative"], {}])
