@@ -13,6 +13,7 @@ from itermix.settings import SettingsError
 from itermix.webui.presets import OWN
 
 INFO = "Fills in all settings but the seed."
+QUIET = {"show_progress": "hidden"}
 
 
 def choice(prefix: str) -> tuple[Any, Any]:
@@ -22,6 +23,8 @@ def choice(prefix: str) -> tuple[Any, Any]:
     """
     with gr.Row(elem_classes=["itermix-row"]):
         preset = unsaved(gr.Dropdown(names(), label="Preset", info=INFO, elem_id=f"{prefix}_preset"))
+        refresh = unsaved(gr.Button("Refresh", elem_id=f"{prefix}_preset_refresh", elem_classes=["itermix-refresh"]))
+        refresh.click(lambda: gr.update(choices=names()), None, [preset], **QUIET)  # by the page's script
         return preset, gr.HTML(elem_id=f"{prefix}_preset_reason")
 
 
@@ -36,13 +39,10 @@ def connect(prefix: str, preset: Any, reason: Any, controls: Mapping[str, Any]) 
             for verb in ("Save", "Rename", "Delete")
         )
     message = gr.HTML(elem_id=f"{prefix}_preset_message")
-    listed = gr.State(names())
-    quiet = {"show_progress": "hidden"}
-    preset.input(filled, [preset], [*settings, reason], **quiet)
-    preset.focus(refreshed, [listed], [preset, listed], **quiet)  # another tab or page may have changed the presets
-    save.click(saved, [name, *settings], [preset, message], **quiet)
-    rename.click(renamed, [preset, name], [preset, message], **quiet)
-    delete.click(deleted, [preset], [preset, message], **quiet)
+    preset.input(filled, [preset], [*settings, reason], **QUIET)
+    save.click(saved, [name, *settings], [preset, message], **QUIET)
+    rename.click(renamed, [preset, name], [preset, message], **QUIET)
+    delete.click(deleted, [preset], [preset, message], **QUIET)
 
 
 def unsaved(control: Any) -> Any:
@@ -68,12 +68,6 @@ def filled(preset: str) -> list[Any]:
         text = f"There is no preset {preset!r} any more." if isinstance(error, KeyError) else str(error)
         return [*(gr.update() for _ in DECIDED), shown(text)]
     return [*decided(values).values(), shown(REASONS.get(preset, "Your own."))]
-
-
-def refreshed(listed: list[str]) -> tuple[Any, list[str]]:
-    """The list as it is now; left alone where nothing changed, since a new one closes what the user has open."""
-    now = names()
-    return (gr.update() if now == listed else gr.update(choices=now)), now
 
 
 def saved(name: str, *values: Any) -> tuple[Any, str]:
