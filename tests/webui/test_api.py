@@ -8,7 +8,8 @@ import hosts
 import jsonschema
 import pytest
 import requests
-from payloads import mixing, upscale
+from payloads import mixing, request_for, upscale
+from test_img2img import difference
 
 import itermix
 from itermix.presets import PRESETS, decided
@@ -116,6 +117,24 @@ def test_both_scripts_take_a_preset_and_what_is_named_beside_it(webui, call, fil
         answer = webui.post("img2img", request({"preset": "Minee"}))
         assert answer.status_code == 422
         assert "preset = 'Minee' is not possible. Did you mean Mine?" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("request_of", [mixing, upscale])
+def test_another_extension_switches_mixing_on(webui, request_of):
+    plain = request_for() if request_of is mixing else upscale(2.0, 0, 0, "Lanczos")
+    (expected,) = webui.generate("img2img", request_of({"preset": "Creative", "alpha": 0.5}))
+    settings = webui.data / "settings.json"
+    settings.write_text('{"preset": "Creative", "alpha": 0.5}')
+    try:
+        (picture,) = webui.generate("img2img", plain)
+        settings.write_text('{"alhpa": 0.5}')
+        refused = webui.post("img2img", plain)
+    finally:
+        settings.unlink()
+    assert difference(picture, expected) <= 1
+    assert "Itermix enabled: True" in picture.parameters
+    assert refused.status_code == 422
+    assert "Did you mean alpha?" in refused.json()["detail"]
 
 
 @pytest.fixture(scope="module")
