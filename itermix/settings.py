@@ -196,11 +196,12 @@ class Settings:
     blending: str = parameter(
         "addition",
         "Blending",
-        "How the noised source and the sampler's state become one. addition: weighted sum. slerp: along the arc between the two. norm-only: weighted sum after scaling the "
-        "sampler's state to the length of the noised source. low-pass: weighted sum of what the smaller picture could "
-        "hold, leaving finer detail free. wavelet: the same in the bands of a wavelet transform. clean low-pass, clean "
-        "wavelet: move the clean picture in the state and leave its noise. variance-preserving: weighted sum for "
-        "independent noise. Weight 0 leaves the state as it is in all of them.",
+        "How the noised source and the sampler's state become one. addition: weighted sum. slerp: along the arc "
+        "between the two. norm-only: weighted sum after scaling the sampler's state to the length of the noised "
+        "source. low-pass: weighted sum of what the smaller picture could hold, leaving finer detail free. wavelet: "
+        "the same in the bands of a wavelet transform. clean low-pass, clean wavelet: move the clean picture in the "
+        "state and leave its noise. variance-preserving: weighted sum for independent noise. Weight 0 leaves the state "
+        "as it is in all of them.",
         "blending",
         "Blending",
         choices=BLENDINGS,
@@ -220,8 +221,9 @@ class Settings:
     noise: str = parameter(
         "shared",
         "Noise",
-        "How the noises of the steps are related. shared: one draw for all steps (DemoFusion). independent: a new draw each step (ComfyUI node). "
-        "cumulative: noise added step by step, as in the forward process of latent diffusion.",
+        "How the noises of the steps are related. shared: one draw for all steps (DemoFusion). independent: a new draw "
+        "each step (ComfyUI node). cumulative: noise added step by step, as in the forward process of latent "
+        "diffusion.",
         "noise",
         "Noise",
         choices=NOISES,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,10 +11,12 @@ import gradio as gr
 
 from itermix.presets import DECIDED, PRESETS, REASONS, PresetFileError, decided
 from itermix.settings import SettingsError
+from itermix.webui import options
 from itermix.webui.presets import OWN
 
 INFO = "Fills in all settings but the seed."
 QUIET = {"show_progress": "hidden"}
+log = logging.getLogger(__name__)
 
 
 def choice(prefix: str) -> tuple[Any, Any]:
@@ -56,7 +59,7 @@ def names() -> list[str]:
     try:
         return [*PRESETS, *OWN.load()]
     except PresetFileError as error:
-        print(error)
+        log.error("%s", error)
         return list(PRESETS)
 
 
@@ -67,7 +70,7 @@ def filled(preset: str) -> list[Any]:
     except (KeyError, PresetFileError) as error:
         text = f"There is no preset {preset!r} any more." if isinstance(error, KeyError) else str(error)
         return [*(gr.update() for _ in DECIDED), shown(text)]
-    return [*decided(values).values(), shown(REASONS.get(preset, "Your own."))]
+    return [*decided({**options.defaults(), **values}).values(), shown(REASONS.get(preset, "Your own."))]
 
 
 def saved(name: str, *values: Any) -> tuple[Any, str]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from itermix.infotext import written
 from itermix.settings import Settings
-from itermix.webui import hires, host, infotext, ui
+from itermix.webui import hires, host, infotext, options, ui
 from itermix.webui.errors import as_client_errors, kept
 from itermix.webui.job import Job, Wrapped, tasks
 from itermix.webui.presets import with_preset
@@ -30,7 +30,7 @@ class IterativeMixing(scripts.Script):
 
     def ui(self, is_img2img: bool) -> list[Any]:
         prefix = "itermix_img2img" if is_img2img else "itermix_txt2img"
-        controls = ui.accordion(prefix, host.samplers(), with_plan=not is_img2img)
+        controls = ui.accordion(prefix, host.samplers(), with_plan=not is_img2img, defaults=options.defaults())
         self.infotext_fields = list(zip(controls, infotext.MIXING))
         self.paste_field_names = infotext.MIXING
         return controls
@@ -67,7 +67,7 @@ class IterativeMixing(scripts.Script):
 def settings_of(args: Sequence[Any]) -> Settings:
     """Of an API dict or of the UI's values in order. A dict switches mixing on unless it says otherwise."""
     if args and isinstance(args[0], dict):
-        return Settings(**{"enabled": True, **with_preset(args[0])})
+        return Settings(**{"enabled": True, **options.defaults(), **with_preset(args[0])})
     return Settings.from_list(args)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,12 +17,14 @@ from PIL import Image
 
 from itermix.phases import Size, described, plan
 from itermix.settings import SettingsError, UpscaleSettings
-from itermix.webui import host, infotext, ui
+from itermix.webui import host, infotext, options, ui
 from itermix.webui.errors import as_client_errors
 from itermix.webui.job import Job, tasks
 from itermix.webui.presets import with_preset
 from itermix.webui.progress import shared_out
 from itermix.webui.script import IterativeMixing, overridden, settings_of
+
+log = logging.getLogger(__name__)
 
 
 class IterativeMixingUpscale(scripts.Script):
@@ -53,7 +56,7 @@ def upscaled(p: Any, args: Sequence[Any]) -> Any:
         sources = [host.flatten(picture) for picture in p.init_images]
         size = sources[0].size
         sizes = plan(*size, target=settings.target(*size), max_scale_per_phase=settings.max_scale_per_phase)
-    print(f"Iterative Mixing: {described(size, sizes, p.steps)}")
+    log.info("Iterative Mixing: %s", described(size, sizes, p.steps))
     if shared.state.job_count < 0:
         shared.state.job_count = p.n_iter
     results = []
@@ -66,7 +69,7 @@ def upscaled(p: Any, args: Sequence[Any]) -> Any:
 def upscale_settings(p: Any, args: Sequence[Any]) -> UpscaleSettings:
     """Of one self-contained API dict, or of this script's controls together with those of the accordion."""
     if args and isinstance(args[0], dict):
-        return overridden(UpscaleSettings(**{"enabled": True, **with_preset(args[0])}), p)
+        return overridden(UpscaleSettings(**{"enabled": True, **options.defaults(), **with_preset(args[0])}), p)
     accordion = next(script for script in p.scripts.alwayson_scripts if isinstance(script, IterativeMixing))
     mixing = settings_of(p.script_args[accordion.args_from : accordion.args_to])
     own = dict(zip((parameter.name for parameter in UpscaleSettings.own_parameters()), args))

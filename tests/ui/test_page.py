@@ -4,7 +4,7 @@ import json
 from collections import Counter
 
 import pytest
-from browsing import choose, curve, enter, options, value
+from browsing import choose, curve, enter, offered, shown
 
 from itermix.presets import PRESETS, REASONS, decided
 from itermix.settings import Settings, UpscaleSettings
@@ -37,9 +37,9 @@ def test_every_parameter_has_a_control_that_shows_its_default(page):
     for parameter in Settings.parameters():
         for tab in ("img2img", "txt2img"):
             assert page.locator(f"#itermix_{tab}_{parameter.name}").count() == 1
-        assert value(page, f"#itermix_img2img_{parameter.name}", parameter.type) == parameter.default
+        assert shown(page, f"#itermix_img2img_{parameter.name}", parameter.type) == parameter.default
     for parameter in UpscaleSettings.own_parameters():
-        assert value(page, f"#itermix_upscale_{parameter.name}", parameter.type) == parameter.default
+        assert shown(page, f"#itermix_upscale_{parameter.name}", parameter.type) == parameter.default
 
 
 def test_the_main_parameters_are_in_sight_and_the_others_under_advanced(page):
@@ -158,7 +158,7 @@ def test_presets_of_ones_own_are_saved_renamed_and_deleted(page, server):
 
     open_tab(page, "txt2img")
     page.locator("#itermix_txt2img_enabled .label-wrap").first.click()
-    assert options(page, "#itermix_txt2img_preset") == [*PRESETS, "Portraits"]
+    assert offered(page, "#itermix_txt2img_preset") == [*PRESETS, "Portraits"]
     choose(page, "#itermix_txt2img_preset", "Portraits")
     page.locator("#itermix_txt2img_preset_reason").get_by_text("Your own.").wait_for()
     assert given(page, "txt2img")["alpha"] == 0.45

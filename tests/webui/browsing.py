@@ -20,7 +20,7 @@ def choose(page, element, name):
     page.locator(f"{OPTION}[aria-label='{name}']").click()
 
 
-def options(page, element):
+def offered(page, element):
     """What a list offers that has just come into sight."""
     page.wait_for_timeout(1000)  # it is read again then
     page.locator(f"{element} input").first.click()
@@ -30,7 +30,7 @@ def options(page, element):
     return found
 
 
-def value(page, element, kind):
+def shown(page, element, kind):
     """Of a control, in the type of its parameter."""
     switch = f"{element}-checkbox"
     place = page.locator(switch if page.locator(switch).count() else element)
