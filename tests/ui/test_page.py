@@ -45,6 +45,7 @@ def test_every_parameter_has_a_control_that_shows_its_default(page):
 def test_the_main_parameters_are_in_sight_and_the_others_under_advanced(page):
     seen = {p.name for p in Settings.parameters() if page.locator(f"#itermix_img2img_{p.name}").is_visible()}
     assert seen == {"enabled", "denoise", "alpha", "blending", "max_scale_per_phase", "cleanup"}
+    assert not page.locator("#itermix_img2img_preset_refresh").is_visible()
     advanced(page)
     assert all(page.locator(f"#itermix_img2img_{p.name}").is_visible() for p in Settings.parameters())
 

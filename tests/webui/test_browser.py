@@ -226,6 +226,7 @@ def test_the_accordion_is_drawn_in_both_themes(charted, webui, theme):
     charted.locator("#tabs button", has_text="img2img").first.click()
     charted.locator("#itermix_img2img_enabled .label-wrap").first.click()
     charted.locator(f"{CHART} svg").wait_for()
+    assert not charted.locator("#itermix_img2img_preset_refresh").is_visible()  # for the page's script only
     charted.locator("#itermix_img2img_enabled").screenshot(path=webui.data / f"accordion-{theme}.png")
     colours = [
         charted.locator(f"{CHART} {part}").first.evaluate("element => getComputedStyle(element).color")
