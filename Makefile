@@ -10,7 +10,7 @@ export OMP_WAIT_POLICY = passive
 demo: $(VENV)/installed
 	$(BIN)/python -m itermix demo --out out/demo
 
-test: $(VENV)/installed
+test: $(VENV)/installed .venv-gradio3/installed .venv-gradio4/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy itermix benchmarks
@@ -19,4 +19,12 @@ test: $(VENV)/installed
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+# The gradio of A1111 and that of Forge, for tests/ui. Torch is found in the environment above, after what is here.
+PACKAGES = python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+.venv-gradio%/installed: tests/ui/gradio%.txt $(VENV)/installed
+	$(PYTHON) -m venv .venv-gradio$*
+	.venv-gradio$*/bin/pip install --quiet --requirement $<
+	$(BIN)/$(PACKAGES) > "$$(.venv-gradio$*/bin/$(PACKAGES))/torch.pth"
 	touch $@

@@ -64,6 +64,7 @@ class Parameter:
     high: float | None = None
     step: float | None = None
     choices: tuple[str, ...] | None = None
+    main: bool = False  # whether its control is always in sight, not under Advanced
     name: str = ""
 
     @property
@@ -124,6 +125,7 @@ class Settings:
         low=0.05,
         high=1.0,
         step=0.05,
+        main=True,
     )
     curve: str = parameter(
         "cosine",
@@ -136,13 +138,15 @@ class Settings:
     )
     alpha: float = parameter(
         0.5,
-        "Alpha",
-        "Exponent of the cosine curves, steepness of the logistic one.",
+        "Guidance (alpha)",
+        "How soon the guidance lets go: with the cosine curve, more is sooner. Exponent of the cosine curves (more is "
+        "later in comfy-cosine), steepness of the logistic one.",
         "alpha",
         "Curve",
         low=0.05,
         high=10.0,
         step=0.05,
+        main=True,
     )
     start: float = parameter(
         0.0,
@@ -192,14 +196,16 @@ class Settings:
     blending: str = parameter(
         "clean wavelet",
         "Blending",
-        "addition: weighted sum. slerp: along the arc between the two. norm-only: weighted sum after scaling the "
-        "sampler's state to the length of the noised source. low-pass: weighted sum of what the smaller picture could "
-        "hold, leaving finer detail free. wavelet: the same in the bands of a wavelet transform. clean low-pass, clean "
-        "wavelet: move the clean picture in the state and leave its noise. variance-preserving: weighted sum for "
-        "independent noise. Weight 0 leaves the state as it is in all of them.",
+        "How the noised source and the sampler's state become one. addition: weighted sum. slerp: along the arc "
+        "between the two. norm-only: weighted sum after scaling the sampler's state to the length of the noised "
+        "source. low-pass: weighted sum of what the smaller picture could hold, leaving finer detail free. wavelet: "
+        "the same in the bands of a wavelet transform. clean low-pass, clean wavelet: move the clean picture in the "
+        "state and leave its noise. variance-preserving: weighted sum for independent noise. Weight 0 leaves the state "
+        "as it is in all of them.",
         "blending",
         "Blending",
         choices=BLENDINGS,
+        main=True,
     )
     cutoff: float = parameter(
         0.0,
@@ -215,8 +221,9 @@ class Settings:
     noise: str = parameter(
         "shared",
         "Noise",
-        "shared: one draw for all steps (DemoFusion). independent: a new draw each step (ComfyUI node). "
-        "cumulative: noise added step by step, as in the forward process of latent diffusion.",
+        "How the noises of the steps are related. shared: one draw for all steps (DemoFusion). independent: a new draw "
+        "each step (ComfyUI node). cumulative: noise added step by step, as in the forward process of latent "
+        "diffusion.",
         "noise",
         "Noise",
         choices=NOISES,
@@ -271,6 +278,7 @@ class Settings:
         low=1.25,
         high=MAX_SCALE,
         step=0.05,
+        main=True,
     )
     save_phases: bool = parameter(
         False, "Save every phase", "Save the pictures of the phases before the last, too.", "save phases", "Phases"
@@ -292,6 +300,7 @@ class Settings:
         low=0.0,
         high=0.25,
         step=0.01,
+        main=True,
     )
     cleanup_steps: int = parameter(
         0,

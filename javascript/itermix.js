@@ -1,76 +1,38 @@
-// Shows the phases under the settings before anything is generated. The plan itself is made by the extension.
-(function () {
-    const shown = {};
-
-    function find(selector) {
+// What the scripts of the page share: finding controls, asking the extension, and noticing that something has changed.
+const itermix = {
+    find(selector) {
         return gradioApp().querySelector(selector);
-    }
+    },
 
-    function number(id) {
-        const input = find(`#${id} input[type=number]`);
+    number(id) {
+        const input = itermix.find(`#${id} input[type=number]`);
         return input ? Number(input.value) : 0;
-    }
+    },
 
-    function upscaleQuery() {
-        const picture = find("#mode_img2img .tabitem:not([style*='display: none']) img, #img2img_image img");
-        if (!picture || !picture.naturalWidth) return null;
-        return {
-            width: picture.naturalWidth,
-            height: picture.naturalHeight,
-            steps: number("img2img_steps"),
-            scale: number("itermix_upscale_scale"),
-            target_width: number("itermix_upscale_width"),
-            target_height: number("itermix_upscale_height"),
-            max_scale_per_phase: number("itermix_img2img_max_scale_per_phase"),
-        };
-    }
+    // Steps of the sampling that mixes.
+    steps(tab) {
+        return (tab === "txt2img" && itermix.number("txt2img_hires_steps")) || itermix.number(`${tab}_steps`);
+    },
 
-    function hiresQuery() {
-        const hires = find("#txt2img_hr-checkbox input");
-        if (!hires || !hires.checked) return null;
-        const query = {
-            width: number("txt2img_width"),
-            height: number("txt2img_height"),
-            steps: number("txt2img_hires_steps") || number("txt2img_steps"),
-            scale: number("txt2img_hr_scale"),
-            max_scale_per_phase: number("itermix_txt2img_max_scale_per_phase"),
-        };
-        // Resize to: the picture is enlarged to cover that size, then cut, as hires fix does.
-        const cover = Math.max(number("txt2img_hr_resize_x") / query.width, number("txt2img_hr_resize_y") / query.height);
-        if (cover) query.scale = cover;
-        return query;
-    }
+    // {body} of one of the extension's routes, or {problem}: a sentence.
+    async ask(route, options) {
+        const answer = await fetch(`./itermix/v1/${route}`, options);
+        const body = await answer.json();
+        if (answer.ok) return {body};
+        return {problem: typeof body.detail === "string" ? body.detail : `HTTP ${answer.status}`};
+    },
 
-    async function show(id, query, otherwise) {
-        const element = find(`#${id}`);
-        if (!element) return;
-        const key = query ? new URLSearchParams(query).toString() : otherwise;
-        if (shown[id] === key && element.textContent.trim()) return;
-        shown[id] = key;
-        let text = otherwise;
-        if (query) {
-            const answer = await fetch(`./itermix/v1/plan?${key}`);
-            const body = await answer.json();
-            text = answer.ok ? body.text : typeof body.detail === "string" ? body.detail : "";
+    // Calls update some milliseconds after the last event of the page, and twice a second for what makes none: values that
+    // the server fills in, and pictures.
+    watch(update, milliseconds) {
+        let timer = null;
+        function soon() {
+            clearTimeout(timer);
+            timer = setTimeout(update, milliseconds);
         }
-        if (shown[id] === key) element.textContent = text;
-    }
-
-    function update() {
-        show("itermix_upscale_plan", upscaleQuery(), "Put a picture in to see its phases here.");
-        show("itermix_txt2img_plan", hiresQuery(), "Tick Hires. fix: this takes the place of its second pass.");
-    }
-
-    let timer = null;
-    function soon() {
-        clearTimeout(timer);
-        timer = setTimeout(update, 200);
-    }
-
-    onUiLoaded(() => {
-        document.addEventListener("input", soon);
-        document.addEventListener("change", soon);
-        onAfterUiUpdate(soon);
-        soon();
-    });
-})();
+        onUiLoaded(() => {
+            for (const event of ["input", "change", "click"]) document.addEventListener(event, soon);
+            setInterval(update, 500);
+        });
+    },
+};

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from itermix.infotext import written
 from itermix.samplers import SamplerRefused
 from itermix.schema import json_schema
 from itermix.settings import MAX_SEED, Parameter, Settings, SettingsError, UpscaleSettings
@@ -257,7 +258,7 @@ def built_in_upscale(options: argparse.Namespace, settings: UpscaleSettings, giv
         "Seed": seed,
         "Size": f"{image.width}x{image.height}",
         "Model": "itermix built-in",
-        **{p.key: getattr(settings, p.name) for p in settings.parameters() if p.name in settings.changed()},
+        **written(settings),
     }
     return images.png(image, "\n" + ", ".join(f"{key}: {value}" for key, value in facts.items()))
 

@@ -1,18 +1,110 @@
-"""Routes of our own under /itermix/v1."""
+"""Routes of our own under /itermix/v1, behind the WebUI's --api-auth.
+
+Wrong input is HTTP 422 with a sentence in `detail`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fastapi import FastAPI, HTTPException
+from fastapi import APIRouter, Body, Depends, FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from modules import shared
 
+import itermix
 from itermix.phases import described, plan
-from itermix.settings import Settings, SettingsError, UpscaleSettings
+from itermix.presets import PRESETS, REASONS, PresetFileError
+from itermix.schema import json_schema
+from itermix.settings import Parameter, Settings, SettingsError, UpscaleSettings
+from itermix.webui.auth import authorised
+from itermix.webui.curve import curve
+from itermix.webui.presets import OWN, with_preset
+
+STEPS = Parameter(int, 20, "Steps", "", "", "", low=1, high=1000, step=1, name="steps")
+
+
+class Route(APIRoute):
+    """A route whose errors are sentences."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Any]]:
+        handler = super().get_route_handler()
+
+        async def checked(request: Request) -> Any:
+            try:
+                return await handler(request)
+            except (SettingsError, PresetFileError) as error:
+                raise HTTPException(status_code=422, detail=str(error)) from error
+            except RequestValidationError as error:
+                wrong = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+                raise HTTPException(status_code=422, detail=f"Iterative Mixing: {'; '.join(wrong)}.") from error
+
+        return checked
 
 
 def add_routes(_: Any, app: FastAPI) -> None:
     """Called by the WebUI with its page and its server when it has started."""
-    app.add_api_route("/itermix/v1/plan", plan_route, methods=["GET"])
+    router = APIRouter(prefix="/itermix/v1", route_class=Route, dependencies=[Depends(authorised)])
+    for path, route in {"schema": schema, "presets": presets, "plan": plan_route, "version": version}.items():
+        router.add_api_route(f"/{path}", route, methods=["GET"])
+    for path, route in {
+        "presets/save": save_preset,
+        "presets/rename": rename_preset,
+        "presets/delete": delete_preset,
+        "weights": weights_route,
+    }.items():
+        router.add_api_route(f"/{path}", route, methods=["POST"])
+    app.include_router(router)
+
+
+def version() -> dict[str, str]:
+    return {"version": itermix.__version__}
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schemas of the dicts that the two scripts take."""
+    return {"mixing": json_schema(Settings), "upscale": json_schema(UpscaleSettings)}
+
+
+def presets() -> dict[str, Any]:
+    """{"built_in": {name: {"settings", "reason"}}, "own": {name: {setting: value}}, "error": why none of the own}."""
+    built_in = {name: {"settings": values, "reason": REASONS[name]} for name, values in PRESETS.items()}
+    try:
+        return {"built_in": built_in, "own": OWN.load(), "error": None}
+    except PresetFileError as error:
+        return {"built_in": built_in, "own": {}, "error": str(error)}
+
+
+def save_preset(name: Any = Body(), settings: Any = Body()) -> dict[str, Any]:
+    """Keep what a preset decides of these settings under a name; gives all presets."""
+    OWN.save(name, given(settings))
+    return presets()
+
+
+def rename_preset(name: Any = Body(), new_name: Any = Body()) -> dict[str, Any]:
+    OWN.rename(name, new_name)
+    return presets()
+
+
+def delete_preset(name: Any = Body(embed=True)) -> dict[str, Any]:
+    OWN.delete(name)
+    return presets()
+
+
+def weights_route(
+    settings: Any = Body({}),
+    steps: Any = Body(STEPS.default),
+    scheduler: str | None = Body(None),
+    hires: bool = Body(False),
+) -> dict[str, Any]:
+    """The curve of these settings; see `itermix.webui.curve.curve`.
+
+    `hires`: of the hires pass of txt2img.
+    """
+    checked = UpscaleSettings(**given(settings))
+    exact = hires or shared.opts.img2img_fix_steps
+    return curve(checked, STEPS.check(steps), exact, scheduler)
 
 
 def plan_route(
@@ -24,15 +116,16 @@ def plan_route(
     target_height: int = 0,
     max_scale_per_phase: float = Settings().max_scale_per_phase,
 ) -> dict[str, Any]:
-    """The phases to a scale or a target: {"phases": [[width, height], ...], "text": the same in words}.
-
-    A wrong value is HTTP 422 with a sentence in `detail`.
-    """
-    try:
-        settings = UpscaleSettings(
-            scale=scale, width=target_width, height=target_height, max_scale_per_phase=max_scale_per_phase
-        )
-        sizes = plan(width, height, target=settings.target(width, height), max_scale_per_phase=max_scale_per_phase)
-    except SettingsError as error:
-        raise HTTPException(status_code=422, detail=str(error)) from error
+    """The phases to a scale or a target: {"phases": [[width, height], ...], "text": the same in words}."""
+    settings = UpscaleSettings(
+        scale=scale, width=target_width, height=target_height, max_scale_per_phase=max_scale_per_phase
+    )
+    sizes = plan(width, height, target=settings.target(width, height), max_scale_per_phase=max_scale_per_phase)
     return {"phases": sizes, "text": described((width, height), sizes, steps)}
+
+
+def given(settings: Any) -> dict[str, Any]:
+    """The settings of a body, the values of a preset among them; raises SettingsError for what can't be settings."""
+    if not isinstance(settings, dict):
+        raise SettingsError("settings", settings, "Allowed: {name: value}.")
+    return with_preset(settings)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from itermix.presets import PresetFileError
 from itermix.samplers import SamplerRefused
 from itermix.settings import SettingsError
 
@@ -15,7 +16,7 @@ def as_client_errors() -> Iterator[None]:
     """Requests that can't be fulfilled become HTTP 422 with the sentence in `detail`; other errors pass unchanged."""
     try:
         yield
-    except (SettingsError, SamplerRefused) as error:
+    except (SettingsError, SamplerRefused, PresetFileError) as error:
         vars(error).update(status_code=422, detail=str(error))  # what the API's exception handler looks for
         raise
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,8 @@ from itermix.webui import cleanup, host
 from itermix.webui.errors import kept
 from itermix.webui.progress import Progress, Task
 from itermix.webui.sampling import MixedSampling, mixed
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -84,6 +87,7 @@ class Job:
         if self.source:
             height, width = (side * host.LATENT_PIXELS for side in latent.shape[-2:])
             settings = settings.of_phase(self.source, (width, height))
+        log.debug("Iterative Mixing: mixes with %s", dict(settings.changed()))
         parametrisation = host.parametrisation(p.sampler)
         if settings.seed < 0:
             return mixed(func, latent, noise, p.seeds, settings, parametrisation)

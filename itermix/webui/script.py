@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from modules import scripts
 from torch import Tensor
 
+from itermix.infotext import written
 from itermix.settings import Settings
-from itermix.webui import hires, host, infotext, ui
+from itermix.webui import hires, host, infotext, options, ui
 from itermix.webui.errors import as_client_errors, kept
 from itermix.webui.job import Job, Wrapped, tasks
+from itermix.webui.presets import with_preset
 from itermix.webui.progress import shared_out
 
 TITLE = "Iterative Mixing"
+AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
 class IterativeMixing(scripts.Script):
@@ -26,16 +30,19 @@ class IterativeMixing(scripts.Script):
 
     def ui(self, is_img2img: bool) -> list[Any]:
         prefix = "itermix_img2img" if is_img2img else "itermix_txt2img"
-        return ui.accordion(prefix, host.samplers(), with_plan=not is_img2img)
+        controls = ui.accordion(prefix, host.samplers(), with_plan=not is_img2img, defaults=options.defaults())
+        self.infotext_fields = list(zip(controls, infotext.MIXING))
+        self.paste_field_names = infotext.MIXING
+        return controls
 
     def process(self, p: Any, *args: Any) -> None:
         if not (hasattr(p, "itermix") and p.itermix.by_script):
-            p.itermix = Job(kept(settings_of, args))
+            p.itermix = Job(kept(lambda: overridden(settings_of(args), p)))
         job = p.itermix
         if not job.active:
             return
         if isinstance(job.settings, Settings):
-            p.extra_generation_params.update(infotext.of(job.settings))
+            p.extra_generation_params = {**p.extra_generation_params, **written(job.settings)}
             if host.is_img2img(p):
                 p.denoising_strength = job.settings.denoise
         if not host.is_img2img(p):
@@ -60,8 +67,19 @@ class IterativeMixing(scripts.Script):
 def settings_of(args: Sequence[Any]) -> Settings:
     """Of an API dict or of the UI's values in order. A dict switches mixing on unless it says otherwise."""
     if args and isinstance(args[0], dict):
-        return Settings(**{"enabled": True, **args[0]})
+        return Settings(**{"enabled": True, **options.defaults(), **with_preset(args[0])})
     return Settings.from_list(args)
+
+
+def overridden(settings: AnySettings, p: Any) -> AnySettings:
+    """The settings with those in `p.itermix_settings` on top, a dict as the API takes it, if somebody put one there.
+
+    It switches mixing on unless it says otherwise. X/Y/Z plots use it, and other extensions may (docs/api.md).
+    """
+    changes = getattr(p, "itermix_settings", None)
+    if not changes:
+        return settings
+    return type(settings)(**{**dataclasses.asdict(settings), "enabled": True, **with_preset(changes)})
 
 
 def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,55 +17,63 @@ from PIL import Image
 
 from itermix.phases import Size, described, plan
 from itermix.settings import SettingsError, UpscaleSettings
-from itermix.webui import host, ui
+from itermix.webui import host, infotext, options, ui
 from itermix.webui.errors import as_client_errors
 from itermix.webui.job import Job, tasks
+from itermix.webui.presets import with_preset
 from itermix.webui.progress import shared_out
-from itermix.webui.script import IterativeMixing, settings_of
+from itermix.webui.script import IterativeMixing, overridden, settings_of
 
-TITLE = "Iterative Mixing upscale"
+log = logging.getLogger(__name__)
 
 
 class IterativeMixingUpscale(scripts.Script):
     def title(self) -> str:
-        return TITLE
+        return infotext.UPSCALE_TITLE
 
     def show(self, is_img2img: bool) -> bool:
         return is_img2img
 
     def ui(self, is_img2img: bool) -> list[Any]:
-        return ui.upscale_controls("itermix_upscale", host.upscalers())
+        controls = ui.upscale_controls("itermix_upscale", host.upscalers())
+        self.infotext_fields = list(zip(controls, infotext.SIZES))
+        return controls
 
     def run(self, p: Any, *args: Any) -> Any:
-        with as_client_errors():
-            settings = upscale_settings(p, args)
-            host.check_upscaler(settings.upscaler)
-            if not settings.enabled:
-                raise SettingsError("enabled", False, "Allowed: true, since this script does nothing but mixing.")
-            if not p.init_images or p.init_images[0] is None:
-                raise SettingsError("init_images", p.init_images, "Allowed: a picture to enlarge.")
-            Job(settings).checked()
-            sources = [host.flatten(picture) for picture in p.init_images]
-            size = sources[0].size
-            sizes = plan(*size, target=settings.target(*size), max_scale_per_phase=settings.max_scale_per_phase)
-        print(f"Iterative Mixing: {described(size, sizes, p.steps)}")
-        if shared.state.job_count < 0:
-            shared.state.job_count = p.n_iter
-        results = []
-        for q, n in iterations(p):
-            note = f", batch {n + 1} of {p.n_iter}" if p.n_iter > 1 else ""
-            results.append(iteration(q, numbered(settings, n * p.batch_size), sources, sizes, note))
-        return joined(results)
+        return upscaled(p, args)
+
+
+def upscaled(p: Any, args: Sequence[Any]) -> Any:
+    """The WebUI's result of the request `p`, with the script's arguments."""
+    with as_client_errors():
+        settings = upscale_settings(p, args)
+        host.check_upscaler(settings.upscaler)
+        if not settings.enabled:
+            raise SettingsError("enabled", False, "Allowed: true, since this script does nothing but mixing.")
+        if not p.init_images or p.init_images[0] is None:
+            raise SettingsError("init_images", p.init_images, "Allowed: a picture to enlarge.")
+        Job(settings).checked()
+        sources = [host.flatten(picture) for picture in p.init_images]
+        size = sources[0].size
+        sizes = plan(*size, target=settings.target(*size), max_scale_per_phase=settings.max_scale_per_phase)
+    log.info("Iterative Mixing: %s", described(size, sizes, p.steps))
+    if shared.state.job_count < 0:
+        shared.state.job_count = p.n_iter
+    results = []
+    for q, n in iterations(p):
+        note = f", batch {n + 1} of {p.n_iter}" if p.n_iter > 1 else ""
+        results.append(iteration(q, numbered(settings, n * p.batch_size), sources, sizes, note))
+    return joined(results)
 
 
 def upscale_settings(p: Any, args: Sequence[Any]) -> UpscaleSettings:
     """Of one self-contained API dict, or of this script's controls together with those of the accordion."""
     if args and isinstance(args[0], dict):
-        return UpscaleSettings(**{"enabled": True, **args[0]})
+        return overridden(UpscaleSettings(**{"enabled": True, **options.defaults(), **with_preset(args[0])}), p)
     accordion = next(script for script in p.scripts.alwayson_scripts if isinstance(script, IterativeMixing))
     mixing = settings_of(p.script_args[accordion.args_from : accordion.args_to])
     own = dict(zip((parameter.name for parameter in UpscaleSettings.own_parameters()), args))
-    return UpscaleSettings(**{**dataclasses.asdict(mixing), **own, "enabled": True})
+    return overridden(UpscaleSettings(**{**dataclasses.asdict(mixing), **own, "enabled": True}), p)
 
 
 def numbered(settings: UpscaleSettings, before: int) -> UpscaleSettings:

@@ -4,12 +4,14 @@ import json
 
 import numpy as np
 import pytest
-from payloads import SIZE, STEPS, photograph
+from browsing import CHROMIUM, FLAGS, choose, curve, enter, offered, shown
+from payloads import SIZE, STEPS, mixing, photograph
 from PIL import Image
 
+from itermix.presets import DECIDED, PRESETS, decided
+from itermix.settings import Settings, UpscaleSettings
+
 playwright = pytest.importorskip("playwright.sync_api")
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +39,6 @@ def page(browser, webui, tmp_path):
     page.close()
 
 
-def enter(page, element, value):
-    """Type a number into the box of a slider."""
-    box = page.locator(f"{element} input[type=number]").first
-    box.fill(str(value))
-    box.press("Enter")
-
-
 def generated(page, webui, tab="img2img", button="generate"):
     """Press Generate; the picture that the WebUI saved."""
     before = set(webui.data.rglob("*.png"))
@@ -58,7 +53,7 @@ def generated(page, webui, tab="img2img", button="generate"):
 
 
 def test_ticking_the_accordion_mixes(page, webui):
-    page.locator("#itermix_img2img_enabled .label-wrap").click()
+    page.locator("#itermix_img2img_enabled .label-wrap").first.click()
     enter(page, "#itermix_img2img_alpha", 0.5)
     page.screenshot(path=webui.data / "accordion.png")
     pixels, parameters = generated(page, webui)
@@ -75,12 +70,13 @@ def test_choosing_the_script_upscales(page, webui):
 
 
 def test_a_contradiction_is_shown_on_the_page_and_gives_no_picture(page, webui):
-    page.locator("#itermix_img2img_enabled .label-wrap").click()
+    page.locator("#itermix_img2img_enabled .label-wrap").first.click()
+    page.locator("#itermix_img2img_advanced .label-wrap").click()
     enter(page, "#itermix_img2img_start", 0.9)
     enter(page, "#itermix_img2img_stop", 0.5)
     before = set(webui.data.rglob("*.png"))
     page.locator("#img2img_generate").click()
-    page.get_by_text("stop = 0.5 is not possible").first.wait_for()
+    page.locator("#img2img_results").get_by_text("stop = 0.5 is not possible").first.wait_for()
     assert set(webui.data.rglob("*.png")) == before
 
 
@@ -105,7 +101,7 @@ def test_hires_fix_is_replaced_and_its_phases_are_shown(page, webui):
     page.locator("#tabs button", has_text="txt2img").first.click()
     for element, value in (("steps", STEPS), ("width", SIZE), ("height", SIZE)):
         enter(page, f"#txt2img_{element}", value)
-    page.locator("#itermix_txt2img_enabled .label-wrap").click()
+    page.locator("#itermix_txt2img_enabled .label-wrap").first.click()
     plan = page.locator("#itermix_txt2img_plan")
     plan.get_by_text("Tick Hires. fix").wait_for()
     page.locator("#txt2img_hr .label-wrap").click()
@@ -122,7 +118,7 @@ def test_the_gallerys_upscale_button_mixes(page, webui):
         enter(page, f"#txt2img_{element}", value)
     plain, _ = generated(page, webui, "txt2img")
     assert plain.shape == (SIZE, SIZE, 3)
-    page.locator("#itermix_txt2img_enabled .label-wrap").click()
+    page.locator("#itermix_txt2img_enabled .label-wrap").first.click()
     page.locator("#txt2img_gallery img").first.wait_for()
     (webui.data / "runs.json").unlink(missing_ok=True)
     pixels, parameters = generated(page, webui, "txt2img", "upscale")
@@ -150,3 +146,138 @@ def test_a_folder_of_pictures_of_several_sizes_is_upscaled_under_their_names(pag
     found = {file.stem: Image.open(file) for file in target.glob("*.png")}
     assert {name: image.size for name, image in found.items()} == {"wide": (160, 96), "high": (80, 128)}
     assert all("Itermix enabled: True" in image.info["parameters"] for image in found.values())
+
+
+CHART = "#itermix_img2img_chart"
+
+
+def unlike(page, before):
+    """Wait until the drawn curve is another one."""
+    page.wait_for_function(
+        f"before => document.querySelector('{CHART} path.weight').getAttribute('d') != before", arg=before
+    )
+
+
+@pytest.fixture
+def charted(page):
+    """The img2img tab with the accordion open and the curve drawn."""
+    page.locator("#itermix_img2img_enabled .label-wrap").first.click()
+    page.wait_for_function(f"document.querySelectorAll('{CHART} circle').length == {STEPS}")
+    return page
+
+
+def test_moving_a_slider_redraws_the_curve_and_a_step_is_read_by_keyboard_and_by_pointing(charted):
+    before = curve(charted)
+    charted.locator("#itermix_img2img_alpha input[type=range]").focus()
+    charted.keyboard.press("ArrowRight")
+    unlike(charted, before)
+    charted.locator(f"{CHART} svg").focus()
+    charted.keyboard.press("ArrowRight")
+    reading = charted.locator(f"{CHART} [role=status]")
+    assert reading.inner_text().startswith(f"step 1 of {STEPS}: weight 1, noise level ")
+    charted.locator(f"{CHART} circle").nth(2).hover(force=True)
+    assert reading.inner_text().startswith(f"step 3 of {STEPS}: weight ")
+
+
+def test_contradicting_settings_are_told_in_the_charts_place(charted):
+    charted.locator("#itermix_img2img_advanced .label-wrap").first.click()
+    enter(charted, "#itermix_img2img_start", 0.9)
+    enter(charted, "#itermix_img2img_stop", 0.5)
+    charted.locator(CHART, has_text="stop = 0.5 is not possible").wait_for()
+
+
+def test_a_preset_fills_the_controls(charted):
+    before = curve(charted)
+    choose(charted, "#itermix_img2img_preset", "DemoFusion paper")
+    unlike(charted, before)
+    expected = decided(PRESETS["DemoFusion paper"])
+    assert {p.name: shown(charted, f"#itermix_img2img_{p.name}", p.type) for p in DECIDED} == expected
+
+
+def test_a_preset_of_ones_own_is_saved_renamed_and_deleted(charted, webui):
+    file = webui.data / "itermix-presets.json"
+    message = charted.locator("#itermix_img2img_preset_message")
+    name = charted.locator("#itermix_img2img_preset_name").locator("input, textarea")
+    charted.locator("#itermix_img2img_advanced .label-wrap").first.click()
+    enter(charted, "#itermix_img2img_alpha", 0.45)
+    name.fill("Mine")
+    charted.locator("#itermix_img2img_preset_save").click()
+    message.get_by_text("Saved Mine.").wait_for()
+    assert json.loads(file.read_text())["Mine"]["alpha"] == 0.45
+    name.fill("Portraits")
+    charted.locator("#itermix_img2img_preset_rename").click()
+    message.get_by_text("Renamed Mine to Portraits.").wait_for()
+    charted.reload()
+    charted.locator("#tabs button", has_text="img2img").first.click()
+    charted.locator("#itermix_img2img_enabled .label-wrap").first.click()
+    assert offered(charted, "#itermix_img2img_preset") == [*PRESETS, "Portraits"]
+    choose(charted, "#itermix_img2img_preset", "Portraits")
+    charted.locator("#itermix_img2img_preset_reason").get_by_text("Your own.").wait_for()
+    assert shown(charted, "#itermix_img2img_alpha", float) == 0.45
+    charted.locator("#itermix_img2img_advanced .label-wrap").first.click()
+    charted.locator("#itermix_img2img_preset_delete").click()
+    message.get_by_text("Deleted Portraits.").wait_for()
+    assert json.loads(file.read_text()) == {}
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_accordion_is_drawn_in_both_themes(charted, webui, theme):
+    charted.goto(f"{webui.url}/?__theme={theme}")
+    charted.locator("#tabs button", has_text="img2img").first.click()
+    charted.locator("#itermix_img2img_enabled .label-wrap").first.click()
+    charted.locator(f"{CHART} svg").wait_for()
+    assert not charted.locator("#itermix_img2img_preset_refresh").is_visible()  # for the page's script only
+    charted.locator("#itermix_img2img_enabled").screenshot(path=webui.data / f"accordion-{theme}.png")
+    colours = [
+        charted.locator(f"{CHART} {part}").first.evaluate("element => getComputedStyle(element).color")
+        for part in ("svg", ".itermix-reading")
+    ]
+    bright = [sum(map(int, colour.strip("rgba()").split(",")[:3])) > 384 for colour in colours]
+    assert bright == [theme == "dark"] * 2
+
+
+SET_ELSEWHERE = {"max_scale_per_phase", "save_phases"}  # on the settings page
+
+
+def test_ui_config_knows_every_control_by_a_key_of_its_own(webui):
+    keys = json.loads((webui.data / "ui-config.json").read_text())
+    ours = [key for key in keys if key.startswith("customscript/iterative_mixing.py/") and key.endswith("/value")]
+    expected = {
+        f"customscript/iterative_mixing.py/{tab}/{parameter.label}/value"
+        for tab, kind in (("img2img", UpscaleSettings), ("txt2img", Settings))
+        for parameter in kind.parameters()
+        if parameter.name not in SET_ELSEWHERE | {"enabled"}
+    }
+    # A1111 knows the accordion's checkbox, too, Forge doesn't.
+    assert {key for key in ours if not key.endswith("/Iterative Mixing/value")} == expected
+    assert not any(key.split("/")[1] in ("Preset", "Preset name", "Save preset") for key in keys)
+
+
+@pytest.fixture
+def chosen(webui):
+    """Sets options of the settings page, until the end of the test."""
+    before = {}
+
+    def choose_options(**options):
+        before.update({name: webui.get("options")[name] for name in options})
+        assert webui.post("options", options).status_code == 200
+
+    yield choose_options
+    webui.post("options", before)
+
+
+def test_the_settings_page_decides_what_a_request_leaves_out_and_how_much_is_logged(webui, chosen):
+    chosen(itermix_max_scale_per_phase=3.0, itermix_log_level="DEBUG")
+    (picture,) = webui.generate("img2img", mixing({}))
+    assert "Itermix scale per phase: 3" in picture.parameters
+    assert "'max_scale_per_phase': 3.0" in webui.log.read_text()
+    (picture,) = webui.generate("img2img", mixing({"max_scale_per_phase": 4.0}))
+    assert "Itermix scale per phase: 4" in picture.parameters
+
+
+def test_the_settings_page_has_a_section(page):
+    page.locator("#tabs button", has_text="Settings").first.click()
+    page.locator("#settings button", has_text="Iterative Mixing").first.click()
+    page.locator("#setting_itermix_max_scale_per_phase").wait_for()
+    page.locator("#setting_itermix_save_phases").wait_for()
+    page.locator("#setting_itermix_log_level").wait_for()

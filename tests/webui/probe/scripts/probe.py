@@ -1,6 +1,7 @@
 """A test extension: writes down what the sampler's model is called with, for a comparison with a hand-written loop.
 
-It also counts the calls of every sampling (runs.json), and lets a call fail that fail.json names.
+It also counts the calls of every sampling (runs.json), lets a call fail that fail.json names, and switches mixing on
+with the settings in settings.json, as another extension would.
 """
 
 import json
@@ -12,7 +13,7 @@ from modules import scripts, shared
 from modules.sd_samplers_cfg_denoiser import CFGDenoiser
 
 FOLDER = Path(os.environ["ITERMIX_PROBE"])
-RUNS, FAIL = FOLDER / "runs.json", FOLDER / "fail.json"
+RUNS, FAIL, SETTINGS = (FOLDER / name for name in ("runs.json", "fail.json", "settings.json"))
 
 
 def count(module, inputs):
@@ -46,6 +47,10 @@ class Probe(scripts.Script):
 
     def ui(self, is_img2img):
         return []
+
+    def setup(self, p, *args):
+        if SETTINGS.exists():
+            p.itermix_settings = json.loads(SETTINGS.read_text())
 
     def process_before_every_sampling(self, p, *args, **kwargs):
         """Called before other scripts' or after, so the clean latent is read at the first model call."""

@@ -1,0 +1,76 @@
+"""The settings as the infotext of a picture carries them: what differs from the defaults, under keys of their own.
+
+The text names its version, so that what it leaves out keeps the meaning that it had when the text was written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+from itermix.settings import Parameter, Settings, UpscaleSettings
+
+VERSION = 1
+"""To be raised with every release in which a default, a key or the meaning of a value is another."""
+
+VERSION_KEY = "Itermix version"
+
+OLD_DEFAULTS: dict[int, dict[str, Any]] = {
+    0: {"blending": "addition", "alpha": 1.0},  # 0.1.0, whose texts have no version
+}
+"""{version: {setting: its default then}}, where that may be another than today's."""
+
+SCALE = next(parameter for parameter in UpscaleSettings.parameters() if parameter.name == "scale")
+
+
+def written(settings: Settings) -> dict[str, Any]:
+    """{key: value} of what differs from the defaults, and the version.
+
+    Those of the upscale script always have the scale: by that they are told from those of the mixing alone.
+    """
+    named = {"enabled", SCALE.name, *settings.changed()}
+    return {p.key: getattr(settings, p.name) for p in settings.parameters() if p.name in named} | {VERSION_KEY: VERSION}
+
+
+def by_upscale_script(parameters: Mapping[str, Any]) -> bool:
+    """Whether a picture with these parameters in its infotext was made by the upscale script."""
+    return SCALE.key in parameters
+
+
+def read(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """{name: value} of every setting from the parameters of an infotext, as a WebUI parses them.
+
+    What the text leaves out has the default that it had in the version of the text, and so has what isn't possible.
+    Without any key of ours everything is at today's default, and mixing off.
+
+    Args:
+        parameters: {key: value}, the values mostly texts: numbers and booleans as str() gives them. WebUIs split a text
+            like 2x4 and put its halves under the key with -1 and -2 appended.
+    """
+    declared = UpscaleSettings.parameters()
+    defaults = {p.name: p.default for p in declared}
+    if any(_value(p, parameters) is not None for p in declared):
+        defaults |= OLD_DEFAULTS.get(_version(parameters), {})
+    return {p.name: _typed(p, _value(p, parameters), defaults[p.name]) for p in declared}
+
+
+def _version(parameters: Mapping[str, Any]) -> int:
+    """0 for a text without a version, or with one that isn't a number."""
+    with contextlib.suppress(ValueError, TypeError, OverflowError):
+        return int(float(parameters[VERSION_KEY])) if VERSION_KEY in parameters else 0
+    return 0
+
+
+def _value(parameter: Parameter, parameters: Mapping[str, Any]) -> Any:
+    halves = [parameters.get(f"{parameter.key}-{k}") for k in (1, 2)]
+    return parameters.get(parameter.key, None if None in halves else "x".join(map(str, halves)))
+
+
+def _typed(parameter: Parameter, value: Any, default: Any) -> Any:
+    """A value of an infotext in the parameter's type; the default for None and for what isn't allowed."""
+    if parameter.type is bool:
+        value = {"true": True, "false": False}.get(str(value).lower())
+    with contextlib.suppress(ValueError, TypeError):  # SettingsError is a ValueError
+        return parameter.check(float(value) if parameter.type in (int, float) else value)
+    return default

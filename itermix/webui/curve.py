@@ -1,0 +1,117 @@
+"""The weights of a request before it is made, for the chart and the API. Imports nothing of the WebUI."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from itermix.curves import weights
+from itermix.noising import ve
+from itermix.sampling import steps_range
+from itermix.settings import Settings
+
+
+def sd_sigmas(count: int = 1000) -> Tensor:
+    """[count], rising from 0.0292 to 14.6146: the training schedule of SD 1 and SDXL (latent diffusion's "linear")."""
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, count, dtype=torch.float64) ** 2
+    alphas_cumprod = torch.cumprod(1 - betas, dim=0)
+    return ((1 - alphas_cumprod) / alphas_cumprod).sqrt()
+
+
+SD_SIGMAS = sd_sigmas()
+
+
+def powers(rho: float, steps: int) -> Tensor:
+    """Karras et al. (arXiv 2206.00364), eq. 5."""
+    ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
+    low, high = SD_SIGMAS[0] ** (1 / rho), SD_SIGMAS[-1] ** (1 / rho)
+    return (high + ramp * (low - high)) ** rho
+
+
+def exponential(steps: int) -> Tensor:
+    """Evenly in the logarithm."""
+    return torch.linspace(SD_SIGMAS[-1].log(), SD_SIGMAS[0].log(), steps, dtype=torch.float64).exp()
+
+
+def at_timesteps(timesteps: Tensor) -> Tensor:
+    """The sigmas of fractional timesteps, interpolated in the logarithm as k-diffusion does."""
+    found = np.interp(timesteps.numpy(), np.arange(len(SD_SIGMAS)), SD_SIGMAS.log().numpy())
+    return torch.from_numpy(np.exp(found))
+
+
+def uniform(steps: int) -> Tensor:
+    """Evenly in the timestep, down to the last."""
+    return at_timesteps(torch.linspace(len(SD_SIGMAS) - 1, 0, steps, dtype=torch.float64))
+
+
+def sgm_uniform(steps: int) -> Tensor:
+    """Evenly in the timestep, as if one more step went to the last."""
+    return at_timesteps(torch.linspace(len(SD_SIGMAS) - 1, 0, steps + 1, dtype=torch.float64)[:-1])
+
+
+DEFAULT_SCHEDULE = "Karras"
+SCHEDULES: dict[str, Callable[[int], Tensor]] = {
+    DEFAULT_SCHEDULE: functools.partial(powers, 7.0),
+    "Exponential": exponential,
+    "Polyexponential": exponential,  # at the WebUIs' rho of 1
+    "Uniform": uniform,
+    "Normal": uniform,
+    "SGM Uniform": sgm_uniform,
+}
+"""{the WebUIs' name of a scheduler: steps -> the sigmas [steps] at which they start}, for SD 1 and SDXL."""
+
+
+def run_by_host(denoise: float, steps: int, exact: bool) -> tuple[int, int]:
+    """(whole, skipped): the steps of the schedule that a WebUI makes for img2img with k-diffusion's samplers, and how
+    many of them, at the noisy end, its denoise skips. `exact`: so many that `steps` are left, as in the hires pass."""
+    denoise = min(denoise, 0.999)
+    if exact:
+        whole = int(steps / denoise)
+        return whole, whole - steps
+    return steps, steps - 1 - int(denoise * steps)
+
+
+def curve(settings: Settings, steps: int, exact: bool, scheduler: str | None = None) -> dict[str, Any]:
+    """What is mixed in at every step of the schedule.
+
+    Args:
+        settings: of the mixing.
+        steps: asked for, at least 1.
+        exact: whether that many are run, whatever the denoise: the hires pass, and an option of WebUIs for img2img.
+        scheduler: the WebUI's name of it; for what isn't in SCHEDULES the sigmas are those of Karras's.
+
+    Returns:
+        {"steps": the whole schedule's, "first", "last": the steps from `first` on, before `last`, are run,
+        "weights", "sigmas", "progress": a number for each step of the schedule, "scheduler": whose sigmas they are}.
+        At steps that are not run there are no weights (None), and no progress if it counts steps. Progress is 0 at the
+        noisy end, 1 at the clean end.
+
+    Raises:
+        SettingsError: there is no step to run.
+    """
+    whole, skipped = run_by_host(settings.denoise, steps, exact)
+    first, last = (skipped + step for step in steps_range(settings.replace(denoise=1.0), whole - skipped))
+    name = scheduler if scheduler in SCHEDULES else DEFAULT_SCHEDULE
+    sigmas = SCHEDULES[name](whole)
+    by_level = ve(SD_SIGMAS).progress(sigmas)
+    of_run = weights(settings, last - first, by_level[first:last])
+    nothing = [None] * first, [None] * (whole - last)
+    if settings.progress == "steps":
+        counted = [step / (last - first) for step in range(last - first)]
+        progress: list[float | None] = [*nothing[0], *counted, *nothing[1]]
+    else:
+        progress = by_level.tolist()
+    return {
+        "steps": whole,
+        "first": first,
+        "last": last,
+        "weights": [*nothing[0], *of_run.tolist(), *nothing[1]],
+        "sigmas": sigmas.tolist(),
+        "progress": progress,
+        "scheduler": name,
+    }

@@ -1,0 +1,56 @@
+// Shows the phases under the settings before anything is generated. The plan itself is made by the extension.
+(function () {
+    const {find, number, steps, ask} = itermix;
+    const shown = {};
+
+    function upscaleQuery() {
+        const picture = find("#mode_img2img .tabitem:not([style*='display: none']) img, #img2img_image img");
+        if (!picture || !picture.naturalWidth) return null;
+        return {
+            width: picture.naturalWidth,
+            height: picture.naturalHeight,
+            steps: steps("img2img"),
+            scale: number("itermix_upscale_scale"),
+            target_width: number("itermix_upscale_width"),
+            target_height: number("itermix_upscale_height"),
+            max_scale_per_phase: number("itermix_img2img_max_scale_per_phase"),
+        };
+    }
+
+    function hiresQuery() {
+        const hires = find("#txt2img_hr-checkbox input");
+        if (!hires || !hires.checked) return null;
+        const query = {
+            width: number("txt2img_width"),
+            height: number("txt2img_height"),
+            steps: steps("txt2img"),
+            scale: number("txt2img_hr_scale"),
+            max_scale_per_phase: number("itermix_txt2img_max_scale_per_phase"),
+        };
+        // Resize to: the picture is enlarged to cover that size, then cut, as hires fix does.
+        const cover = Math.max(number("txt2img_hr_resize_x") / query.width, number("txt2img_hr_resize_y") / query.height);
+        if (cover) query.scale = cover;
+        return query;
+    }
+
+    async function show(id, query, otherwise) {
+        const element = find(`#${id}`);
+        if (!element) return;
+        const key = query ? new URLSearchParams(query).toString() : otherwise;
+        if (shown[id] === key && element.textContent.trim()) return;
+        shown[id] = key;
+        let text = otherwise;
+        if (query) {
+            const {body, problem} = await ask(`plan?${key}`);
+            text = problem || body.text;
+        }
+        if (shown[id] === key) element.textContent = text;
+    }
+
+    function update() {
+        show("itermix_upscale_plan", upscaleQuery(), "Put a picture in to see its phases here.");
+        show("itermix_txt2img_plan", hiresQuery(), "Tick Hires. fix: this takes the place of its second pass.");
+    }
+
+    itermix.watch(update, 200);
+})();

@@ -1,0 +1,193 @@
+"""Presets decide what they should, and a file of one's own is never lost."""
+
+import json
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from itermix import Settings, SettingsError
+from itermix.presets import (
+    DECIDED,
+    MAX_PRESETS,
+    PRESETS,
+    REASONS,
+    UNDECIDED,
+    PresetFile,
+    PresetFileError,
+    decided,
+    expanded,
+)
+from itermix.settings import UpscaleSettings
+
+NAMES = [parameter.name for parameter in UpscaleSettings.parameters()]
+FOR_OTHERS = {
+    "DemoFusion paper": ("addition", "cosine", 3.0, "shared", "noise level"),
+    "ComfyUI node": ("addition", "comfy-cosine", 2.4, "independent", "steps"),
+}
+
+
+@pytest.fixture
+def file(tmp_path):
+    return PresetFile(tmp_path / "itermix-presets.json")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_built_in_preset_is_possible_and_says_why(name):
+    assert Settings(**PRESETS[name])
+    assert not set(PRESETS[name]) & UNDECIDED
+    assert REASONS[name].endswith(".")
+
+
+def test_every_setting_is_a_presets_or_the_users():
+    assert {parameter.name for parameter in DECIDED} | UNDECIDED == set(NAMES)
+    assert {"enabled", "seed", "scale", "width", "height", "upscaler"} == UNDECIDED
+
+
+@pytest.mark.parametrize(("name", "values"), FOR_OTHERS.items())
+def test_presets_that_stand_for_other_projects_do_not_lean_on_the_defaults(name, values):
+    assert tuple(PRESETS[name][key] for key in ("blending", "curve", "alpha", "noise", "progress")) == values
+
+
+def test_a_preset_decides_what_it_does_not_name_too():
+    values = decided(PRESETS["ComfyUI node"])
+    assert (values["alpha"], values["stop"], len(values)) == (2.4, 1.0, len(DECIDED))
+
+
+def test_what_is_named_beside_a_preset_stands_above_it():
+    values = {**decided({"blending": "wavelet"}), "alpha": 0.5, "scale": 3.0}
+    assert expanded({"preset": "Creative", "alpha": 0.5, "scale": 3.0}) == values
+    assert expanded({"alpha": 0.5}) == {"alpha": 0.5}
+    assert expanded({"preset": "Mine"}, {"Mine": {"curve": "linear"}}) == decided({"curve": "linear"})
+
+
+@pytest.mark.parametrize("value", ["Creativ", "", None, 3, ["Creative"], {}])
+def test_an_unknown_preset_is_an_error_with_the_nearest_one(value):
+    with pytest.raises(SettingsError) as error:
+        expanded({"preset": value})
+    assert f"preset = {value!r}" in str(error.value)
+    assert all(name in str(error.value) for name in PRESETS)
+    assert ("Did you mean Creative?" in str(error.value)) == (value in ("Creativ", ["Creative"]))
+
+
+def test_own_presets_are_saved_renamed_and_deleted(file):
+    assert file.load() == {}
+    file.save("Sharp", {"alpha": 0.5, "scale": 4.0, "seed": 3, "enabled": True})
+    file.save("für Leinwand · 画", {"curve": "linear"})
+    assert file.load() == {"Sharp": decided({"alpha": 0.5}), "für Leinwand · 画": decided({"curve": "linear"})}
+    file.save("Sharp", {"alpha": 0.75})
+    file.rename("Sharp", "sharp")
+    assert next(iter(file.load().items())) == ("sharp", decided({"alpha": 0.75}))
+    file.delete("sharp")
+    assert list(file.load()) == ["für Leinwand · 画"]
+    assert os.listdir(file.path.parent) == [file.path.name]
+
+
+def test_an_own_preset_holds_what_was_a_default_when_it_was_saved(file):
+    file.save("Mine", {})
+    assert json.loads(file.path.read_text())["Mine"] == {p.name: p.default for p in DECIDED}
+
+
+@pytest.mark.parametrize(
+    "name", ["", " a", "a ", "a\nb", "a\x00", "x" * 61, 3, None, ["a"], "Balanced", "balanced", "SHARP", "\u202e"]
+)
+def test_a_name_that_is_not_possible_is_refused(file, name):
+    file.save("Sharp", {})
+    file.save("Other", {})
+    for change in (lambda: file.save(name, {}), lambda: file.rename("Other", name)):
+        with pytest.raises(SettingsError) as error:
+            change()
+        assert (error.value.name, error.value.value) == ("name", name)
+    assert list(file.load()) == ["Sharp", "Other"]
+
+
+@pytest.mark.parametrize("values", [{"alhpa": 1}, {"alpha": 99}, {"start": 0.5, "stop": 0.2}, {"width": 7}])
+def test_settings_that_are_not_possible_are_not_saved(file, values):
+    with pytest.raises(SettingsError):
+        file.save("Mine", values)
+    assert not file.path.exists()
+
+
+def test_a_preset_that_is_not_there_can_neither_be_renamed_nor_deleted(file):
+    file.save("Sharp", {})
+    for change in (lambda: file.rename("Shrap", "A"), lambda: file.delete("Shrap")):
+        with pytest.raises(SettingsError, match=r"name = 'Shrap'.*Did you mean Sharp\?"):
+            change()
+
+
+def test_there_are_at_most_200(file):
+    file.path.write_text(json.dumps({str(k): {} for k in range(MAX_PRESETS)}))
+    file.save("7", {"alpha": 0.5})
+    with pytest.raises(SettingsError, match="at most 200"):
+        file.save("one more", {})
+
+
+BROKEN = {
+    "cut off": b'{"Sharp": {"alpha"',
+    "empty": b"",
+    "not text": b"\xff\xfe{}",
+    "a list": b"[]",
+    "a number for a preset": b'{"Sharp": 3}',
+    "an unknown setting": b'{"Sharp": {"alhpa": 1}}',
+    "a value out of range": b'{"Sharp": {"alpha": 99}}',
+    "no number": b'{"Sharp": {"alpha": NaN}}',
+    "a setting that is the user's": b'{"Sharp": {"seed": 3}}',
+    "a contradiction": b'{"Sharp": {"start": 0.5, "stop": 0.2}}',
+    "a built-in's name": b'{"balanced": {}}',
+    "a name twice": b'{"Sharp": {}, "sharp": {}}',
+    "too many": json.dumps({str(k): {} for k in range(MAX_PRESETS + 1)}).encode(),
+    "too deep": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN)
+def test_a_broken_file_is_reported_and_kept_byte_for_byte(file, data):
+    file.path.write_bytes(data)
+    for change in (
+        file.load,
+        lambda: file.save("New", {}),
+        lambda: file.rename("Sharp", "New"),
+        lambda: file.delete("Sharp"),
+    ):
+        with pytest.raises(
+            PresetFileError, match=r"itermix-presets\.json can't be used: .+\. The file is left as it is"
+        ):
+            change()
+    assert file.path.read_bytes() == data
+    assert os.listdir(file.path.parent) == [file.path.name]
+
+
+def test_what_cannot_be_written_leaves_the_file_as_it_was(file, monkeypatch):
+    file.save("Sharp", {})
+    before = file.path.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    for name in ("fsync", "replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, name, full)
+            with pytest.raises(OSError, match="No space"):
+                file.save("New", {})
+    assert file.path.read_bytes() == before
+    assert os.listdir(file.path.parent) == [file.path.name]
+
+
+def test_a_link_stays_a_link(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "presets.json").symlink_to(tmp_path / "elsewhere" / "presets.json")
+    PresetFile(tmp_path / "presets.json").save("Sharp", {})
+    assert (tmp_path / "presets.json").is_symlink()
+    assert "Sharp" in (tmp_path / "elsewhere" / "presets.json").read_text()
+
+
+@given(st.text(max_size=70))
+def test_every_name_is_either_refused_or_comes_back(tmp_path_factory, name):
+    file = PresetFile(tmp_path_factory.mktemp("presets") / "presets.json")
+    try:
+        file.save(name, {})
+    except SettingsError:
+        assert not file.path.exists()
+    else:
+        assert list(file.load()) == [name]

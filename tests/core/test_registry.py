@@ -1,0 +1,145 @@
+"""What is generated from the declared settings has all of them, in their order, and nothing else.
+
+The WebUI's modules, gradio and fastapi are stood in for, so that the code that makes the controls and axes runs here.
+"""
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import re
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from itermix.infotext import VERSION_KEY, read, written
+from itermix.schema import json_schema
+from itermix.settings import Settings, UpscaleSettings
+from itermix.standalone import cli
+
+DOCS = Path(__file__).parents[2] / "docs"
+MIXING, UPSCALE = Settings.parameters(), UpscaleSettings.parameters()
+SIZES = UpscaleSettings.own_parameters()
+FAKED = ("modules", "gradio", "fastapi")
+
+
+class Control:
+    """Any control, container or other class of a faked module: remembers what it was made with."""
+
+    def __init__(self, *args, **options):
+        self.args = args
+        self.__dict__.update(options)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        return None
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return lambda *args, **options: None
+
+
+class FakeModule(types.ModuleType):
+    def __getattr__(self, name):
+        if name.startswith("__") or self.__name__ == "modules":
+            raise AttributeError(name)
+        return type(name, (Control,), {})
+
+
+class Fakes(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in FAKED:
+            return importlib.machinery.ModuleSpec(name, self, is_package=True)
+        return None
+
+    def create_module(self, spec):
+        return FakeModule(spec.name)
+
+    def exec_module(self, module):
+        if module.__name__ == "modules.paths_internal":
+            module.data_path = "/nowhere"
+
+
+def forget():
+    for name in list(sys.modules):
+        if name.partition(".")[0] in FAKED or name.startswith("itermix.webui"):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def webui(monkeypatch):
+    """webui(name) -> a module of itermix.webui, as in a WebUI."""
+    forget()
+    monkeypatch.setattr(sys, "meta_path", [Fakes(), *sys.meta_path])
+    yield lambda name: importlib.import_module(f"itermix.webui.{name}")
+    forget()
+
+
+def test_the_page_has_a_control_for_each(webui):
+    ui = webui("ui")
+    for controls, parameters in (
+        (ui.accordion("tab", ["Euler"], with_plan=True), MIXING),
+        (ui.upscale_controls("tab", ["Lanczos"]), SIZES),
+    ):
+        assert [control.elem_id for control in controls] == [f"tab_{parameter.name}" for parameter in parameters]
+        assert [control.label for control in controls] == [parameter.label for parameter in parameters]
+
+
+def test_the_infotext_has_a_key_for_each_and_restores_it(webui):
+    for settings, parameters in ((Settings, MIXING), (UpscaleSettings, UPSCALE)):
+        changed = settings(**{parameter.name: another_than_default(parameter) for parameter in parameters})
+        assert list(written(changed)) == [*(parameter.key for parameter in parameters), VERSION_KEY]
+    assert list(read({})) == [parameter.name for parameter in UPSCALE]
+    infotext = webui("infotext")
+    assert tuple(function.args[0] for function in infotext.MIXING) == MIXING
+    assert tuple(function.args[0] for function in infotext.SIZES) == SIZES
+
+
+def another_than_default(parameter):
+    if parameter.type is bool:
+        return not parameter.default
+    if parameter.type is str:
+        return next(choice for choice in parameter.choices or ["another"] if choice != parameter.default)
+    bounded = {"stop": 1.5, "cutoff": 2.0, "cleanup": 0.1, "end_at_step": 64, "max_scale_per_phase": 3.0, "scale": 3.0}
+    return bounded.get(parameter.name, 8 if parameter.type is int else 0.7)
+
+
+def test_the_plot_has_an_axis_for_each(webui):
+    xyz = webui("xyz")
+
+    class Module:
+        class AxisOption:
+            def __init__(self, label, *_, **__):
+                self.label = label
+
+        class AxisOptionImg2Img(AxisOption):
+            pass
+
+    preset, *axes = xyz.axes(Module)
+    assert preset.label == "[Itermix] Preset"
+    assert [axis.label for axis in axes] == [f"[Itermix] {parameter.label}" for parameter in UPSCALE]
+    in_img2img_alone = [axis.label for axis in axes if isinstance(axis, Module.AxisOptionImg2Img)]
+    assert in_img2img_alone == [f"[Itermix] {parameter.label}" for parameter in SIZES]
+
+
+def test_the_api_schema_has_a_property_for_each():
+    for settings, parameters in ((Settings, MIXING), (UpscaleSettings, UPSCALE)):
+        properties = json_schema(settings)["properties"]
+        assert list(properties) == [parameter.name for parameter in parameters]
+
+
+def test_the_command_line_has_a_flag_for_each():
+    commands = next(action for action in cli.parser()._actions if action.dest == "==SUPPRESS==" and action.choices)
+    for command, parameters in (("upscale", UPSCALE), ("plot", MIXING)):
+        actions = [action for action in commands.choices[command]._actions if action.dest.startswith("setting_")]
+        assert sorted(action.dest for action in actions) == sorted(f"setting_{p.name}" for p in parameters)
+        assert {action.option_strings[0] for action in actions} == {cli.flag_of(parameter) for parameter in parameters}
+
+
+def test_the_docs_have_a_row_for_each():
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", (DOCS / "parameters.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert rows == [(parameter.name, parameter.label) for parameter in UPSCALE]

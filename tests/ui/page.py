@@ -1,0 +1,51 @@
+"""The page's part of the extension without a WebUI: both tabs with what the page's scripts read of them.
+
+python page.py PORT, in an environment with gradio 3 or 4, and the folder of the user's presets in ITERMIX_DATA.
+"""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import gradio as gr
+import uvicorn
+from fastapi import FastAPI
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT), str(Path(__file__).with_name("webui"))]
+
+from itermix.settings import Settings, SettingsError  # noqa: E402
+from itermix.webui import api, ui  # noqa: E402
+
+SAMPLERS = ["Euler", "DPM++ 2M"]
+
+
+def slider(elem_id, value, high):
+    gr.Slider(value=value, minimum=0, maximum=high, step=1, label=elem_id, elem_id=elem_id, interactive=True)
+
+
+def settings(*values):
+    """What a request would be given of the values of the controls, as JSON, or why it can't."""
+    try:
+        return json.dumps(dataclasses.asdict(Settings.from_list(values)))
+    except SettingsError as error:
+        return str(error)
+
+
+with gr.Blocks(css=(ROOT / "style.css").read_text(), analytics_enabled=False) as page:
+    for tab in ("img2img", "txt2img"):
+        with gr.Tab(tab):
+            slider(f"{tab}_steps", 20, 150)
+            if tab == "txt2img":
+                slider("txt2img_hires_steps", 0, 150)
+            controls = ui.accordion(f"itermix_{tab}", SAMPLERS, with_plan=tab == "txt2img")
+            if tab == "img2img":
+                ui.upscale_controls("itermix_upscale", ["Lanczos"])
+            given = gr.Textbox(label="Settings", elem_id=f"{tab}_settings")
+            gr.Button("Generate", elem_id=f"{tab}_generate").click(settings, controls, given)
+
+app = FastAPI()
+api.add_routes(page, app)
+app = gr.mount_gradio_app(app, page.queue(), path="/")
+uvicorn.run(app, port=int(sys.argv[1]), log_level="warning")

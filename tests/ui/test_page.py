@@ -1,0 +1,183 @@
+"""The controls and the chart in a bare page, on both versions of gradio that WebUIs have."""
+
+import json
+from collections import Counter
+
+import pytest
+from browsing import choose, curve, enter, offered, shown
+
+from itermix.presets import PRESETS, REASONS, decided
+from itermix.settings import Settings, UpscaleSettings
+
+CHART = "#itermix_img2img_chart"
+
+
+def given(page, tab="img2img"):
+    """The settings that a request gets from the controls."""
+    box = page.locator(f"#{tab}_settings textarea")
+    before = box.input_value()
+    page.locator(f"#{tab}_generate").click()
+    for _ in range(100):
+        if (text := box.input_value()) != before:
+            break
+        page.wait_for_timeout(50)
+    return json.loads(text) if text.startswith("{") else text
+
+
+def open_tab(page, tab):
+    page.locator("button", has_text=tab).first.click()
+
+
+def advanced(page):
+    page.locator("#itermix_img2img_advanced .label-wrap").first.click()
+    page.locator("#itermix_img2img_start").wait_for()
+
+
+def test_every_parameter_has_a_control_that_shows_its_default(page):
+    for parameter in Settings.parameters():
+        for tab in ("img2img", "txt2img"):
+            assert page.locator(f"#itermix_{tab}_{parameter.name}").count() == 1
+        assert shown(page, f"#itermix_img2img_{parameter.name}", parameter.type) == parameter.default
+    for parameter in UpscaleSettings.own_parameters():
+        assert shown(page, f"#itermix_upscale_{parameter.name}", parameter.type) == parameter.default
+
+
+def test_the_main_parameters_are_in_sight_and_the_others_under_advanced(page):
+    seen = {p.name for p in Settings.parameters() if page.locator(f"#itermix_img2img_{p.name}").is_visible()}
+    assert seen == {"enabled", "denoise", "alpha", "blending", "max_scale_per_phase", "cleanup"}
+    assert not page.locator("#itermix_img2img_preset_refresh").is_visible()
+    advanced(page)
+    assert all(page.locator(f"#itermix_img2img_{p.name}").is_visible() for p in Settings.parameters())
+
+
+def test_no_label_is_used_twice_since_ui_config_knows_controls_by_them():
+    labels = Counter(parameter.label for parameter in UpscaleSettings.parameters())
+    assert max(labels.values()) == 1
+
+
+def test_a_request_gets_each_value_under_its_name(page):
+    advanced(page)
+    changes = {"alpha": 0.5, "cleanup": 0.1, "clamp": 0.75, "end_at_step": 12, "cleanup_steps": 4, "seed": 9}
+    for name, number in changes.items():
+        enter(page, f"#itermix_img2img_{name}", number)
+    choose(page, "#itermix_img2img_curve", "logistic")
+    choose(page, "#itermix_img2img_cleanup_sampler", "DPM++ 2M")
+    page.locator("#itermix_img2img_match_colours input").check()
+    changes |= {"curve": "logistic", "cleanup_sampler": "DPM++ 2M", "match_colours": True}
+    assert given(page) == {p.name: changes.get(p.name, p.default) for p in Settings.parameters()}
+
+
+def test_moving_a_slider_changes_the_curve(page):
+    before = curve(page)
+    page.locator("#itermix_img2img_alpha input[type=range]").focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(
+        f"before => document.querySelector('{CHART} path.weight').getAttribute('d') != before", arg=before
+    )
+    assert page.locator(f"{CHART} circle").count() == 20
+
+
+def test_the_steps_of_the_tab_are_drawn(page):
+    enter(page, "#img2img_steps", 7)
+    page.wait_for_function(f"document.querySelectorAll('{CHART} circle').length == 7")
+
+
+def test_a_step_is_read_by_keyboard(page):
+    page.locator(f"{CHART} svg").focus()
+    reading = page.locator(f"{CHART} [role=status]")
+    for key, text in (
+        ("ArrowRight", "step 1 of 20: weight 1, "),
+        ("End", "step 20 of 20: "),
+        ("ArrowLeft", "step 19 of"),
+    ):
+        page.keyboard.press(key)
+        assert reading.inner_text().startswith(text)
+    assert "noise level" in reading.inner_text()
+
+
+def test_a_step_is_read_by_pointing(page):
+    box = page.locator(f"{CHART} svg").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.locator(f"{CHART} [role=status]", has_text="step 10 of 20").or_(
+        page.locator(f"{CHART} [role=status]", has_text="step 11 of 20")
+    ).wait_for()
+    page.mouse.move(0, 0)
+    page.locator(f"{CHART} [role=status]", has_text="Point at a step").wait_for()
+
+
+def test_steps_that_are_left_out_and_unguided_ones_are_shaded_and_told(page):
+    advanced(page)
+    enter(page, "#itermix_img2img_start_at_step", 3)
+    enter(page, "#itermix_img2img_end_at_step", 18)
+    enter(page, "#itermix_img2img_clamp", 0.6)
+    page.wait_for_function(f"document.querySelectorAll('{CHART} circle').length == 15")
+    page.locator(".itermix-key", has_text="no guidance").wait_for()
+    label = page.locator(f"{CHART} svg[role=img]").get_attribute("aria-label")
+    assert "5 steps are left out; steps 4 to 18 are run. No guidance from step 13 on." in label
+    widths = [float(page.locator(f"{CHART} rect").nth(k).get_attribute("width")) for k in range(3)]
+    assert [round(width / 552 * 20) for width in widths] == [3, 2, 6]
+
+
+def test_settings_that_contradict_are_told_in_the_charts_place(page):
+    advanced(page)
+    enter(page, "#itermix_img2img_start", 0.9)
+    enter(page, "#itermix_img2img_stop", 0.5)
+    page.locator(CHART, has_text="stop = 0.5 is not possible. Allowed: more than start, which is 0.9.").wait_for()
+    assert "stop = 0.5 is not possible" in given(page)
+    enter(page, "#itermix_img2img_stop", 1)
+    page.locator(f"{CHART} svg").wait_for()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_fills_the_controls(page, name):
+    enter(page, "#itermix_img2img_denoise", 0.35)
+    page.wait_for_function(f"document.querySelectorAll('{CHART} circle').length < 20")
+    choose(page, "#itermix_img2img_preset", name)
+    page.locator("#itermix_img2img_preset_reason").get_by_text(REASONS[name]).wait_for()
+    page.wait_for_function(f"document.querySelectorAll('{CHART} circle').length == 20")
+    assert given(page).items() >= decided(PRESETS[name]).items()
+
+
+def test_presets_of_ones_own_are_saved_renamed_and_deleted(page, server):
+    advanced(page)
+    message = page.locator("#itermix_img2img_preset_message")
+    name = page.locator("#itermix_img2img_preset_name").locator("input, textarea")
+    file = server.data / "itermix-presets.json"
+
+    enter(page, "#itermix_img2img_alpha", 0.45)
+    name.fill("Mine & <i>only</i>")
+    page.locator("#itermix_img2img_preset_save").click()
+    message.get_by_text("Saved Mine & <i>only</i>.").wait_for()
+    assert json.loads(file.read_text())["Mine & <i>only</i>"]["alpha"] == 0.45
+
+    name.fill("Balanced")
+    page.locator("#itermix_img2img_preset_rename").click()
+    message.get_by_text("name = 'Balanced' is not possible").wait_for()
+    name.fill("Portraits")
+    page.locator("#itermix_img2img_preset_rename").click()
+    message.get_by_text("to Portraits.").wait_for()
+
+    open_tab(page, "txt2img")
+    page.locator("#itermix_txt2img_enabled .label-wrap").first.click()
+    assert offered(page, "#itermix_txt2img_preset") == [*PRESETS, "Portraits"]
+    choose(page, "#itermix_txt2img_preset", "Portraits")
+    page.locator("#itermix_txt2img_preset_reason").get_by_text("Your own.").wait_for()
+    assert given(page, "txt2img")["alpha"] == 0.45
+
+    open_tab(page, "img2img")
+    page.locator("#itermix_img2img_preset_delete").click()
+    message.get_by_text("Deleted Portraits.").wait_for()
+    assert json.loads(file.read_text()) == {}
+    page.locator("#itermix_img2img_preset_delete").click()
+    message.get_by_text("is not possible").wait_for()
+
+
+def test_a_broken_file_of_presets_is_told_and_kept(page, server):
+    file = server.data / "itermix-presets.json"
+    file.write_text('{"Mine": ')
+    advanced(page)
+    page.locator("#itermix_img2img_preset_name").locator("input, textarea").fill("Portraits")
+    page.locator("#itermix_img2img_preset_save").click()
+    page.locator("#itermix_img2img_preset_message").get_by_text("The file is left as it is").wait_for()
+    assert file.read_text() == '{"Mine": '
+    file.unlink()

@@ -1,0 +1,1 @@
+"""What itermix.webui.ui and its routes import of a WebUI, as little as they need."""

@@ -1,0 +1,46 @@
+"""Chromium, and what a person does with controls of gradio 3 and 4."""
+
+import shutil
+
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+OPTION = "[data-testid=dropdown-option]"
+
+
+def enter(page, element, value):
+    """Type a number into the box of a slider."""
+    box = page.locator(f"{element} input[type=number]").first
+    box.fill(str(value))
+    box.press("Enter")
+
+
+def choose(page, element, name):
+    """Choose from a list."""
+    page.locator(f"{element} input").first.click()
+    page.locator(f"{OPTION}[aria-label='{name}']").click()
+
+
+def offered(page, element):
+    """What a list offers that has just come into sight."""
+    page.wait_for_timeout(1000)  # it is read again then
+    page.locator(f"{element} input").first.click()
+    found = [option.get_attribute("aria-label") for option in page.locator(OPTION).all()]
+    page.keyboard.press("Escape")
+    page.locator(f"{element} input").first.blur()
+    return found
+
+
+def shown(page, element, kind):
+    """Of a control, in the type of its parameter."""
+    switch = f"{element}-checkbox"
+    place = page.locator(switch if page.locator(switch).count() else element)
+    if kind is bool:
+        return place.locator("input[type=checkbox]").first.is_checked()
+    if kind is str:
+        return place.locator("input").first.input_value()
+    return kind(float(place.locator("input[type=number]").first.input_value()))
+
+
+def curve(page, tab="img2img"):
+    """The drawn curve of the weights, an SVG path."""
+    return page.locator(f"#itermix_{tab}_chart path.weight").get_attribute("d")

@@ -1,0 +1,158 @@
+"""Settings come back from the pictures of real WebUIs: by their API, and by the page's buttons in a real browser."""
+
+import pytest
+from payloads import mixing, photograph, request_for, upscale
+from PIL import PngImagePlugin
+
+from itermix.infotext import read
+from itermix.settings import Settings, UpscaleSettings
+
+SETTINGS = {
+    "denoise": 0.85,
+    "curve": "logistic",
+    "alpha": 1.35,
+    "start": 0.12,
+    "stop": 1.5,
+    "clamp": 0.93,
+    "lowest": 0.07,
+    "highest": 0.88,
+    "progress": "noise level",
+    "blending": "slerp",
+    "cutoff": 3.0,
+    "noise": "cumulative",
+    "seed": 4294967290,
+    "normalize_fraction": 0.25,
+    "start_at_step": 1,
+    "end_at_step": 7,
+    "max_scale_per_phase": 3.0,
+    "save_phases": True,
+    "match_colours": True,
+    "cleanup": 0.2,
+    "cleanup_steps": 2,
+    "cleanup_sampler": "DPM++ 2M",
+}
+SIZES = {"scale": 1.5, "width": 96, "height": 80, "upscaler": "Nearest"}
+
+
+def test_the_settings_here_are_all_there_are_and_none_is_at_its_default():
+    assert UpscaleSettings(enabled=True, **SETTINGS, **SIZES).changed().keys() == {
+        parameter.name for parameter in UpscaleSettings.parameters()
+    }
+
+
+@pytest.mark.parametrize(
+    ("request_of", "settings"), [(mixing, SETTINGS), (upscale, {**SETTINGS, **SIZES})], ids=["mixing", "upscale"]
+)
+def test_the_webui_finds_the_settings_in_its_picture(webui, request_of, settings):
+    response = webui.post("img2img", request_of(settings))
+    assert response.status_code == 200
+    answer = webui.post("png-info", {"image": response.json()["images"][0]}).json()
+    expected = {p.name: p.default for p in UpscaleSettings.parameters()} | settings | {"enabled": True}
+    assert read(answer["parameters"]) == expected
+
+
+def test_a_request_with_the_infotext_of_a_picture_repeats_it(webui, host):
+    if host.name == "Forge":
+        pytest.skip("Forge's API answers every request with an infotext with HTTP 500")
+    (picture,) = webui.generate("img2img", mixing(SETTINGS))
+    (repeated,) = webui.generate("img2img", request_for(infotext=picture.parameters))
+    assert (picture.pixels == repeated.pixels).all()
+    assert "Itermix alpha: 1.35" in repeated.parameters
+    (plain,) = webui.generate("img2img", request_for(infotext="Steps: 5, Sampler: Euler, Seed: 7, Size: 64x64"))
+    assert "Itermix" not in plain.parameters
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, webui):
+    page = browser.new_page(viewport={"width": 1400, "height": 1800})
+    page.set_default_timeout(60_000)
+    page.goto(webui.url)
+    page.locator("#itermix_txt2img_alpha").wait_for(state="attached")
+    yield page
+    page.close()
+
+
+READ = """(id) => {
+    const box = document.querySelector(`#${id}`);
+    const input = box.querySelector("input[type=number], input[type=checkbox]") || box.querySelector("input, textarea");
+    return input.type == "checkbox" ? input.checked : input.type == "number" ? Number(input.value) : input.value;
+}"""
+
+
+def shown(page, prefix, parameters):
+    """{name: value} of the page's controls."""
+    ids = {p.name: f"{prefix}_{p.name}" for p in parameters}
+    ids |= {"enabled": f"{prefix}_enabled-checkbox"} if "enabled" in ids else {}
+    return {name: page.evaluate(READ, id) for name, id in ids.items()}
+
+
+def wait_for(page, prefix, expected):
+    parameters = [p for p in UpscaleSettings.parameters() if p.name in expected]
+    for _ in range(100):
+        if (found := shown(page, prefix, parameters)) == expected:
+            return
+        page.wait_for_timeout(100)
+    assert found == expected
+
+
+def text_of(parameters):
+    made = "a photograph\nSteps: 5, Sampler: Euler, Schedule type: Karras, CFG scale: 2, Seed: 7, Size: 64x64, "
+    return made + ", ".join(f"{key}: {value}" for key, value in parameters.items())
+
+
+def sent(page, tmp_path, tab, parameters):
+    """Open a picture with these parameters in the PNG Info tab and send it to another."""
+    info = PngImagePlugin.PngInfo()
+    info.add_text("parameters", text_of(parameters))
+    photograph(64).save(tmp_path / "made.png", pnginfo=info)
+    page.locator("#tabs > .tab-nav button", has_text="PNG Info").click()
+    page.locator("#pnginfo_image input[type=file]").set_input_files(tmp_path / "made.png")
+    page.locator("#tab_pnginfo").get_by_text("Steps: 5").first.wait_for()
+    page.locator(f"#tab_pnginfo #{tab}_tab").click()
+    page.locator(f"#tab_{tab}").wait_for()
+
+
+def pasted(page, tab, parameters):
+    """Put these parameters into the prompt and press the paste button."""
+    page.locator(f"#{tab}_prompt textarea").fill(text_of(parameters))
+    page.locator(f"#{tab}_tools #paste").click()
+
+
+def keys(values):
+    return {p.key: values[p.name] for p in UpscaleSettings.parameters() if p.name in values} | {"Itermix version": 1}
+
+
+DEFAULTS = {p.name: p.default for p in Settings.parameters()}
+
+
+def test_send_to_restores_every_control_and_the_script(page, tmp_path):
+    sent(page, tmp_path, "img2img", keys({"enabled": True, **SETTINGS, **SIZES}))
+    wait_for(page, "itermix_img2img", {"enabled": True, **SETTINGS})
+    wait_for(page, "itermix_upscale", SIZES)
+    assert page.locator("#img2img_script_container #script_list input").input_value() == "Iterative Mixing upscale"
+    assert page.locator("#itermix_upscale_scale").is_visible()
+    pasted(page, "img2img", keys({"enabled": True}))
+    wait_for(page, "itermix_img2img", {**DEFAULTS, "enabled": True})
+    assert page.locator("#img2img_script_container #script_list input").input_value() == "None"
+
+
+def test_a_picture_without_mixing_switches_it_off_and_leaves_the_rest(page):
+    pasted(page, "txt2img", keys({"enabled": True, **SETTINGS}))
+    wait_for(page, "itermix_txt2img", {"enabled": True, **SETTINGS})
+    pasted(page, "txt2img", {})
+    wait_for(page, "itermix_txt2img", {"enabled": False, **SETTINGS})
+
+
+def test_a_picture_of_the_upscale_script_can_be_sent_to_txt2img(page, tmp_path):
+    sent(page, tmp_path, "txt2img", keys({"enabled": True, **SETTINGS, **SIZES}))
+    wait_for(page, "itermix_txt2img", {"enabled": True, **SETTINGS})
+    assert page.locator("#txt2img_script_container #script_list input").input_value() == "None"
