@@ -10,7 +10,7 @@ its cut-off, where enlarged pictures are dim.)
 They pass a constant exactly, shift nothing, and look at nothing outside the picture, which goes on as its mirror image.
 Any height, width, scale from 1 and float type will do; scale 1 filters nothing. `low_pass` and `haar_low` take x
 [..., H, W] and return a tensor like it, and take two more in single precision for a moment. The result is in `out`,
-which may be x, if that has the precision to hold it.
+which must be contiguous and may be x, if that has the precision to hold it.
 """
 
 from __future__ import annotations

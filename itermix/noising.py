@@ -140,12 +140,12 @@ class NoisedLatents:
             self._noise = self._noise.clone()  # it changes from level to level, the caller's must not
         self._ratio: Tensor | None = None  # noise-to-signal ratio of the level that a cumulative `_noise` belongs to
         self._bias: Tensor | None = None
-        self._buffer = torch.empty_like(latent)
+        self._buffer = torch.empty_like(latent, memory_format=torch.contiguous_format)  # as filters want it
 
     def at(self, step: int, level: Tensor) -> Tensor:
         """z' at `level` (0-dim tensor), for sampler step `step`; at step 0 the noise is the start noise.
 
-        Returns a buffer [B, C, H, W] that the next call overwrites; the caller may use it as scratch space.
+        Returns a contiguous buffer [B, C, H, W] that the next call overwrites; the caller may use it as scratch space.
         """
         signal, amount = (a.to(self.latent) for a in self.parametrisation.amounts(level))
         torch.mul(self._unit_noise(step, amount / signal), amount, out=self._buffer)

@@ -78,6 +78,15 @@ def run(sampler, settings=SETTINGS, denoiser=None, **options):
     return itermix.sample(sampler, denoiser or Denoiser(), source(), SIGMAS, settings, **options)
 
 
+@pytest.mark.parametrize("blending", sorted(BLENDINGS))
+def test_the_memory_layout_of_the_latent_makes_no_difference(blending):
+    """WebUIs give latents with the channels last where they enlarge in latent space."""
+    settings = SETTINGS.replace(blending=blending)
+    latents = source(), source().contiguous(memory_format=torch.channels_last)
+    made = [itermix.sample(kd.sample_euler, Denoiser(), latent, SIGMAS, settings) for latent in latents]
+    torch.testing.assert_close(*made)
+
+
 def low_by_hand(name, x):
     """The low part at scale 2 of 8 x 8 pictures, by explicit means of blocks or of mirrored 1 3 3 1 weights."""
     weights = [0.5, 0.5] if "wavelet" in name else [0.125, 0.375, 0.375, 0.125]
