@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from itermix.infotext import written
+from itermix.presets import PRESETS, expanded
 from itermix.samplers import SamplerRefused
 from itermix.schema import json_schema
 from itermix.settings import MAX_SEED, Parameter, Settings, SettingsError, UpscaleSettings
@@ -35,7 +36,7 @@ examples:
   itermix demo --out demo
       see it: pictures of the built-in model, upscaled 2x and 4x in every way, on demo/contact-sheet.png
 
-  itermix upscale photo.png --out large.png --server http://127.0.0.1:7860 --scale 2 --alpha 0.5
+  itermix upscale photo.png --out large.png --server http://127.0.0.1:7860 --scale 2 --preset Faithful
       upscale a picture through a WebUI that runs with --api; prompt and seed come from the picture if it has them
 
   itermix upscale --out large.png --scale 4
@@ -54,7 +55,7 @@ examples:
 Every command explains its options: itermix demo --help
 """
 
-MIXING_HELP = 'Settings as "name=value name=value"; may be given more than once.'
+MIXING_HELP = 'Settings as "name=value name=value", or "preset=NAME"; may be given more than once.'
 USAGE_ERROR = 2
 
 PICTURE_SEED = 300_000
@@ -169,7 +170,7 @@ def run_demo(options: argparse.Namespace) -> int:
 
 
 def run_upscale(options: argparse.Namespace) -> int:
-    settings = UpscaleSettings(**{"enabled": True, **settings_of(options, UpscaleSettings)})
+    settings = UpscaleSettings(**expanded({"enabled": True, **settings_of(options, UpscaleSettings)}))
     given = {field: getattr(options, f"request_{field}") for field, _, _ in REQUEST_OPTIONS.values()}
     given = {field: value for field, value in given.items() if value is not None}
     if options.server is None:
@@ -198,7 +199,7 @@ def run_plot(options: argparse.Namespace) -> int:
 
     given = settings_of(options, Settings)
     label = " ".join(f"{name}={value}" for name, value in given.items()) or "default"
-    curves = {label: Settings(**given)}
+    curves = {label: Settings(**expanded(given))}
     curves |= {text: mixing_of(text) for text in options.mixing}
     if options.picture is None:
         picture = upscaling.true_renders(1, PICTURE_SEED, 128)[0]
@@ -299,7 +300,9 @@ def add_model(parser: argparse.ArgumentParser, steps: int | None) -> None:
 
 def add_settings(parser: argparse.ArgumentParser, settings: type[Settings], **defaults: Any) -> None:
     """A flag for every declared parameter, in groups as in the UI; `defaults` names what the command has otherwise."""
-    groups: dict[str, Any] = {}
+    groups: dict[str, Any] = {"Main": parser.add_argument_group("Mixing: Main")}
+    presets = f"Named values for all but the seed and the size; flags stand above them. Allowed: {', '.join(PRESETS)}."
+    groups["Main"].add_argument("--preset", dest="setting_preset", default=argparse.SUPPRESS, help=presets)
     for parameter in settings.parameters():
         if parameter.group not in groups:
             groups[parameter.group] = parser.add_argument_group(f"Mixing: {parameter.group}")
@@ -319,9 +322,10 @@ def flag_of(parameter: Parameter) -> str:
 
 
 def settings_of(options: argparse.Namespace, settings: type[Settings]) -> dict[str, Any]:
-    """{name: value} of the settings that were given as flags."""
+    """{name: value} of the settings that were given as flags, and of "preset"."""
     given = vars(options)
-    return {p.name: given[f"setting_{p.name}"] for p in settings.parameters() if f"setting_{p.name}" in given}
+    names = ("preset", *(p.name for p in settings.parameters()))
+    return {name: given[f"setting_{name}"] for name in names if f"setting_{name}" in given}
 
 
 def value_of(parameter: Parameter, text: str) -> Any:
@@ -336,7 +340,7 @@ def value_of(parameter: Parameter, text: str) -> Any:
 
 
 def mixing_of(text: str) -> Settings:
-    """Settings written as "name=value name=value".
+    """Settings written as "name=value name=value"; one of the names may be "preset".
 
     Raises:
         UsageError: not written so.
@@ -346,9 +350,8 @@ def mixing_of(text: str) -> Settings:
     if not re.fullmatch(r"(\s*\w+=[^=]+)+(?!\S)", text):
         raise UsageError(f'--mixing {text!r} is not possible. Allowed: "name=value name=value".')
     pairs = re.findall(r"(\w+)=([^=]+?)(?=\s+\w+=|\s*$)", text)
-    return Settings(
-        **{name: value_of(parameters[name], value) if name in parameters else value for name, value in pairs}
-    )
+    values = {name: value_of(parameters[name], value) if name in parameters else value for name, value in pairs}
+    return Settings(**expanded(values))
 
 
 def whole(text: str) -> int:

@@ -136,6 +136,8 @@ def test_the_command_line_has_a_flag_for_each():
     commands = next(action for action in cli.parser()._actions if action.dest == "==SUPPRESS==" and action.choices)
     for command, parameters in (("upscale", UPSCALE), ("plot", MIXING)):
         actions = [action for action in commands.choices[command]._actions if action.dest.startswith("setting_")]
+        (preset,) = (action for action in actions if action.dest == "setting_preset")
+        actions.remove(preset)
         assert sorted(action.dest for action in actions) == sorted(f"setting_{p.name}" for p in parameters)
         assert {action.option_strings[0] for action in actions} == {cli.flag_of(parameter) for parameter in parameters}
 

@@ -11,9 +11,11 @@ import pytest
 from PIL import Image
 
 from itermix import Settings
+from itermix.presets import PRESETS
 from itermix.settings import UpscaleSettings
 from itermix.standalone import cli
 from itermix.standalone.cli import main, mixing_of
+from itermix.standalone.evaluation import SEEDS
 
 ROOT = Path(__file__).parents[2]
 PARAMETERS = UpscaleSettings.parameters()
@@ -115,6 +117,8 @@ def test_a_bad_setting_is_named_with_what_is_allowed(parameter, value, capsys, t
         ("upscale --out x.png --weights WEIGHTS --picture-seed -2", "picture-seed = -2 is not possible. Allowed"),
         ("plot --out x.png --mixing alpha", "--mixing 'alpha' is not possible. Allowed: \"name=value"),
         ("plot --out x.png --mixing alhpa=1", "alhpa = '1' is not possible. Did you mean alpha?"),
+        ("plot --out x.png --preset Creativ", "preset = 'Creativ' is not possible. Did you mean Creative?"),
+        ("upscale --out x.png --weights WEIGHTS --preset Mine", "preset = 'Mine' is not possible. Allowed: Balanced,"),
         ("bench --out x --weights WEIGHTS --seeds some", "seeds = 'some' is not possible. Allowed: tune, confirm,"),
     ],
 )
@@ -134,6 +138,15 @@ def test_upscale_writes_a_picture_of_the_built_in_model_with_its_infotext(untrai
     assert "Steps: 2, Sampler: dpmpp_2m, Schedule type: Karras" in infotext
     assert "Seed: 5, Size: 48x48" in infotext
     assert "Itermix alpha: 0.6, Itermix scale: 1.5" in infotext
+
+
+def test_a_preset_holds_where_no_flag_says_otherwise(untrained, tmp_path):
+    out = tmp_path / "large.png"
+    argv = ["upscale", "--out", str(out), "--weights", str(untrained), "--steps", "2", "--preset", "ComfyUI node"]
+    assert main([*argv, "--alpha", "3"]) == 0
+    with Image.open(out) as image:
+        infotext = image.info["parameters"]
+    assert "Itermix curve: comfy-cosine, Itermix alpha: 3.0, Itermix blending: addition" in infotext
 
 
 def test_without_mixing_upscale_is_hires_fix(untrained, tmp_path):
@@ -168,6 +181,7 @@ def test_schema_is_the_registry_s(capsys):
         ("progress=noise level alpha=0.5", Settings(progress="noise level", alpha=0.5)),
         (" blending=norm-only  end_at_step=20 ", Settings(blending="norm-only", end_at_step=20)),
         ("enabled=true", Settings(enabled=True)),
+        ("preset=DemoFusion paper alpha=2", Settings(**PRESETS["DemoFusion paper"]).replace(alpha=2.0)),
     ],
 )
 def test_mixings_written_as_text(text, expected):
@@ -188,7 +202,7 @@ def test_demo_and_bench_run_from_the_command_line(command, untrained, tmp_path, 
     ((args, options),) = seen
     assert (args[0].sampler, args[0].steps, args[1]) == ("euler", 7, tmp_path)
     if command == "bench":
-        assert options["seed"] == 200_000
+        assert options["seed"] == SEEDS["confirm"]
         assert options["count"] == bench.QUICK.pictures
         assert [method.recipe for method in options["mixings"]] == [Settings(alpha=3.0)]
         assert options["command"].startswith("itermix bench --out")
