@@ -51,10 +51,10 @@ def hires(settings, **changes):
     return {**request, "enable_hr": True, "denoising_strength": 0.4, **changes}
 
 
-def mask():
-    """White, to be painted, in the right half."""
-    image = photograph(SIZE).convert("L").point(lambda _: 0)
-    image.paste(255, (SIZE // 2, 0, SIZE, SIZE))
+def mask(size=SIZE, left=SIZE // 2):
+    """White, to be painted, right of `left`."""
+    image = photograph(size).convert("L").point(lambda _: 0)
+    image.paste(255, (left, 0, size, size))
     return image
 
 

@@ -51,8 +51,8 @@ def test_own_presets_are_kept_in_the_data_folder(call, file):
     assert list(answer["built_in"]) == list(PRESETS)
     assert answer["built_in"]["ComfyUI node"]["settings"]["alpha"] == 2.4
     assert answer["built_in"]["ComfyUI node"]["reason"]
-    sharp = {"Sharp": decided({"alpha": 0.5})}
-    assert call("presets/save", {"name": "Sharp", "settings": {"alpha": 0.5, "scale": 2}})[1]["own"] == sharp
+    sharp = {"Sharp": decided({"alpha": 0.6})}
+    assert call("presets/save", {"name": "Sharp", "settings": {"alpha": 0.6, "scale": 2}})[1]["own"] == sharp
     assert json.loads(file.read_text()) == sharp
     assert list(call("presets/rename", {"name": "Sharp", "new_name": "Sharper"})[1]["own"]) == ["Sharper"]
     assert call("presets/delete", {"name": "Sharper"})[1]["own"] == {}
@@ -122,9 +122,9 @@ def test_both_scripts_take_a_preset_and_what_is_named_beside_it(webui, call, fil
 @pytest.mark.parametrize("request_of", [mixing, upscale])
 def test_another_extension_switches_mixing_on(webui, request_of):
     plain = request_for() if request_of is mixing else upscale(2.0, 0, 0, "Lanczos")
-    (expected,) = webui.generate("img2img", request_of({"preset": "Creative", "alpha": 0.5}))
+    (expected,) = webui.generate("img2img", request_of({"preset": "Creative", "alpha": 0.6}))
     settings = webui.data / "settings.json"
-    settings.write_text('{"preset": "Creative", "alpha": 0.5}')
+    settings.write_text('{"preset": "Creative", "alpha": 0.6}')
     try:
         (picture,) = webui.generate("img2img", plain)
         settings.write_text('{"alhpa": 0.5}')

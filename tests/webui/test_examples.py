@@ -48,7 +48,7 @@ def test_webuiapi(webui, host, folder):
         return  # it wants an argument that webuiapi doesn't have, as the docs say
     exec(hires.replace("enable_hr=True,", f"enable_hr=True, width={SIZE}, height={SIZE},"), names)
     assert names["result"].image.size == (2 * SIZE, 2 * SIZE)
-    assert "Itermix enabled: True, Itermix alpha: 0.5" in names["result"].info["infotexts"][0]
+    assert "Itermix enabled: True, Itermix alpha: 0.6" in names["result"].info["infotexts"][0]
 
 
 def test_routes(webui):

@@ -41,9 +41,9 @@ def test_a_photograph_is_upscaled(webui, sampler):
 @pytest.mark.parametrize("sampler", ["Euler", "Euler a", "DPM++ 2M"])
 def test_full_weight_to_the_end_leaves_what_the_host_makes_of_the_last_step_alone(webui, sampler):
     """With weight 1 the last step starts at z' of its level: the same as the host's own img2img of just that step."""
-    (mixed,) = webui.generate("img2img", mixing({"lowest": 1.0}, sampler=sampler))
+    (mixed,) = webui.generate("img2img", mixing({"blending": "addition", "lowest": 1.0}, sampler=sampler))
     (by_host,) = webui.generate("img2img", request_for(sampler, denoising_strength=0.01))
-    (free,) = webui.generate("img2img", mixing({"lowest": 0.99}, sampler=sampler))
+    (free,) = webui.generate("img2img", mixing({"blending": "addition", "lowest": 0.99}, sampler=sampler))
     assert difference(mixed, by_host) <= 1
     assert difference(mixed, free) > 1
 
@@ -216,13 +216,13 @@ def test_a_target_size_stands_above_the_scale(webui):
 
 def test_saved_under_the_hosts_own_naming_with_the_settings_in_the_infotext(webui):
     before = set(webui.data.rglob("*.png"))
-    webui.generate("img2img", upscale({"alpha": 0.5}, save_images=True))
+    webui.generate("img2img", upscale({"alpha": 0.6}, save_images=True))
     (saved,) = set(webui.data.rglob("*.png")) - before
     assert "img2img" in str(saved.relative_to(webui.data))
     assert saved.name.endswith("-7.png")
     with Image.open(saved) as image:
         assert image.size == (2 * SIZE, 2 * SIZE)
-        assert "Itermix enabled: True, Itermix alpha: 0.5" in image.info["parameters"]
+        assert "Itermix enabled: True, Itermix alpha: 0.6" in image.info["parameters"]
 
 
 def test_the_uis_positional_values_mean_the_same_as_a_dict(webui):
@@ -233,9 +233,9 @@ def test_the_uis_positional_values_mean_the_same_as_a_dict(webui):
     sizes = request_for(
         script_name="Iterative Mixing upscale",
         script_args=[1.5, 0, 0, "Lanczos"],
-        alwayson_scripts={"Iterative Mixing": {"args": [{"alpha": 0.5}]}},
+        alwayson_scripts={"Iterative Mixing": {"args": [{"alpha": 0.6}]}},
     )
-    assert equal(webui.generate("img2img", sizes), webui.generate("img2img", upscale({"scale": 1.5, "alpha": 0.5})))
+    assert equal(webui.generate("img2img", sizes), webui.generate("img2img", upscale({"scale": 1.5, "alpha": 0.6})))
 
 
 @pytest.mark.parametrize("script", [mixing, upscale])

@@ -45,8 +45,8 @@ def test_the_refiner_takes_over_and_mixing_goes_on(webui, path, request_of):
     assert f"Refiner: {SECOND}" in refined.parameters
     assert difference(alone, refined) > 10
     # Weight 1 at the last step leaves nothing of the steps before, and the refiner makes it.
-    (tied,) = webui.generate(path, request_of({"lowest": 1.0}, **refiner, **QUICK))
-    (free,) = webui.generate(path, request_of({"lowest": 0.9}, **refiner, **QUICK))
+    (tied,) = webui.generate(path, request_of({"blending": "addition", "lowest": 1.0}, **refiner, **QUICK))
+    (free,) = webui.generate(path, request_of({"blending": "addition", "lowest": 0.9}, **refiner, **QUICK))
     assert difference(tied, free) > 2
 
 

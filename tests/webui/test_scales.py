@@ -62,7 +62,8 @@ def test_hires_fix_is_replaced_with_its_own_controls(run, scale, sizes, upscaler
 
 
 def test_the_hires_pass_mixes_with_a_denoise_of_its_own(run):
-    results = [run("txt2img", hires({"lowest": 1.0}, denoising_strength=d, **QUICK))[0] for d in (0.2, 0.7)]
+    tied = {"blending": "addition", "lowest": 1.0}
+    results = [run("txt2img", hires(tied, denoising_strength=d, **QUICK))[0] for d in (0.2, 0.7)]
     assert equal(*results)
     (free,), _ = run("txt2img", hires({}, **QUICK))
     assert difference(free, results[0][0]) > 2
@@ -186,22 +187,34 @@ SOFT = {"Soft Inpainting": {"args": [True, 1.0, 0.5, 4.0, 0.0, 0.5, 2.0]}}
 
 @pytest.mark.parametrize("by_script", [False, True])
 def test_soft_inpainting_blends_as_ever(run, by_script):
-    """What the mask leaves alone stays, and the WebUI's own blending changes what lies along its edge."""
-    painted = {"mask": hosts.encoded(mask()), "inpaint_full_res": False, "inpainting_fill": 1, "mask_blur": 4}
+    """What is far from the mask stays, and the WebUI's own blending changes what lies along its edge.
+
+    Soft inpainting looks up to 4 latent pixels around before it keeps something, 8 px each, and blurs by 12.
+    """
+    side = 128
+    painted = {"mask": hosts.encoded(mask(side, 96)), "inpaint_full_res": False, "inpainting_fill": 1, "mask_blur": 4}
+    sizes = {"init_images": [hosts.encoded(photograph(side))], "width": side, "height": side, **painted, **QUICK}
 
     def made(scripts):
-        if by_script:
-            return run("img2img", {**upscale(TWO, **painted, **QUICK), "alwayson_scripts": scripts})[0][0]
-        request = mixing({}, **painted, **QUICK)
-        return run("img2img", {**request, "alwayson_scripts": {**request["alwayson_scripts"], **scripts}})[0][0]
+        request = upscale({"scale": 1.5}, **sizes) if by_script else mixing({}, **sizes)
+        return run("img2img", {**request, "alwayson_scripts": {**request.get("alwayson_scripts", {}), **scripts}})[0][0]
 
     hard, soft = made({}), made(SOFT)
     assert "Soft inpainting enabled: True" in soft.parameters
     assert "Itermix enabled: True" in soft.parameters
     assert difference(hard, soft) > 2
-    side = soft.pixels.shape[1]
-    source = np.asarray(photograph(SIZE).resize((80, 80), 1).resize((96, 96), 1) if by_script else photograph(SIZE))
-    assert np.abs(soft.pixels - source.astype(int))[:, : side // 4].mean() < 3
+    source = np.asarray(photograph(side).resize(soft.pixels.shape[1::-1], 1)).astype(int)
+    assert np.abs(soft.pixels - source)[:, : side // 4].max() <= 4
+
+
+@pytest.mark.parametrize("sampler", ["Euler", "DPM++ 2M"])
+def test_soft_inpainting_without_any_weight_is_the_hosts_own(run, sampler):
+    painted = {"mask": hosts.encoded(mask()), "inpaint_full_res": False, "inpainting_fill": 1, "mask_blur": 4}
+    request = mixing({"clamp": 0.0}, sampler=sampler, **painted, **QUICK)
+    (ours,), _ = run("img2img", {**request, "alwayson_scripts": {**request["alwayson_scripts"], **SOFT}})
+    by_host = {**request, "alwayson_scripts": SOFT, "denoising_strength": 1.0}
+    (alone,), _ = run("img2img", by_host)
+    assert difference(ours, alone) <= 1
 
 
 def test_matching_brings_mean_and_contrast_of_the_latent_back(webui, run):

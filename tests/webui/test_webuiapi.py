@@ -18,7 +18,7 @@ REQUEST = {"prompt": "a photograph", "seed": 7, "width": SIZE, "height": SIZE}
 
 
 def test_the_always_on_script(api):
-    settings = {"Iterative Mixing": {"args": [{"preset": "Creative", "alpha": 0.5}]}}
+    settings = {"Iterative Mixing": {"args": [{"preset": "Creative", "alpha": 0.6}]}}
     result = api.img2img(images=[photograph(SIZE)], alwayson_scripts=settings, **REQUEST)
     assert result.image.size == (SIZE, SIZE)
     assert "Itermix enabled: True" in result.info["infotexts"][0]
@@ -26,7 +26,7 @@ def test_the_always_on_script(api):
 
 
 def test_the_upscale_script(api):
-    script = {"script_name": "Iterative Mixing upscale", "script_args": [{"scale": 1.5, "alpha": 0.5}]}
+    script = {"script_name": "Iterative Mixing upscale", "script_args": [{"scale": 1.5, "alpha": 0.6}]}
     result = api.img2img(images=[photograph(SIZE)], **script, **REQUEST)
     assert result.image.size == (96, 96)
     assert "Itermix scale: 1.5" in result.info["infotexts"][0]

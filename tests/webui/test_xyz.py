@@ -59,10 +59,10 @@ def test_every_parameter_has_one_axis(axes):
 
 def test_each_picture_is_that_of_its_settings(webui, plot):
     answer = plot(
-        "img2img", request_for(), {"[Itermix] Weight curve": ["linear", "logistic"], LABEL["alpha"]: "0.5, 2"}
+        "img2img", request_for(), {"[Itermix] Weight curve": ["linear", "logistic"], LABEL["alpha"]: "0.6, 2"}
     )
     texts = infotexts(answer)
-    cells = [("linear", 0.5), ("logistic", 0.5), ("linear", 2.0), ("logistic", 2.0)]
+    cells = [("linear", 0.6), ("logistic", 0.6), ("linear", 2.0), ("logistic", 2.0)]
     for text, (curve, alpha) in zip(texts, cells, strict=True):
         assert f"Itermix enabled: True, Itermix curve: {curve}, Itermix alpha: {alpha}" in text
     pictures = pictures_of(answer)
@@ -90,28 +90,28 @@ def test_the_axis_of_the_switch_compares_with_the_plain_picture(webui, plot):
 
 
 def test_axes_of_the_upscale_script_run_it(webui, plot):
-    answer = plot("img2img", request_for(), {"[Itermix] Scale": "1.25, 1.5", LABEL["alpha"]: "0.5"})
+    answer = plot("img2img", request_for(), {"[Itermix] Scale": "1.25, 1.5", LABEL["alpha"]: "0.6"})
     texts = infotexts(answer)
     assert ["Size: 80x80" in texts[0], "Size: 96x96" in texts[1]] == [True, True]
-    (expected,) = webui.generate("img2img", upscale({"scale": 1.5, "alpha": 0.5}))
+    (expected,) = webui.generate("img2img", upscale({"scale": 1.5, "alpha": 0.6}))
     assert difference(pictures_of(answer)[1], expected) <= 1
 
 
 def test_the_hires_pass_mixes(plot):
     request = hires({})
     del request["alwayson_scripts"]
-    texts = infotexts(plot("txt2img", request, {LABEL["alpha"]: "0.5"}))
-    assert "Itermix enabled: True, Itermix alpha: 0.5" in texts[0]
+    texts = infotexts(plot("txt2img", request, {LABEL["alpha"]: "0.6"}))
+    assert "Itermix enabled: True, Itermix alpha: 0.6" in texts[0]
 
 
 @pytest.mark.parametrize(
     ("tab", "axis", "sentence"),
     [
-        ("img2img", {"alpha": "0.5, 99"}, "alpha = 99.0 is not possible"),
+        ("img2img", {"alpha": "0.6, 99"}, "alpha = 99.0 is not possible"),
         ("img2img", {"curve": ["linear", "sine"]}, "curve = 'sine' is not possible"),
         ("img2img", {"preset": ["Creativ"]}, "Did you mean Creative?"),
         ("img2img", {"save_phases": ["maybe"]}, "save_phases = 'maybe' is not possible"),
-        ("txt2img", {"alpha": "0.5"}, "hires fix"),
+        ("txt2img", {"alpha": "0.6"}, "hires fix"),
     ],
 )
 def test_a_wrong_value_fails_before_anything_is_made(plot, tab, axis, sentence):
