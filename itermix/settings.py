@@ -137,7 +137,7 @@ class Settings:
         choices=CURVES,
     )
     alpha: float = parameter(
-        0.5,
+        0.35,
         "Guidance (alpha)",
         "How soon the guidance lets go: with the cosine curve, more is sooner. Exponent of the cosine curves (more is "
         "later in comfy-cosine), steepness of the logistic one.",

@@ -24,8 +24,8 @@ from itermix.standalone.metrics import METRICS, Readings
 from itermix.standalone.network import RESOLUTION
 from itermix.standalone.upscaling import Method, Model, Sources
 
-SEEDS = {"tune": 100_000, "confirm": 200_000, "demo": 300_000}
-"""First seeds of the sources. What was tuned on one set is to be confirmed, once, on the other."""
+SEEDS = {"tune": 100_000, "confirm": 600_000, "demo": 300_000}
+"""First seeds of the sources. What was tuned on one set is to be confirmed, once, on another that is fresh."""
 
 SCALES = (2, 4)
 STRENGTHS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
@@ -42,9 +42,11 @@ MATCHED = ("detail_ratio", "psnr_gain")
 def mixings() -> list[Method]:
     """The default, plain mixing, and the best of the other blendings."""
     others = (("addition", 1.0), ("low-pass", 0.25), ("wavelet", 0.25))
-    settings = [Settings(), *(Settings(blending=blending, alpha=alpha) for blending, alpha in others)]
-    marks = [" (default)", "", "", ""]
-    return [Method(f"{s.blending}, alpha {s.alpha:g}{mark}", s) for s, mark in zip(settings, marks)]
+    rivals = [Settings(blending=blending, alpha=alpha) for blending, alpha in others]
+    return [
+        Method(f"{Settings().blending} (default)", Settings()),
+        *(Method(f"{s.blending}, alpha {s.alpha:g}", s) for s in rivals),
+    ]
 
 
 @dataclass
