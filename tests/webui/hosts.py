@@ -47,6 +47,10 @@ OPTIONS = {
     "show_progress_type": "Approx cheap",
     "samples_save": True,
     "grid_save": False,
+    # After a folder of pictures WebUIs restore only what their file of options has.
+    "save_to_dirs": True,
+    "samples_filename_pattern": "",
+    "save_images_replace_action": "Replace",
 }
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -67,6 +71,11 @@ class Host:
     python: str
     checkpoint: str
     arguments: tuple[str, ...] = field(default=())
+
+    @property
+    def is_forge(self) -> bool:
+        """Whether it is Forge with the backend of its own, and not A1111 or reForge."""
+        return (Path(self.folder) / "backend").is_dir()
 
     @property
     def made(self) -> bool:
@@ -112,7 +121,7 @@ class Picture:
 class WebUI:
     """A running WebUI with a data folder of its own, so that nothing in the user's installation changes."""
 
-    def __init__(self, host: Host, data: Path, extensions: dict[str, Path]):
+    def __init__(self, host: Host, data: Path, extensions: dict[str, Path], **options: Any):
         self.host = host
         self.data = data
         (data / "extensions").mkdir(parents=True)
@@ -121,7 +130,7 @@ class WebUI:
             host.add_models(data / "models")
         for name, folder in extensions.items():
             (data / "extensions" / name).symlink_to(folder, target_is_directory=True)
-        (data / "config.json").write_text(json.dumps(OPTIONS))
+        (data / "config.json").write_text(json.dumps(OPTIONS | options))
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]

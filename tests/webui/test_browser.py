@@ -2,6 +2,7 @@
 
 import json
 
+import hosts
 import numpy as np
 import pytest
 from browsing import CHROMIUM, FLAGS, choose, curve, enter, offered, shown
@@ -127,7 +128,7 @@ def test_the_gallerys_upscale_button_mixes(page, webui):
     assert [run[:3] for run in json.loads((webui.data / "runs.json").read_text())] == [[128, 128, STEPS]]
 
 
-def test_a_folder_of_pictures_of_several_sizes_is_upscaled_under_their_names(page, tmp_path):
+def test_a_folder_of_pictures_of_several_sizes_is_upscaled(page, tmp_path):
     source, target = tmp_path / "source", tmp_path / "target"
     source.mkdir()
     for name, size in (("wide", (80, 48)), ("high", (40, 64))):
@@ -143,10 +144,9 @@ def test_a_folder_of_pictures_of_several_sizes_is_upscaled_under_their_names(pag
             break
         page.wait_for_timeout(100)
     page.wait_for_timeout(500)  # for the last file to be written in full
-    # A1111 may put a number first.
-    found = {file.stem.split("-")[-1]: Image.open(file) for file in target.glob("*.png")}
-    assert {name: image.size for name, image in found.items()} == {"wide": (160, 96), "high": (80, 128)}
-    assert all("Itermix enabled: True" in image.info["parameters"] for image in found.values())
+    found = [Image.open(file) for file in target.glob("*.png")]
+    assert sorted(image.size for image in found) == [(80, 128), (160, 96)]
+    assert all("Itermix enabled: True" in image.info["parameters"] for image in found)
 
 
 CHART = "#itermix_img2img_chart"
@@ -178,6 +178,43 @@ def test_moving_a_slider_redraws_the_curve_and_a_step_is_read_by_keyboard_and_by
     assert reading.inner_text().startswith(f"step 1 of {STEPS}: weight 1, noise level ")
     charted.locator(f"{CHART} circle").nth(2).hover(force=True)
     assert reading.inner_text().startswith(f"step 3 of {STEPS}: weight ")
+
+
+def test_a_generated_picture_sent_back_by_png_info_restores_every_control(charted, webui):
+    def everything():
+        mixing = {p.name: shown(charted, f"#itermix_img2img_{p.name}", p.type) for p in Settings.parameters()}
+        own = UpscaleSettings.own_parameters()
+        return mixing | {p.name: shown(charted, f"#itermix_upscale_{p.name}", p.type) for p in own}
+
+    defaults, before = everything(), curve(charted)
+    choose_script(charted)
+    charted.locator("#itermix_img2img_advanced .label-wrap").first.click()
+    choose(charted, "#itermix_img2img_blending", "slerp")
+    for name, value in (("alpha", 0.6), ("cleanup", 0.2), ("start", 0.1), ("seed", 5)):
+        enter(charted, f"#itermix_img2img_{name}", value)
+    enter(charted, "#itermix_upscale_scale", 1.5)
+    unlike(charted, before)
+    chosen = everything()
+    assert {name for name in chosen if chosen[name] != defaults[name]} == {
+        *("blending", "alpha", "cleanup", "start", "seed", "scale")
+    }
+    pixels, _ = generated(charted, webui)
+    assert pixels.shape == (96, 96, 3)
+    newest = max(webui.data.rglob("*.png"), key=lambda file: file.stat().st_mtime)
+    charted.reload()
+    charted.locator("#itermix_img2img_alpha").wait_for(state="attached")
+    assert everything() != chosen
+    charted.locator("#tabs > .tab-nav button", has_text="PNG Info").click()
+    charted.locator("#pnginfo_image input[type=file]").set_input_files(newest)
+    charted.locator("#tab_pnginfo").get_by_text("Itermix enabled: True").first.wait_for()
+    charted.locator("#tab_pnginfo #img2img_tab").click()
+    charted.locator("#itermix_upscale_scale").wait_for()
+    for _ in range(100):
+        if everything() == chosen:
+            break
+        charted.wait_for_timeout(100)
+    assert everything() == chosen
+    assert charted.locator("#img2img_script_container #script_list input").input_value() == "Iterative Mixing upscale"
 
 
 def test_contradicting_settings_are_told_in_the_charts_place(charted):
@@ -255,20 +292,20 @@ def test_ui_config_knows_every_control_by_a_key_of_its_own(webui):
 
 
 @pytest.fixture
-def chosen(webui):
-    """Sets options of the settings page, until the end of the test."""
-    before = {}
+def options(webui):
+    """Others than the defaults on the settings page, until the end of the test."""
 
-    def choose_options(**options):
-        before.update({name: webui.get("options")[name] for name in options})
-        assert webui.post("options", options).status_code == 200
+    def choose_options(scale, level):
+        changes = {"itermix_max_scale_per_phase": scale, "itermix_log_level": level}
+        assert webui.post("options", changes).status_code == 200
 
-    yield choose_options
-    webui.post("options", before)
+    choose_options(3.0, "DEBUG")
+    yield
+    choose_options(2.0, "INFO")
 
 
-def test_the_settings_page_decides_what_a_request_leaves_out_and_how_much_is_logged(webui, chosen):
-    chosen(itermix_max_scale_per_phase=3.0, itermix_log_level="DEBUG")
+@pytest.mark.usefixtures("options")
+def test_the_settings_page_decides_what_a_request_leaves_out_and_how_much_is_logged(webui):
     (picture,) = webui.generate("img2img", mixing({}))
     assert "Itermix scale per phase: 3" in picture.parameters
     assert "'max_scale_per_phase': 3.0" in webui.log.read_text()
@@ -282,3 +319,36 @@ def test_the_settings_page_has_a_section(page):
     page.locator("#setting_itermix_max_scale_per_phase").wait_for()
     page.locator("#setting_itermix_save_phases").wait_for()
     page.locator("#setting_itermix_log_level").wait_for()
+
+
+TRANSLATED = {
+    "Guidance (alpha)": "Führung",
+    "Preset": "Vorlage",
+    "Advanced": "Mehr",
+    "weight of the source": "Gewicht der Quelle",
+    "How the noised source and the sampler's state become one.": "Wie beide eins werden.",
+}
+
+
+@pytest.fixture
+def translated(host, tmp_path):
+    """A WebUI in another language, which an extension brings."""
+    (tmp_path / "language" / "localizations").mkdir(parents=True)
+    (tmp_path / "language" / "localizations" / "test.json").write_text(json.dumps(TRANSLATED))
+    extensions = {"sd-webui-itermix": hosts.ROOT, "language": tmp_path / "language"}
+    server = hosts.WebUI(host, tmp_path / "data", extensions, localization="test")
+    yield server
+    server.stop()
+
+
+def test_labels_help_and_chart_are_in_the_language_of_the_webui(browser, translated):
+    page = browser.new_page(viewport={"width": 1400, "height": 1800})
+    page.set_default_timeout(60_000)
+    page.goto(translated.url)
+    page.locator("#tabs > .tab-nav button").nth(1).click()
+    page.locator("#itermix_img2img_enabled .label-wrap").first.click()
+    accordion = page.locator("#itermix_img2img_enabled")
+    for text, other in TRANSLATED.items():
+        accordion.get_by_text(other, exact=True).first.wait_for()
+        assert not accordion.get_by_text(text, exact=True).count()
+    page.close()

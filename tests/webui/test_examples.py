@@ -44,7 +44,7 @@ def test_webuiapi(webui, host, folder):
     exec(upscale.replace("WebUIApi(", f"WebUIApi(port={port}, "), names)
     with Image.open(folder / "large.png") as image:
         assert image.size == (2 * SIZE, 2 * SIZE)
-    if host.name == "Forge":
+    if host.is_forge:
         return  # it wants an argument that webuiapi doesn't have, as the docs say
     exec(hires.replace("enable_hr=True,", f"enable_hr=True, width={SIZE}, height={SIZE},"), names)
     assert names["result"].image.size == (2 * SIZE, 2 * SIZE)
