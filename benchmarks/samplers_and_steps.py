@@ -1,6 +1,6 @@
 """The default mixing with every sampler of the built-in model at several numbers of steps: does it hold everywhere?
 
-    python benchmarks/samplers_and_steps.py [--pictures N] [--out DIR]
+    python benchmarks/samplers_and_steps.py [--pictures N] [--pictures-4x N] [--out DIR]
 
 Writes samplers.md and samplers.json.
 """
@@ -68,8 +68,8 @@ def line(found: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=32, help="per row (default %(default)s)")
-    parser.add_argument("--pictures-4x", type=int, default=16, help="per row at 4x (default %(default)s)")
+    parser.add_argument("--pictures", type=int, default=16, help="per row (default %(default)s)")
+    parser.add_argument("--pictures-4x", type=int, default=8, help="per row at 4x (default %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmark"))
     options = parser.parse_args()
     command = (
