@@ -39,11 +39,11 @@ PRESETS: dict[str, dict[str, Any]] = {
 """{name: {setting: value}}; what a preset doesn't name has its default."""
 
 REASONS = {
-    "Balanced": "The defaults: what suits most pictures.",
-    "Faithful": "Holds the picture's structure to the end and leaves the sampler's noise alone.",
-    "Creative": "Lets go of the picture early, so that the model adds more of its own.",
-    "DemoFusion paper": "arXiv 2311.16973 and its code: cosine with an exponent of 3 along the timesteps, one noise.",
-    "ComfyUI node": "The ComfyUI Iterative Mixing node as it comes: its cosine with 2.4, new noise in every step.",
+    "Balanced": "The defaults: the detail of a strong hires fix, and close to the source.",
+    "Faithful": "Closest to the source, for a trace of the detail.",
+    "Creative": "Lets go of the picture earlier: most detail of the model's own, as far from the source as hires fix.",
+    "DemoFusion paper": "The curve of arXiv 2311.16973. Without its dilated sampling it repeats parts beyond 2x.",
+    "ComfyUI node": "The ComfyUI Iterative Mixing node as it comes, with new noise in every step. Smooth.",
 }
 """{name of a built-in preset: why one would choose it}."""
 
