@@ -1,5 +1,20 @@
+from pathlib import Path
+
 import hypothesis
+import pytest
+from browsing import CHROMIUM, FLAGS
 
 # The same cases in every run, and no deadline: the machine's load is not what is tested.
 hypothesis.settings.register_profile("itermix", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("itermix")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """One Chromium for all tests, since playwright can't be started twice."""
+    if not Path(CHROMIUM).exists():
+        pytest.skip("there is no Chromium")
+    with pytest.importorskip("playwright.sync_api").sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import pytest
 import requests
-from browsing import CHROMIUM, FLAGS
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -50,16 +49,6 @@ def wait(url, process, log):
         except requests.ConnectionError:
             time.sleep(0.2)
     raise RuntimeError(f"the page did not start:\n{log.read_text()[-3000:]}")
-
-
-@pytest.fixture(scope="session")
-def browser():
-    if not Path(CHROMIUM).exists():
-        pytest.skip("there is no Chromium")
-    with pytest.importorskip("playwright.sync_api").sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -44,3 +44,12 @@ def shown(page, element, kind):
 def curve(page, tab="img2img"):
     """The drawn curve of the weights, an SVG path."""
     return page.locator(f"#itermix_{tab}_chart path.weight").get_attribute("d")
+
+
+def send_by_png_info(page, file, tab):
+    """Open a picture in the PNG Info tab and send it to another."""
+    page.locator("#tabs > .tab-nav button", has_text="PNG Info").click()
+    page.locator("#pnginfo_image input[type=file]").set_input_files(file)
+    page.locator("#tab_pnginfo").get_by_text("Steps: ").first.wait_for()
+    page.locator(f"#tab_pnginfo #{tab}_tab").click()
+    page.locator(f"#tab_{tab}").wait_for()

@@ -5,22 +5,12 @@ import json
 import hosts
 import numpy as np
 import pytest
-from browsing import CHROMIUM, FLAGS, choose, curve, enter, offered, shown
+from browsing import choose, curve, enter, offered, send_by_png_info, shown
 from payloads import SIZE, STEPS, mixing, photograph
 from PIL import Image
 
 from itermix.presets import DECIDED, PRESETS, decided
 from itermix.settings import Settings, UpscaleSettings
-
-playwright = pytest.importorskip("playwright.sync_api")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -204,10 +194,7 @@ def test_a_generated_picture_sent_back_by_png_info_restores_every_control(charte
     charted.reload()
     charted.locator("#itermix_img2img_alpha").wait_for(state="attached")
     assert everything() != chosen
-    charted.locator("#tabs > .tab-nav button", has_text="PNG Info").click()
-    charted.locator("#pnginfo_image input[type=file]").set_input_files(newest)
-    charted.locator("#tab_pnginfo").get_by_text("Itermix enabled: True").first.wait_for()
-    charted.locator("#tab_pnginfo #img2img_tab").click()
+    send_by_png_info(charted, newest, "img2img")
     charted.locator("#itermix_upscale_scale").wait_for()
     for _ in range(100):
         if everything() == chosen:

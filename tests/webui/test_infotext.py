@@ -1,6 +1,7 @@
 """Settings come back from the pictures of real WebUIs: by their API, and by the page's buttons in a real browser."""
 
 import pytest
+from browsing import send_by_png_info
 from payloads import mixing, photograph, request_for, upscale
 from PIL import PngImagePlugin
 
@@ -62,15 +63,6 @@ def test_a_request_with_the_infotext_of_a_picture_repeats_it(webui, host):
     assert "Itermix" not in plain.parameters
 
 
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def page(browser, webui):
     page = browser.new_page(viewport={"width": 1400, "height": 1800})
@@ -114,11 +106,7 @@ def sent(page, tmp_path, tab, parameters):
     info = PngImagePlugin.PngInfo()
     info.add_text("parameters", text_of(parameters))
     photograph(64).save(tmp_path / "made.png", pnginfo=info)
-    page.locator("#tabs > .tab-nav button", has_text="PNG Info").click()
-    page.locator("#pnginfo_image input[type=file]").set_input_files(tmp_path / "made.png")
-    page.locator("#tab_pnginfo").get_by_text("Steps: 5").first.wait_for()
-    page.locator(f"#tab_pnginfo #{tab}_tab").click()
-    page.locator(f"#tab_{tab}").wait_for()
+    send_by_png_info(page, tmp_path / "made.png", tab)
 
 
 def pasted(page, tab, parameters):
