@@ -63,9 +63,7 @@ class Mixer:
     def _mix(self, x: Tensor, level: Tensor, weight: float) -> None:
         noised = self._noised.at(self._step, level).to(x)
         if self._step == 0:
-            x.copy_(
-                noised
-            )  # sampling starts at z', whatever it was given; a filtering blend would leave a part of that
+            x.copy_(noised)  # sampling starts at z', whatever it was given; a filtering blend would leave a part of it
         if not self._uses_denoised:
             guide = Guide(self._scale)
         elif self._denoised is None:  # the model has not been asked yet
