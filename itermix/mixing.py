@@ -6,63 +6,143 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from itermix.blending import BLENDINGS, USES_DENOISED, Guide
 from itermix.noising import NoisedLatents
-from itermix.samplers import SamplerRefused, name_of, step_starts
+from itermix.samplers import STATE_IN_CALLBACK, SamplerRefused, name_of
+from itermix.schedule import Schedule
 
 Callback = Callable[[Mapping[str, Any]], Any]
 DEFAULT_SCALE = 2.0  # of the enlargement, where it isn't known
 
 
 class Mixer:
-    """Blends z' into the sampler's state at the first model call of every step of one run.
+    """Blends z' into the sampler's state at the start of every step of one run.
 
     The state is edited in place just before the model sees it, so that the sampler's own update and the model's output
     start from the same blended state. Weight 0 leaves it untouched, to the bit. Blendings that use the model's running
     estimate of the clean picture get that of the step before; it costs them one more latent of memory.
+
+    Where a step starts is known in three ways: by the number of the model's call; by the sampler's callback, where that
+    alone shows the state (UniPC); or, for samplers of which nothing is known, by running one step at a time.
     """
 
     def __init__(
-        self, sampler: Callable, noised: NoisedLatents, weights: Tensor, blending: str, scale: float = DEFAULT_SCALE
+        self,
+        sampler: Callable,
+        schedule: Schedule,
+        noised: NoisedLatents,
+        weights: Tensor,
+        blending: str,
+        scale: float = DEFAULT_SCALE,
     ):
         """
         Args:
-            sampler: the sampler function that will run; `step_starts` raises SamplerRefused if it can't be mixed.
+            sampler: the sampler function that will run.
+            schedule: its schedule.
             noised: z' of the picture that guides.
-            weights: [steps], of the noised latent, as `itermix.weights` gives them.
+            weights: [levels of the schedule], of the noised latent, as `itermix.weights` gives them.
             blending: a name in `BLENDINGS`.
             scale: how many times the picture that guides was enlarged; says what of it is low.
         """
-        self._name = name_of(sampler)
-        self._step_of_call = step_starts(sampler)
+        self._sampler = sampler
+        self._schedule = schedule
         self._noised = noised
         self._weights = weights.tolist()
         self._blend = BLENDINGS[blending]
         self._uses_denoised = blending in USES_DENOISED
         self._scale = scale
+        self._state_in_callback = name_of(sampler) in STATE_IN_CALLBACK
         self._denoised: Tensor | None = None
         self._calls = 0
         self._step = -1
+        self._level: Tensor | None = None
         self._starts_step = False
+
+    def run(self, denoiser: nn.Module, x: Tensor, *args: Any, callback: Callback | None = None) -> Tensor:
+        """The sampler's result from the state x [B, C, H, W], mixed.
+
+        Nothing stays on the denoiser, however the run ends. Raises SamplerRefused if its steps aren't as expected.
+        """
+        if self._schedule.starts is None:
+            return self._run_step_by_step(denoiser, x, *args, callback=callback)
+
+        def checked(info: Mapping[str, Any]) -> Any:
+            self.after_step(info)
+            return callback(info) if callback else None
+
+        with self._hooked(denoiser, self.before_call):
+            result = self._sampler(denoiser, x, *args, callback=checked, **self._schedule.arguments)
+        if not self._schedule.own_levels and self._step != len(self._weights) - 1:
+            raise self._refusal()
+        return result
+
+    def _run_step_by_step(self, denoiser: nn.Module, x: Tensor, *args: Any, callback: Callback | None) -> Tensor:
+        """As `run`, with a call of the sampler for each step. It remembers nothing of the steps before."""
+        with self._hooked(denoiser, lambda x, level: None):
+            for step, level in enumerate(self._schedule.levels):
+                self._start(step, x, level)
+
+                def counted(info: Mapping[str, Any], step: int = step) -> Any:
+                    return callback({**info, "i": step}) if callback else None
+
+                x = self._sampler(denoiser, x, *args, callback=counted, **self._schedule.step(step))
+        return x
+
+    @contextmanager
+    def _hooked(self, denoiser: nn.Module, before_call: Callable[[Tensor, Tensor], None]) -> Iterator[None]:
+        hooks = (
+            denoiser.register_forward_pre_hook(lambda module, args: before_call(*args[:2])),
+            denoiser.register_forward_hook(lambda module, args, output: self.after_call(args[0], args[1], output)),
+        )
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def before_call(self, x: Tensor, level: Tensor) -> None:
         """To be called with the model's input x [B, C, H, W] and its noise level [B] before every model call."""
-        step = self._step_of_call(self._calls, len(self._weights))
+        assert self._schedule.starts is not None
+        step = self._schedule.starts(self._calls, len(self._weights))
         self._calls += 1
         self._starts_step = step is not None
         if step is None:
             return
-        self._step = step
-        if step >= len(self._weights):
+        if step >= len(self._weights) and not self._schedule.own_levels:
             raise self._refusal()
-        if weight := self._weights[step]:
-            self._mix(x, level.flatten()[0], weight)
+        level, before = level.flatten()[0], self._level
+        # DPM adaptive tries a step again from the state that it has, which is blended already.
+        again = self._schedule.own_levels and before is not None and bool(level == before)
+        self._step, self._level = step, level
+        if not (again or (self._state_in_callback and step > 0)):
+            self._start(step, x, level)
 
-    def _mix(self, x: Tensor, level: Tensor, weight: float) -> None:
-        noised = self._noised.at(self._step, level).to(x)
-        if self._step == 0:
+    def after_call(self, x: Tensor, level: Tensor, output: Tensor) -> None:
+        """To be called with the same and with the model's output [B, C, H, W] after every model call."""
+        if self._starts_step and self._uses_denoised:
+            self._denoised = self._noised.parametrisation.denoised(x, level.flatten()[0], output)
+        self._starts_step = False
+
+    def after_step(self, info: Mapping[str, Any]) -> None:
+        """To be called with the sampler's callback argument; raises SamplerRefused if the steps aren't as expected."""
+        if self._state_in_callback and self._step == info["i"] + 1:
+            # The model has seen a forecast of this state, at its level.
+            assert self._level is not None
+            self._start(self._step, info["x"], self._level)
+        elif info["i"] != self._step:
+            raise self._refusal()
+
+    def _start(self, step: int, x: Tensor, level: Tensor) -> None:
+        """Blend the state x [B, C, H, W] at the start of a step, at `level` (0-dim tensor)."""
+        self._step, self._starts_step = step, True
+        weight = self._weight(level) if self._schedule.own_levels else self._weights[step]
+        if not weight:
+            return
+        noised = self._noised.at(step, level).to(x)
+        if step == 0:
             x.copy_(noised)  # sampling starts at z', whatever it was given; a filtering blend would leave a part of it
         if not self._uses_denoised:
             guide = Guide(self._scale)
@@ -73,42 +153,14 @@ class Mixer:
             guide = Guide(self._scale, self._noised.latent.to(x), self._denoised.to(x), float(signal))
         self._blend(x, noised, weight, guide)
 
-    def after_call(self, x: Tensor, level: Tensor, output: Tensor) -> None:
-        """To be called with the same and with the model's output [B, C, H, W] after every model call."""
-        if self._starts_step and self._uses_denoised:
-            self._denoised = self._noised.parametrisation.denoised(x, level.flatten()[0], output)
-
-    def after_step(self, info: Mapping[str, Any]) -> None:
-        """To be called with the sampler's callback argument; raises SamplerRefused if the steps aren't as expected."""
-        if info["i"] != self._step:
-            raise self._refusal()
+    def _weight(self, level: Tensor) -> float:
+        """The weight at a level between those of the schedule, along the model's timesteps."""
+        timestep = self._noised.parametrisation.timestep
+        known = timestep(self._schedule.levels).flip(0).cpu().numpy()
+        return float(np.interp(timestep(level.reshape(1)).cpu().numpy(), known, self._weights[::-1])[0])
 
     def _refusal(self) -> SamplerRefused:
         return SamplerRefused(
-            f"Iterative Mixing: {self._name} calls the model in a way that isn't known here, so its steps can't be "
-            "told apart. Use another sampler, for example DPM++ 2M or Euler."
+            f"{name_of(self._sampler)} calls the model in another way than is known here, so its steps can't be told "
+            "apart"
         )
-
-    @contextmanager
-    def running(self, denoiser: nn.Module, callback: Callback | None) -> Iterator[Callback]:
-        """Mix all calls of `denoiser` inside the block; gives the callback to hand to the sampler.
-
-        Nothing stays on the denoiser after the block, however it ends. A block that ends without an exception but
-        without all steps raises SamplerRefused.
-        """
-
-        def checked(info: Mapping[str, Any]) -> Any:
-            self.after_step(info)
-            return callback(info) if callback else None
-
-        hooks = (
-            denoiser.register_forward_pre_hook(lambda module, args: self.before_call(*args[:2])),
-            denoiser.register_forward_hook(lambda module, args, output: self.after_call(args[0], args[1], output)),
-        )
-        try:
-            yield checked
-        finally:
-            for hook in hooks:
-                hook.remove()
-        if self._step != len(self._weights) - 1:
-            raise self._refusal()

@@ -67,11 +67,15 @@ def ve(training_sigmas: Tensor | None = None) -> Parametrisation:
 def vp(alphas_cumprod: Tensor) -> Parametrisation:
     """Variance preserving, the state of DDIM: z' = sqrt(a_t) z0 + sqrt(1 - a_t) e (arXiv 2010.02502, eq. 4).
 
-    A level is a timestep, an index into `alphas_cumprod` [T]. The models of its samplers predict the noise.
+    A level is a timestep, an index into `alphas_cumprod` [T]; between two of them log a is a straight line, as it is
+    for UniPC (arXiv 2302.04867). The models of its samplers predict the noise.
     """
 
     def amounts(timestep: Tensor) -> Amounts:
-        a = alphas_cumprod.to(timestep.device)[timestep.long()]
+        known = alphas_cumprod.to(timestep.device)
+        below = timestep.long()
+        above = (below + 1).clamp_max(len(known) - 1)
+        a = known[below] * (known[above] / known[below]) ** (timestep - below)
         return a.sqrt(), (1 - a).sqrt()
 
     return Parametrisation(amounts, lambda timesteps: timesteps.double() / len(alphas_cumprod), predicts_noise=True)

@@ -1,12 +1,13 @@
-"""Facts about samplers, by the name of their function: which model calls are step starts, and what can't be mixed.
+"""Facts about samplers, by the name of their function: where in a run the sampler's own state can be changed.
 
 Only at a step start is the model's input the sampler's own state; the further calls of a second-order step get a trial
-point that is thrown away. Checked against k-diffusion's samplers and in running WebUIs.
+point that is thrown away. Checked against k-diffusion's samplers and in running WebUIs (docs/samplers.md).
 """
 
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 
 StepOfCall = Callable[[int, int], "int | None"]
@@ -14,6 +15,9 @@ StepOfCall = Callable[[int, int], "int | None"]
 
 class SamplerRefused(ValueError):
     """A sampler that can't be mixed; the message says why and what to take instead."""
+
+    def __init__(self, reason: str):
+        super().__init__(f"Iterative Mixing: {reason}. Use another sampler, for example DPM++ 2M or Euler.")
 
 
 def one_call(call: int, steps: int) -> int | None:
@@ -26,11 +30,24 @@ def two_calls(call: int, steps: int) -> int | None:
     return None if call % 2 else call // 2
 
 
+def three_calls(call: int, steps: int) -> int | None:
+    """Every third call starts a step."""
+    return None if call % 3 else call // 3
+
+
 def heun_plus(call: int, steps: int) -> int | None:
     """Three calls a step, but two in the last but one step and one in the last."""
-    if call == 3 * (steps - 1) - 1:
-        return steps - 1
-    return None if call % 3 else call // 3
+    return steps - 1 if call == 3 * (steps - 1) - 1 else three_calls(call, steps)
+
+
+def fast_blocks(calls: int) -> StepOfCall:
+    """The pattern of DPM fast for so many model calls: blocks of three, then a shorter one or, where that would be
+    empty, one of two and one of one (arXiv 2206.00927, section 3.3)."""
+
+    def pattern(call: int, steps: int) -> int | None:
+        return steps - 1 if calls % 3 == 0 and call == calls - 1 else three_calls(call, steps)
+
+    return pattern
 
 
 def two_calls_first(call: int, steps: int) -> int | None:
@@ -39,23 +56,58 @@ def two_calls_first(call: int, steps: int) -> int | None:
 
 
 STEP_STARTS: dict[str, StepOfCall] = {
-    "sample_heun": two_calls,
-    "sample_dpm_2": two_calls,
-    "sample_dpm_2_ancestral": two_calls,
-    "sample_dpm_2_ancestral_RF": two_calls,
-    "sample_dpmpp_2s_ancestral": two_calls,
-    "sample_dpmpp_2s_ancestral_RF": two_calls,
-    "sample_dpmpp_sde": two_calls,
+    **dict.fromkeys(
+        (
+            "sample_euler",
+            "sample_euler_ancestral",
+            "sample_euler_ancestral_RF",
+            "sample_lms",
+            "sample_dpmpp_2m",
+            "sample_dpmpp_2m_sde",
+            "sample_dpmpp_3m_sde",
+            "sample_ddpm",
+            "sample_lcm",
+            "sample_ipndm",
+            "sample_ipndm_v",
+            "sample_deis",
+            "ddim",
+            "ddim_cfgpp",
+            "unipc",
+        ),
+        one_call,
+    ),
+    **dict.fromkeys(
+        (
+            "sample_heun",
+            "sample_dpm_2",
+            "sample_dpm_2_ancestral",
+            "sample_dpm_2_ancestral_RF",
+            "sample_dpmpp_2s_ancestral",
+            "sample_dpmpp_2s_ancestral_RF",
+            "sample_dpmpp_sde",
+            "restart_sampler",
+        ),
+        two_calls,
+    ),
+    "sample_dpm_adaptive": three_calls,
     "sample_heunpp2": heun_plus,
     "plms": two_calls_first,
 }
+"""Samplers whose calls are known. All others are run one step at a time, which needs no knowledge of their calls."""
 
-REFUSED: dict[str, str] = {
-    "sample_dpm_fast": "DPM fast groups the steps into blocks with noise levels of its own",
-    "sample_dpm_adaptive": "DPM adaptive chooses its own noise levels while it runs",
-    "restart_sampler": "Restart goes back up the noise schedule",
-    "unipc": "UniPC keeps its state in a history, out of reach of mixing",
+OWN_LEVELS = ("restart_sampler", "sample_dpm_adaptive", "unipc")
+"""Samplers that choose noise levels of their own: the weight of a step is that of its noise level."""
+
+STATE_IN_CALLBACK = ("unipc",)
+"""Samplers whose state is out of the model's sight but for its first call; their callback gets it before each step."""
+
+
+REFUSED = {
+    "sample_unipc": "UniPC keeps its state where nothing but itself can reach it",  # Forge Neo's
+    "sample_uni_pc": "UniPC keeps its state where nothing but itself can reach it",  # ComfyUI's
+    "sample_uni_pc_bh2": "UniPC keeps its state where nothing but itself can reach it",
 }
+"""{sampler that can't be mixed: why}. Their state is scaled inside them, and one step alone is too short for them."""
 
 
 def name_of(sampler: Callable) -> str:
@@ -65,15 +117,9 @@ def name_of(sampler: Callable) -> str:
     return getattr(sampler, "__name__", type(sampler).__name__)
 
 
-def step_starts(sampler: Callable) -> StepOfCall:
-    """Function (call, steps) -> the step that the call starts, or None for an inner call.
-
-    A sampler that isn't listed is taken to make one call a step; the mixer checks that while it runs.
-
-    Raises:
-        SamplerRefused: the sampler has no fixed steps to mix at.
-    """
-    name = name_of(sampler)
-    if name in REFUSED:
-        raise SamplerRefused(f"Iterative Mixing: {REFUSED[name]}. Use another sampler, for example DPM++ 2M or Euler.")
-    return STEP_STARTS.get(name, one_call)
+def check(sampler: Callable) -> None:
+    """Raises SamplerRefused if the sampler can't be mixed."""
+    if reason := REFUSED.get(name_of(sampler)):
+        raise SamplerRefused(reason)
+    if not {"sigmas", "timesteps", "sigma_min"} & inspect.signature(sampler).parameters.keys():
+        raise SamplerRefused(f"{name_of(sampler)} takes no schedule, so there are no noise levels to mix at")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 
 from itermix.curves import weights
 from itermix.mixing import DEFAULT_SCALE, Callback, Mixer
-from itermix.noising import NoisedLatents, ve
+from itermix.noising import NoisedLatents, Parametrisation, ve
+from itermix.schedule import schedule
 from itermix.settings import Settings, SettingsError
 
 
@@ -48,38 +50,48 @@ def sample(
     """
     if sigmas.ndim != 1 or len(sigmas) < 2:
         raise SettingsError("sigmas", tuple(sigmas.shape), "Allowed: a one-dimensional schedule of at least 2 values.")
-    run = sigmas_run(sigmas, settings)
     seed = max(settings.seed, 0)
     parametrisation = ve(getattr(denoiser, "sigmas", None))
-    noised = NoisedLatents(latent, parametrisation, settings.noise, noise, range(seed, seed + len(latent)))
-    noised.normalize(run[:-1], settings.normalize_fraction)
-    w = weights(settings, len(run) - 1, parametrisation.progress(run[:-1]))
-    mixer = Mixer(sampler, noised, w, settings.blending, settings.cutoff or DEFAULT_SCALE)
-    x = noised.at(0, run[0]).clone()
-    with torch.random.fork_rng([latent.device] if latent.is_cuda else []), mixer.running(denoiser, callback) as checked:
+    run = mixed(sampler, latent, noise, range(seed, seed + len(latent)), settings, parametrisation)
+    with torch.random.fork_rng([latent.device] if latent.is_cuda else []):
         torch.manual_seed(seed)
-        return sampler(denoiser, x, run, extra_args=extra_args, callback=checked, **sampler_options)
+        return run(denoiser, None, sigmas=sigmas, extra_args=extra_args, callback=callback, **sampler_options)
 
 
-def sigmas_run(sigmas: Tensor, settings: Settings) -> Tensor:
-    """What `steps_range` leaves of sigmas [steps + 1]; a run that ends early goes straight to 0 in its last step."""
-    first, last = steps_range(settings, len(sigmas) - 1)
-    run = sigmas[first : last + 1].clone()
-    if last < len(sigmas) - 1:
-        run[-1] = 0
-    return run
+def mixed(
+    sampler: Callable[..., Tensor],
+    latent: Tensor,
+    noise: Tensor | None,
+    seeds: Sequence[int],
+    settings: Settings,
+    parametrisation: Parametrisation,
+) -> Callable[..., Tensor]:
+    """The sampler function with mixing, and with the signature that WebUIs inspect.
 
+    Args:
+        sampler: a k-diffusion function or a timestep sampler, later called with its schedule in keyword arguments and
+            with a state x [B, C, H, W]; with None for x it starts at z' of its first noise level.
+        latent: z0 [B, C, H, W], enlarged and clean.
+        noise: unit noise of the first step [B, C, H, W]; None: drawn from `seeds`.
+        seeds: one per image.
+        settings: the mixing.
+        parametrisation: of the state that the sampler works on.
 
-def steps_range(settings: Settings, steps: int) -> tuple[int, int]:
-    """(first, last) of the steps first, first + 1, ... last - 1 that are run out of `steps`.
-
-    `denoise` leaves its share of them at the clean end, at least one; `start_at_step` and `end_at_step` count from
-    there. Raises SettingsError if nothing is left.
+    Raises:
+        SettingsError, SamplerRefused: when called, before the first model call, if the picture can't be made this way.
     """
-    skipped = steps - max(1, round(settings.denoise * steps))
-    first = skipped + settings.start_at_step
-    last = min(skipped + settings.end_at_step, steps)
-    if first >= last:
-        allowed = f"Allowed: less than the {steps - skipped} steps that denoise leaves."
-        raise SettingsError("start_at_step", settings.start_at_step, allowed)
-    return first, last
+
+    @functools.wraps(sampler)
+    def run(model: Any, x: Tensor | None, *args: Any, callback: Callback | None = None, **kwargs: Any) -> Tensor:
+        plan = schedule(sampler, kwargs, settings)
+        noised = NoisedLatents(latent, parametrisation, settings.noise, noise, seeds)
+        noised.normalize(plan.levels, settings.normalize_fraction)
+        w = weights(settings, len(plan.levels), parametrisation.progress(plan.levels))
+        mixer = Mixer(sampler, plan, noised, w, settings.blending, settings.cutoff or DEFAULT_SCALE)
+        if x is None:
+            x = noised.at(0, plan.levels[0]).clone()
+        elif settings.start_at_step:
+            x.copy_(noised.at(0, plan.levels[0]))
+        return mixer.run(model, x, *args, callback=callback)
+
+    return run

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from itermix.curves import weights
 from itermix.noising import ve
-from itermix.sampling import steps_range
+from itermix.schedule import steps_range
 from itermix.settings import Settings
 
 

@@ -14,7 +14,7 @@ import torch
 from modules import errors
 
 from itermix.phases import plan
-from itermix.samplers import SamplerRefused, step_starts
+from itermix.samplers import SamplerRefused, check
 from itermix.settings import Settings, SettingsError
 from itermix.webui import host
 from itermix.webui.errors import as_client_errors
@@ -38,7 +38,7 @@ def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> A
             allowed = "Allowed in txt2img: true together with hires fix, whose second pass it replaces."
             raise SettingsError("enabled", True, allowed)
         sizes = sizes_of(p, settings)
-        step_starts(host.sampler(p, p.hr_sampler_name or p.sampler_name).func)
+        check(host.sampler(p, p.hr_sampler_name or p.sampler_name).func)
     todo = tasks(sizes, settings, p.hr_second_pass_steps or p.steps)
     if p.firstpass_image is not None:  # of the gallery; Forge hides the infotext in an alpha channel
         p.firstpass_image = p.firstpass_image.convert("RGB")

@@ -11,11 +11,12 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from itermix.sampling import mixed
 from itermix.settings import Settings, UpscaleSettings
 from itermix.webui import cleanup, host
 from itermix.webui.errors import kept
 from itermix.webui.progress import Progress, Task
-from itermix.webui.sampling import MixedSampling, mixed
+from itermix.webui.sampling import MixedSampling
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +89,7 @@ class Job:
             height, width = (side * host.LATENT_PIXELS for side in latent.shape[-2:])
             settings = settings.of_phase(self.source, (width, height))
         log.debug("Iterative Mixing: mixes with %s", dict(settings.changed()))
+        settings = settings.replace(denoise=1.0)  # the WebUI has left out the steps that denoise leaves out
         parametrisation = host.parametrisation(p.sampler)
         if settings.seed < 0:
             return mixed(func, latent, noise, p.seeds, settings, parametrisation)

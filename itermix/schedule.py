@@ -1,0 +1,135 @@
+"""The part of a sampler's schedule that is run, and at which of its model calls and noise levels it can be mixed."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from itermix.samplers import OWN_LEVELS, STEP_STARTS, StepOfCall, check, fast_blocks, name_of
+from itermix.settings import Settings, SettingsError
+
+ADAPTIVE_LEVELS = 100
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What one run of a sampler is called with, and its steps.
+
+    Attributes:
+        arguments: the sampler's keyword arguments, as its schedule is run.
+        levels: [n], falling, the noise level at the start of each step; of a sampler with `own_levels` [n] levels over
+            the same range, between which the weights are interpolated.
+        starts: which model calls start a step; None if that isn't known.
+        own_levels: whether the sampler chooses its levels and the number of its steps itself.
+    """
+
+    arguments: dict[str, Any]
+    levels: Tensor
+    starts: StepOfCall | None
+    own_levels: bool = False
+
+    def step(self, k: int) -> dict[str, Any]:
+        """The arguments to run step k alone."""
+        if "timesteps" in self.arguments:
+            n = len(self.levels)
+            return {**self.arguments, "timesteps": self.arguments["timesteps"][n - 1 - k : n + 1 - k]}
+        return {**self.arguments, "sigmas": self.arguments["sigmas"][k : k + 2]}
+
+
+def schedule(sampler: Callable, arguments: dict[str, Any], settings: Settings) -> Schedule:
+    """The schedule in a sampler's keyword arguments, cut as `steps_range` says.
+
+    Args:
+        sampler: a k-diffusion function or a timestep sampler of a WebUI.
+        arguments: with `sigmas` [steps + 1], falling to 0; or `timesteps` [steps + 1], rising, of which the first is
+            where the last step goes to; or `sigma_min`, `sigma_max` and perhaps the number `n` of model calls.
+        settings: denoise, start_at_step and end_at_step are used.
+
+    Raises:
+        SamplerRefused: the sampler can't be mixed.
+        SettingsError: no step is left, or the sampler can't leave out any.
+    """
+    check(sampler)
+    name = name_of(sampler)
+    starts, own = STEP_STARTS.get(name), name in OWN_LEVELS
+    if "timesteps" in arguments:
+        if own:
+            _needs_all_steps(name, settings, len(arguments["timesteps"]))
+        timesteps = timesteps_run(arguments["timesteps"], settings)
+        arguments = {**arguments, "timesteps": timesteps}
+        if not own:
+            return Schedule(arguments, timesteps[1:].flip(0), starts)
+        levels = torch.linspace(float(timesteps[-1]), 0, len(timesteps) + 1, device=timesteps.device)[:-1]
+        return Schedule(arguments, levels, starts, own_levels=True)
+    if "sigmas" in arguments:
+        sigmas = sigmas_run(arguments["sigmas"], settings)
+        if "sigmas" in inspect.signature(sampler).parameters:
+            return Schedule({**arguments, "sigmas": sigmas}, sigmas[:-1], starts, own)
+        arguments = {**arguments, "sigma_min": sigmas[-2].item(), "sigma_max": sigmas[0].item()}
+        del arguments["sigmas"]
+        if "n" in inspect.signature(sampler).parameters:
+            arguments["n"] = len(sigmas) - 1
+    else:
+        _needs_all_steps(name, settings, arguments.get("n", Settings().end_at_step))
+    high, low = (float(arguments[end]) for end in ("sigma_max", "sigma_min"))
+    if "n" not in arguments:
+        return Schedule(arguments, evenly_in_log(high, low, ADAPTIVE_LEVELS), starts, own)
+    blocks = arguments["n"] // 3 + 1
+    return Schedule(arguments, evenly_in_log(high, low, blocks + 1)[:-1], fast_blocks(arguments["n"]))
+
+
+def evenly_in_log(high: float, low: float, count: int) -> Tensor:
+    """[count] sigmas from `high` to `low`."""
+    return torch.linspace(math.log(high), math.log(low), count).exp()
+
+
+def _needs_all_steps(name: str, settings: Settings, steps: int) -> None:
+    """Raises SettingsError if the settings leave some of `steps` out: this sampler would go the same way in fewer."""
+    reason = f"Allowed with {name}, which chooses its noise levels itself"
+    if settings.start_at_step:
+        raise SettingsError("start_at_step", settings.start_at_step, f"{reason}: 0.")
+    if settings.end_at_step < steps:
+        raise SettingsError("end_at_step", settings.end_at_step, f"{reason}: at least {steps}.")
+
+
+def sigmas_run(sigmas: Tensor, settings: Settings) -> Tensor:
+    """What `steps_range` leaves of sigmas [steps + 1]; a run that ends early goes straight to 0 in its last step."""
+    first, last = steps_range(settings, len(sigmas) - 1)
+    run = sigmas[first : last + 1].clone()
+    if last < len(sigmas) - 1:
+        run[-1] = 0
+    return run
+
+
+def timesteps_run(timesteps: Tensor, settings: Settings) -> Tensor:
+    """What `steps_range` leaves of a timestep sampler's rising `timesteps` [steps + 1].
+
+    The first of them is where the last step goes to. Raises SettingsError if there is no step.
+    """
+    n = len(timesteps)
+    if n < 2:
+        allowed = "Allowed: more of them or more denoise, so that the sampler runs at least one."
+        raise SettingsError("steps", max(n - 1, 0), allowed)
+    first, last = steps_range(settings, n - 1)
+    return torch.cat([timesteps[:1], timesteps[n - last : n - first]])
+
+
+def steps_range(settings: Settings, steps: int) -> tuple[int, int]:
+    """(first, last) of the steps first, first + 1, ... last - 1 that are run out of `steps`.
+
+    `denoise` leaves its share of them at the clean end, at least one; `start_at_step` and `end_at_step` count from
+    there. Raises SettingsError if nothing is left.
+    """
+    skipped = steps - max(1, round(settings.denoise * steps))
+    first = skipped + settings.start_at_step
+    last = min(skipped + settings.end_at_step, steps)
+    if first >= last:
+        allowed = f"Allowed: less than the {steps - skipped} steps that denoise leaves."
+        raise SettingsError("start_at_step", settings.start_at_step, allowed)
+    return first, last
