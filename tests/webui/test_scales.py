@@ -265,7 +265,6 @@ def test_without_hires_fix_there_is_nothing_to_replace(webui):
     ("settings", "changes", "parts"),
     [
         ({"alpha": 99}, {}, ["alpha = 99"]),
-        ({}, {"hr_sampler_name": "DPM adaptive"}, ["DPM++ 2M"]),
         ({"cleanup": 0.01}, {}, ["cleanup = 0.01", "from 0.05 to 0.25"]),
         ({"cleanup": 0.1, "cleanup_sampler": "Eulre"}, {}, ["cleanup_sampler = 'Eulre'", "Euler a"]),
         ({}, {"hr_scale": 9.0}, ["target width = 576", "512"]),

@@ -53,27 +53,37 @@ class Probe(scripts.Script):
             p.itermix_settings = json.loads(SETTINGS.read_text())
 
     def process_before_every_sampling(self, p, *args, **kwargs):
-        """Called before other scripts' or after, so the clean latent is read at the first model call."""
-        calls = []
+        """Called before other scripts' or after, so the clean latent is read later."""
+        calls, states = [], []
         noise = kwargs["noise"].detach().clone().cpu()
         sampler, denoiser = p.sampler, p.sampler.model_wrap_cfg
+
+        def write():
+            latent = denoiser.init_latent
+            seen = {
+                "latent": latent.detach().clone().cpu() if latent is not None else None,
+                "noise": noise,
+                "calls": calls,
+                "states": states,
+                "timesteps": not hasattr(sampler.model_wrap, "sigmas"),
+                "alphas_cumprod": getattr(p.sd_model, "alphas_cumprod", torch.zeros(0)).cpu(),
+                # What mixing has on these objects while it runs, and, at the first call of the next run, after it.
+                "hooks": len(denoiser._forward_pre_hooks),
+                "own_attributes": sorted(vars(sampler)),
+            }
+            torch.save(seen, FOLDER / "probe.pt")
 
         def record(module, inputs, output):
             x, level = inputs[:2]
             calls.append((x.detach().clone().cpu(), float(level.flatten()[0]), output.detach().clone().cpu()))
-            torch.save(
-                {
-                    "latent": module.init_latent.detach().clone().cpu() if module.init_latent is not None else None,
-                    "noise": noise,
-                    "calls": calls,
-                    "alphas_cumprod": getattr(p.sd_model, "alphas_cumprod", torch.zeros(0)).cpu(),
-                    # What mixing has on these objects while it runs, and, at the first call of the next run, after it.
-                    "hooks": len(denoiser._forward_pre_hooks),
-                    "own_attributes": sorted(vars(sampler)),
-                },
-                FOLDER / "probe.pt",
-            )
+            write()
 
+        def show(info):
+            states.append((int(info["i"]), info["x"].detach().clone().cpu()))
+            write()
+            return type(sampler).callback_state(sampler, info)
+
+        sampler.callback_state = show
         for hook in getattr(denoiser, "probe_hooks", []):
             hook.remove()
         denoiser.probe_hooks = [denoiser.register_forward_hook(record)]
