@@ -57,8 +57,7 @@ def measured(name: str) -> list[Row]:
     host = next(host for host in hosts.listed() if host.name == name)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        extensions = {"sd-webui-itermix": ROOT, "probe": ROOT / "tests" / "webui" / "probe"}
-        webui = hosts.WebUI(host, Path(folder) / "data", extensions)
+        webui = hosts.WebUI(host, Path(folder) / "data", hosts.EXTENSIONS)
         try:
             version = requests.get(f"{webui.url}/internal/sysinfo", timeout=60).json()["Version"]
             samplers = [sampler["name"] for sampler in webui.get("samplers")]

@@ -83,6 +83,7 @@ def sample_hr_pass(
             problem = "it was stopped"
             try:
                 result = original(samples, decoded, seeds, subseeds, *args)
+                job.check_mixed()
             except (SettingsError, SamplerRefused):
                 raise
             except Exception as error:

@@ -65,8 +65,17 @@ class Job:
             self.progress.begin(self.task)
         self.task += 1
 
+    def check_mixed(self) -> None:
+        """Raises RuntimeError if the last sampling was to mix and came to its end without, though nobody stopped it."""
+        if not self.finished and not host.stopped():
+            raise RuntimeError(
+                "Iterative Mixing: nothing was mixed, since another extension has replaced the sampler. Switch that "
+                "extension off or this one"
+            )
+
     def attach(self, p: Any) -> None:
         """Mix in the next sampling of `p`."""
+        self.finished = False
         if self.pictures:
             self.settings = kept(self._replace_latent, p) or self.settings
         MixedSampling(p.sampler, functools.partial(self._mix, p), functools.partial(cleanup.finish, p, self)).attach()
@@ -83,7 +92,6 @@ class Job:
     def _mix(self, p: Any, func: Callable, latent: Tensor, noise: Tensor) -> Callable:
         """The sampler function that mixes, for MixedSampling; raises what was wrong before."""
         settings = self.checked()
-        self.finished = False
         self.begin()
         if self.source:
             height, width = (side * host.LATENT_PIXELS for side in latent.shape[-2:])

@@ -83,10 +83,12 @@ def overridden(settings: AnySettings, p: Any) -> AnySettings:
 
 
 def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> Tensor:
-    """`sample` of an img2img request at the tab's own size: refuses wrong settings, and shares out the progress."""
+    """`sample` of an img2img request at the tab's own size: refuses what can't be done, and shares out the progress."""
     with as_client_errors():
         settings = job.checked()
     p.extra_generation_params.pop(host.UNFINISHED, None)  # of the iteration before
     job.task = 0
     with shared_out(tasks([(p.width, p.height)], settings, p.steps), 1, note=host.batch_note(p)) as job.progress:
-        return original(*args, **kwargs)
+        samples = original(*args, **kwargs)
+    job.check_mixed()
+    return samples

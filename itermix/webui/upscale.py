@@ -113,6 +113,7 @@ def iteration(p: Any, settings: UpscaleSettings, sources: list[Image.Image], siz
             problem = "it was stopped"
             try:
                 result = processing.process_images(q)
+                job.check_mixed()
             except Exception as error:
                 if finished is None:
                     raise

@@ -32,8 +32,7 @@ def plain_pictures(host, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def webui(host, plain_pictures, tmp_path_factory):
-    """The WebUI with the extension, and a probe that writes down what the model is called with."""
-    extensions = {"sd-webui-itermix": hosts.ROOT, "probe": hosts.ROOT / "tests" / "webui" / "probe"}
-    server = hosts.WebUI(host, tmp_path_factory.mktemp("mixed") / "data", extensions)
+    """The WebUI with the extension, and with the tests' own: one that sees what the model is called with."""
+    server = hosts.WebUI(host, tmp_path_factory.mktemp("mixed") / "data", hosts.EXTENSIONS)
     yield server
     server.stop()

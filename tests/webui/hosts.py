@@ -38,6 +38,11 @@ else:
 ROOT = Path(__file__).parents[2]
 LIST = Path.home() / ".config" / "itermix" / "webuis.toml"
 CACHE = Path.home() / ".cache" / "itermix" / "checkpoints"
+EXTENSIONS = {
+    "sd-webui-itermix": ROOT,
+    "probe": ROOT / "tests" / "webui" / "probe",
+    "zz-replacer": ROOT / "tests" / "webui" / "replacer",  # its hooks are called after ours
+}
 SECOND, LORA = "second", "probe"
 """Names of a checkpoint and of a LoRA that WebUIs with a checkpoint of ours have besides."""
 
@@ -159,14 +164,20 @@ class WebUI:
             )
         self._wait()
 
-    def _wait(self) -> None:
+    def _wait(self, starts: int = 1) -> None:
         # By its log: A1111's API stays at 404 after a request that comes before it is ready.
         end = time.monotonic() + START_SECONDS
-        while not any(line.startswith("Startup time:") for line in self.log.read_text().splitlines()):
+        while sum(line.startswith("Startup time:") for line in self.log.read_text().splitlines()) < starts:
             if self.process.poll() is not None or time.monotonic() > end:
                 self.stop()
                 raise RuntimeError(f"{self.host.name} did not start:\n{self.log.read_text()[-3000:]}")
             time.sleep(0.3)
+
+    def reload(self) -> None:
+        """Reload the UI, as the button of the settings page does; the probe has a route for it."""
+        starts = sum(line.startswith("Startup time:") for line in self.log.read_text().splitlines())
+        requests.post(f"{self.url}/probe/reload", timeout=30)
+        self._wait(starts + 1)
 
     def stop(self) -> None:
         if self.process.poll() is None:

@@ -92,11 +92,14 @@ class Seen:
         inputs = [(x, level) for x, level, _ in calls]
         # UniPC's state is seen in its callback only, after a step, at the level of the next call.
         shown = [(x, calls[i + 1][1]) for i, x in states if i + 1 < len(calls)]
-        blends = [k for k, seen in enumerate(inputs) if is_noised(*seen)]
-        by_callback = [k for k, seen in enumerate(shown, 1) if is_noised(*seen)]
+        blends = {k for k, seen in enumerate(inputs) if is_noised(*seen)}
+        if len(probe["starts"]) > 1:  # run one step at a time
+            blends = {k for k, seen in enumerate(probe["starts"]) if is_noised(*seen)}
+        elif len(blends) == 1:
+            blends |= {k for k, seen in enumerate(shown, 1) if is_noised(*seen)}
         return cls(
             calls=len(calls),
             steps=len({i for i, _ in states}),
-            blends=len(blends) if len(blends) > 1 else len(set(blends) | set(by_callback)),
+            blends=len(blends),
             finite=all(bool(torch.isfinite(output).all()) for _, _, output in calls),
         )

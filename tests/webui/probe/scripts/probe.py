@@ -1,15 +1,16 @@
 """A test extension: writes down what the sampler's model is called with, for a comparison with a hand-written loop.
 
-It also counts the calls of every sampling (runs.json), lets a call fail that fail.json names, and switches mixing on
-with the settings in settings.json, as another extension would.
+It also counts the calls of every sampling (runs.json), lets a call fail that fail.json names, switches mixing on with
+the settings in settings.json, as another extension would, and has a route that reloads the UI.
 """
 
+import functools
 import json
 import os
 from pathlib import Path
 
 import torch
-from modules import scripts, shared
+from modules import script_callbacks, scripts, shared
 from modules.sd_samplers_cfg_denoiser import CFGDenoiser
 
 FOLDER = Path(os.environ["ITERMIX_PROBE"])
@@ -31,11 +32,30 @@ def count(module, inputs):
             inputs[0].fill_(torch.nan)
         elif fail["how"] in ("interrupt", "skip"):
             getattr(shared.state, fail["how"])()
-        else:
+        elif fail["how"] == "memory":
             raise torch.cuda.OutOfMemoryError("out of memory, on purpose")
+        else:
+            raise ValueError("an error, on purpose")
 
 
-torch.nn.modules.module.register_module_forward_pre_hook(count)
+counting = torch.nn.modules.module.register_module_forward_pre_hook(count)
+script_callbacks.on_script_unloaded(counting.remove)
+script_callbacks.on_app_started(
+    lambda demo, app: app.add_api_route("/probe/reload", shared.state.request_restart, methods=["POST"])
+)
+
+
+def seen_to_start(func, starts):
+    """The sampler function, which writes down each state that it is started from, and its noise level."""
+
+    @functools.wraps(func)
+    def start(model, x, *args, **kwargs):
+        level = kwargs["sigmas"][0] if "sigmas" in kwargs else kwargs["timesteps"][-1] if "timesteps" in kwargs else 0
+        starts.append((x.detach().clone().cpu(), float(level)))
+        return func(model, x, *args, **kwargs)
+
+    start.of_probe = True
+    return start
 
 
 class Probe(scripts.Script):
@@ -54,7 +74,7 @@ class Probe(scripts.Script):
 
     def process_before_every_sampling(self, p, *args, **kwargs):
         """Called before other scripts' or after, so the clean latent is read later."""
-        calls, states = [], []
+        calls, states, starts = [], [], []
         noise = kwargs["noise"].detach().clone().cpu()
         sampler, denoiser = p.sampler, p.sampler.model_wrap_cfg
 
@@ -65,6 +85,7 @@ class Probe(scripts.Script):
                 "noise": noise,
                 "calls": calls,
                 "states": states,
+                "starts": starts,
                 "timesteps": not hasattr(sampler.model_wrap, "sigmas"),
                 "alphas_cumprod": getattr(p.sd_model, "alphas_cumprod", torch.zeros(0)).cpu(),
                 # What mixing has on these objects while it runs, and, at the first call of the next run, after it.
@@ -83,6 +104,8 @@ class Probe(scripts.Script):
             write()
             return type(sampler).callback_state(sampler, info)
 
+        func = sampler.func  # of an iteration before, where the sampler is kept
+        sampler.func = seen_to_start(func.__wrapped__ if hasattr(func, "of_probe") else func, starts)
         sampler.callback_state = show
         for hook in getattr(denoiser, "probe_hooks", []):
             hook.remove()
