@@ -57,6 +57,11 @@ class Size:
     clip_layers: int = 12
     clip_heads: int = 12
 
+    in_channels: int = LATENT_CHANNELS  # of the U-Net: the state's, and those of a picture or mask besides
+    target: str = "ldm.models.diffusion.ddpm.LatentDiffusion"  # A1111's class
+    parameterization: str = "eps"
+    cond_stage_key: str = "txt"  # by which A1111 knows instruct-pix2pix
+
 
 SIZES = {
     "sd15": Size(),
@@ -65,6 +70,18 @@ SIZES = {
     # keys, but wants this base width and context, and a text encoder and autoencoder of the full size.
     "forge": Size(channel_mult=(1, 1), num_res_blocks=1, attention_resolutions=(2,)),
 }
+
+
+KINDS = {
+    "v-prediction": {"parameterization": "v"},
+    "inpainting": {"in_channels": 9, "target": "ldm.models.diffusion.ddpm.LatentInpaintDiffusion"},
+    "pix2pix": {
+        "in_channels": 8,
+        "target": "modules.models.diffusion.ddpm_edit.LatentDiffusion",
+        "cond_stage_key": "edit",
+    },
+}
+"""What is other about a checkpoint of this kind: {name: fields of `Size`}."""
 
 
 class _Shapes(dict):
@@ -117,7 +134,7 @@ def unet_shapes(size: Size) -> dict[str, tuple[int, ...]]:
     out.linear("time_embed.0", base, embed)
     out.linear("time_embed.2", embed, embed)
 
-    out.conv("input_blocks.0.0", LATENT_CHANNELS, base)
+    out.conv("input_blocks.0.0", size.in_channels, base)
     skips = [base]
     width, down, index = base, 1, 1
     last = len(size.channel_mult) - 1
@@ -280,27 +297,29 @@ def _gain(key: str) -> float:
 
 def a1111_yaml(size: Size, clip_folder: str | Path) -> str:
     """The model description that A1111 reads from beside the checkpoint."""
+    inpainting = "\n    finetune_keys: null" if size.target.endswith("LatentInpaintDiffusion") else ""
     return f"""\
 model:
-  target: ldm.models.diffusion.ddpm.LatentDiffusion
+  target: {size.target}
   params:
+    parameterization: {size.parameterization}{inpainting}
     linear_start: 0.00085
     linear_end: 0.0120
     num_timesteps_cond: 1
     timesteps: 1000
     first_stage_key: jpg
-    cond_stage_key: txt
+    cond_stage_key: {size.cond_stage_key}
     image_size: 64
     channels: {LATENT_CHANNELS}
     cond_stage_trainable: false
-    conditioning_key: crossattn
+    conditioning_key: {"crossattn" if size.in_channels == LATENT_CHANNELS else "hybrid"}
     scale_factor: {SCALE_FACTOR}
     use_ema: false
     unet_config:
       target: ldm.modules.diffusionmodules.openaimodel.UNetModel
       params:
         image_size: 32
-        in_channels: {LATENT_CHANNELS}
+        in_channels: {size.in_channels}
         out_channels: {LATENT_CHANNELS}
         model_channels: {size.model_channels}
         attention_resolutions: {list(size.attention_resolutions)}

@@ -13,6 +13,7 @@ They are listed in ~/.config/itermix/webuis.toml, each as
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
 import os
@@ -87,26 +88,29 @@ class Host:
         """Whether its checkpoint is one of ours."""
         return self.checkpoint in checkpoint.SIZES
 
-    def model(self, seed: int = 0) -> Path:
-        """The checkpoint's file, made first if it is one of ours, with the random weights of `seed`."""
+    def model(self, seed: int = 0, kind: str = "") -> Path:
+        """The checkpoint's file, made first if it is one of ours: random weights of `seed`, a name in KINDS or none."""
         if not self.made:
             return Path(self.checkpoint)
-        path = CACHE / f"{self.checkpoint}{seed or ''}.safetensors"
+        path = CACHE / f"{self.checkpoint}{seed or ''}{kind}.safetensors"
         if not path.exists():
-            size = checkpoint.SIZES[self.checkpoint]
-            checkpoint.write_checkpoint(path, size, seed, yaml=self.checkpoint == "tiny")
+            size = dataclasses.replace(checkpoint.SIZES[self.checkpoint], **checkpoint.KINDS.get(kind, {}))
+            checkpoint.write_checkpoint(path, size, seed, yaml=bool(kind) or self.checkpoint == "tiny")
             if self.checkpoint == "tiny":  # its text encoder is described in a folder beside it
                 tokenizer = Path(self.folder) / "openai" / "clip-vit-large-patch14"
                 checkpoint.write_clip_folder(checkpoint.default_clip_folder(path), size, tokenizer)
         return path
 
     def add_models(self, models: Path) -> None:
-        """Put a second checkpoint of the same kind and a LoRA for it into a models folder."""
-        second, lora = models / "Stable-diffusion" / f"{SECOND}.safetensors", models / "Lora" / f"{LORA}.safetensors"
-        second.parent.mkdir()
-        for suffix in (".safetensors", ".yaml"):
-            if (file := self.model(seed=1).with_suffix(suffix)).exists():
-                second.with_suffix(suffix).symlink_to(file)
+        """Put a second checkpoint, one of each kind in KINDS and a LoRA into a models folder."""
+        lora = models / "Lora" / f"{LORA}.safetensors"
+        folder = models / "Stable-diffusion"
+        folder.mkdir()
+        others = {SECOND: self.model(seed=1), **{kind: self.model(kind=kind) for kind in checkpoint.KINDS}}
+        for name, file in others.items():
+            for suffix in (".safetensors", ".yaml"):
+                if (source := file.with_suffix(suffix)).exists():
+                    (folder / f"{name}{suffix}").symlink_to(source)
         checkpoint.write_lora(lora, checkpoint.SIZES[self.checkpoint])
 
 

@@ -1,8 +1,12 @@
-"""Other models in a request that mixes: the checkpoint of the hires pass, the refiner, and LoRAs."""
+"""Other models in a request that mixes: other kinds, the checkpoint of the hires pass, the refiner, and LoRAs."""
 
+import checkpoint
+import hosts
 import pytest
+import requests
 from hosts import LORA, SECOND
-from payloads import PLAIN, hires, mixing, plain, upscale
+from matrix import Seen
+from payloads import PLAIN, hires, mask, mixing, plain, request_for, upscale
 from test_img2img import difference, equal
 
 QUICK = {"steps": 4}
@@ -60,3 +64,45 @@ def test_a_lora_acts_in_the_mixing_pass(webui, path, request_of):
     assert difference(without, with_it) > 10
     (again,) = webui.generate(path, request_of({}, **QUICK))
     assert equal([without], [again])
+
+
+KINDS = {kind: {"sd_model_checkpoint": kind} for kind in checkpoint.KINDS}
+KINDS["zero terminal SNR"] = {"sd_noise_schedule": "Zero Terminal SNR"}
+UNKNOWN_TO_FORGE = ("pix2pix",)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_kinds_of_models_are_mixed_at_their_own_noise_levels(webui, kind):
+    if webui.host.is_forge and kind in UNKNOWN_TO_FORGE:
+        pytest.skip(f"Forge does not load {kind} checkpoints")
+    model = {"override_settings": KINDS[kind], "override_settings_restore_afterwards": False, **QUICK}
+    tied = {"blending": "addition", "lowest": 1.0}
+    try:
+        for sampler in ("Euler", "DDIM"):
+            webui.generate("img2img", mixing(tied, sampler=sampler, **model))
+            seen = Seen.read(webui)
+            assert seen.finite
+            assert seen.blends == seen.steps == seen.calls > 1
+        # With weight 1 only the last step is left, which the WebUI can do alone.
+        for changes in ({}, {"mask": hosts.encoded(mask()), "inpaint_full_res": False, "mask_blur": 0}):
+            (mixed,) = webui.generate("img2img", mixing(tied, **model, **changes))
+            (by_host,) = webui.generate("img2img", request_for("Euler", denoising_strength=0.01, **model, **changes))
+            (free,) = webui.generate("img2img", mixing({}, **model, **changes))
+            assert difference(mixed, by_host) <= 1
+            assert difference(mixed, free) > 1
+        (picture,) = webui.generate("img2img", upscale({**PHASES, "scale": 1.5}, **model))
+        assert picture.pixels.shape == (96, 96, 3)
+        assert picture.pixels.std() > 1
+        if kind != "pix2pix":  # it has no txt2img
+            (picture,) = webui.generate("txt2img", hires(PHASES, hr_scale=1.5, **model))
+            assert picture.pixels.shape == (96, 96, 3)
+    finally:
+        own = {"sd_model_checkpoint": webui.host.model().stem, "sd_noise_schedule": "Default"}
+        assert webui.post("options", own).status_code == 200
+
+
+def test_noising_is_the_webuis_own_for_models_that_are_too_large_here(webui):
+    """Flux and SD3 (flow matching), v-prediction and EDM, by the WebUI's functions for them."""
+    errors = requests.get(f"{webui.url}/probe/noising", timeout=60).json()
+    assert "SD3" in errors
+    assert all(error < 1e-6 for error in errors.values()), errors

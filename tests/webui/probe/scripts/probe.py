@@ -1,13 +1,15 @@
 """A test extension: writes down what the sampler's model is called with, for a comparison with a hand-written loop.
 
 It also counts the calls of every sampling (runs.json), lets a call fail that fail.json names, switches mixing on with
-the settings in settings.json, as another extension would, and has a route that reloads the UI.
+the settings in settings.json, as another extension would, and has routes that reload the UI and compare our noising
+with that of the WebUI.
 """
 
 import functools
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from modules import script_callbacks, scripts, shared
@@ -40,9 +42,51 @@ def count(module, inputs):
 
 counting = torch.nn.modules.module.register_module_forward_pre_hook(count)
 script_callbacks.on_script_unloaded(counting.remove)
-script_callbacks.on_app_started(
-    lambda demo, app: app.add_api_route("/probe/reload", shared.state.request_restart, methods=["POST"])
-)
+
+
+def noising_errors():
+    """{model kind: largest difference between our z' and what the WebUI's own noising function makes}."""
+    from itermix.noising import NoisedLatents
+    from itermix.webui import host
+
+    latent, noise = torch.randn(2, 16, 8, 8), torch.randn(2, 16, 8, 8)
+
+    def error(sigmas, by_host, predictor=None):
+        model_wrap = SimpleNamespace(sigmas=sigmas, predictor=predictor)
+        noised = NoisedLatents(latent, host.parametrisation(SimpleNamespace(model_wrap=model_wrap)), noise=noise)
+        levels = sigmas[torch.linspace(0, len(sigmas) - 1, 9).long()]
+        return max(float((noised.at(0, s) - by_host(s, noise, latent)).abs().max() / (1 + s)) for s in levels)
+
+    try:
+        from backend.modules import k_prediction
+    except ImportError:
+        from modules.models.sd3.sd3_model import SD3Inferencer
+
+        shared.sd_model.add_noise_to_latent = functools.partial(SD3Inferencer.add_noise_to_latent, None)
+        try:
+            return {
+                "SD3": error(
+                    torch.linspace(0.01, 1, 1000), lambda s, e, z: shared.sd_model.add_noise_to_latent(z, e, s)
+                )
+            }
+        finally:
+            del shared.sd_model.add_noise_to_latent
+    predictors = {
+        "eps": k_prediction.Prediction(prediction_type="epsilon"),
+        "v": k_prediction.Prediction(prediction_type="v_prediction"),
+        "EDM": k_prediction.PredictionEDM(prediction_type="edm"),
+        "SD3": k_prediction.PredictionDiscreteFlow(shift=3.0),
+        "Flux": k_prediction.PredictionFlux(),
+    }
+    return {name: error(p.sigmas.float(), p.noise_scaling, p) for name, p in predictors.items()}
+
+
+def add_routes(demo, app):
+    app.add_api_route("/probe/reload", shared.state.request_restart, methods=["POST"])
+    app.add_api_route("/probe/noising", noising_errors, methods=["GET"])
+
+
+script_callbacks.on_app_started(add_routes)
 
 
 def seen_to_start(func, starts):
