@@ -9,6 +9,15 @@ hypothesis.settings.register_profile("itermix", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("itermix")
 
 
+def pytest_collection_modifyitems(items):
+    """Tests that share a server run in one process, where several share the work (make test)."""
+    for item in items:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        server = parameters.get("host") or parameters.get("server")
+        if server:
+            item.add_marker(pytest.mark.xdist_group(str(getattr(server, "name", server))))
+
+
 @pytest.fixture(scope="session")
 def browser():
     """One Chromium for all tests, since playwright can't be started twice."""
