@@ -76,7 +76,7 @@ class Parameter:
         if self.type is str:
             return "Allowed: a text."
         kind = "a whole number" if self.type is int else "a number"
-        return f"Allowed: {kind} from {self.low:g} to {self.high:g}."
+        return f"Allowed: {kind} from {self.low:.10g} to {self.high:.10g}."
 
     def check(self, value: Any) -> Any:
         """The value in the declared type; raises SettingsError for another type, NaN, or a value out of range."""

@@ -72,6 +72,10 @@ def test_one_pixel_above_the_limit_takes_a_phase_more():
     assert plan(10, 10, target=(21, 21), multiple=1) == [(14, 14), (21, 21)]
 
 
+def test_a_pixel_can_be_a_picture():
+    assert plan(1, 1, target=(1, 1), multiple=1) == [(1, 1)]
+
+
 def test_a_phase_takes_more_than_its_share_where_the_last_could_not_reach_the_end_otherwise():
     """Shares of 1280 / 171, each rounded to 16s, would leave 848 for the last phase, which reaches 1272."""
     sizes = plan(171, 171, target=(1280, 1280), max_scale_per_phase=1.5, multiple=16)
