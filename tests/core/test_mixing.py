@@ -414,8 +414,9 @@ def test_one_step_is_enough():
 
 
 def test_no_seed_counts_as_seed_0():
-    no_seed, zero = (run(kd.sample_euler, SETTINGS.replace(seed=seed)) for seed in (-1, 0))
+    no_seed, zero, one = (run(kd.sample_euler, SETTINGS.replace(seed=seed)) for seed in (-1, 0, 1))
     assert torch.equal(no_seed, zero)
+    assert not torch.equal(zero, one)
 
 
 @pytest.mark.parametrize("known", [None, torch.linspace(0.03, 15.0, 1000)], ids=["unknown", "known"])

@@ -147,6 +147,6 @@ def test_wrong_arguments_are_an_error(wrong, name, value, allowed):
 
 
 def test_the_noise_of_a_seed_and_a_step_stays_the_same_in_every_version():
-    """Pictures are made again by their seeds. This number is what numpy's SeedSequence makes of 7 and 3."""
-    generator = torch.Generator().manual_seed(2530781778362038830)
-    assert torch.equal(draw(torch.empty(1, 4, 8, 8), [7], 3)[0], torch.randn(4, 8, 8, generator=generator))
+    """Pictures are made again by their seeds. This number is what numpy's SeedSequence makes of 7 and 7."""
+    generator = torch.Generator().manual_seed(93150241580874706)
+    assert torch.equal(draw(torch.empty(1, 4, 8, 8), [7], 7)[0], torch.randn(4, 8, 8, generator=generator))

@@ -201,9 +201,9 @@ def test_a_broken_file_is_reported_and_kept_byte_for_byte(file, data, why):
             change()
         message = str(error.value)
         assert message.startswith(f"Iterative Mixing: the presets in {file.path} can't be used: {why}")
-        assert message.endswith(
-            ". The file is left as it is, and nothing is saved to it until it is mended or moved away."
-        )
+        end = ". The file is left as it is, and nothing is saved to it until it is mended or moved away."
+        assert message.endswith(end)
+        assert not message.endswith("." + end)
     assert file.path.read_bytes() == data
     assert os.listdir(file.path.parent) == [file.path.name]
 
