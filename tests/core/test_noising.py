@@ -53,6 +53,12 @@ def test_noise_of_different_levels_correlates_as_its_kind_says(case, kind):
     assert (torch.corrcoef(noise) - expected).abs().max() < 5 / noise.shape[1] ** 0.5
 
 
+def test_progress_without_a_known_schedule_is_that_of_a_continuous_timestep():
+    """k-diffusion's VDenoiser: t = 2 / pi * atan(sigma), so sigma = 1 is half way."""
+    sigmas = torch.tensor([1e9, 1 + 2**0.5, 1.0, 2**0.5 - 1, 0.0])
+    torch.testing.assert_close(ve().progress(sigmas), torch.tensor([0, 0.25, 0.5, 0.75, 1], dtype=torch.float64))
+
+
 def test_cumulative_noise_can_skip_levels_and_go_back_up():
     z0 = latent()
     noised = NoisedLatents(z0, kind="cumulative")
