@@ -413,6 +413,16 @@ def test_one_step_is_enough():
     torch.testing.assert_close(got, Denoiser()(z, torch.tensor([2.0, 2.0])))
 
 
+def test_the_model_may_be_called_with_more_arguments_by_position():
+    def sample_once(model, x, sigmas, extra_args, callback):
+        return model(x, sigmas[:1].expand(len(x)), 0.7)
+
+    sigmas = torch.tensor([2.0, 0.0])
+    got = itermix.sample(sample_once, Denoiser(), source(), sigmas, SETTINGS)
+    z = noised_sequence(source(), sigmas=sigmas)[0]
+    torch.testing.assert_close(got, Denoiser()(z, torch.tensor([2.0, 2.0]), 0.7))
+
+
 def test_no_seed_counts_as_seed_0():
     no_seed, zero, one = (run(kd.sample_euler, SETTINGS.replace(seed=seed)) for seed in (-1, 0, 1))
     assert torch.equal(no_seed, zero)
