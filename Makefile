@@ -1,11 +1,12 @@
 # make demo   see what mixing does, without a WebUI        make test   everything that is checked
+# make mutants   whether the tests notice when the core changes: docs/mutants.md
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 # Threads that wait for each other must not burn the cores that they wait for.
 export OMP_WAIT_POLICY = passive
 
-.PHONY: demo test
+.PHONY: demo test mutants
 
 demo: $(VENV)/installed
 	$(BIN)/python -m itermix demo --out out/demo
@@ -15,6 +16,13 @@ test: $(VENV)/installed .venv-gradio3/installed .venv-gradio4/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy itermix benchmarks
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+
+# One thread each, since the processes are forks, and a fork can't use the threads of its parent.
+mutants: $(VENV)/installed
+	$(BIN)/pip install --quiet --editable '.[mutants]'
+	rm -rf mutants
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run
+	$(BIN)/python docs/make_mutants.py
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -25,7 +25,7 @@ def linear(u: Tensor, alpha: float) -> Tensor:
     return 1 - u
 
 
-def logistic(u: Tensor, alpha: float, length: float = 1.0) -> Tensor:
+def logistic(u: Tensor, alpha: float, length: float) -> Tensor:
     """1 / (1 + exp(5 alpha (u - 1/2))), the steepness counted along the whole progress (ComfyUI Iterative Mixing node).
 
     `length` is the stretch from start to stop, as a share of the progress.
@@ -61,7 +61,6 @@ def weights(settings: Settings, steps: int, progress: Tensor | None = None) -> T
         progress = torch.arange(steps, dtype=torch.float64) / steps
     elif progress is None:
         raise SettingsError("progress", settings.progress, "Allowed here: steps, since the noise levels aren't known.")
-    progress = progress.to(torch.float64)
 
     length = settings.stop - settings.start
     u = ((progress - settings.start) / length).clamp(0, 1)

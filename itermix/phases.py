@@ -53,11 +53,12 @@ def plan(
             raise SettingsError("scale", scale, f"Allowed: a number from 1 to {MAX_SCALE:g}.")
         target = scaled_side(width, scale, multiple), scaled_side(height, scale, multiple)  # type: ignore[arg-type]
     for name, before, after in zip(("target width", "target height"), (width, height), target):
-        if after % multiple or not before - multiple < after <= max(MAX_SCALE * before, multiple):
+        if after % multiple or not max(0, before - multiple) < after <= max(MAX_SCALE * before, multiple):
             allowed = f"Allowed: a multiple of {multiple} from the source's {before} to {MAX_SCALE * before:g}."
             raise SettingsError(name, after, allowed)
-    least = max(1, math.ceil(round(math.log(max(target[0] / width, target[1] / height), max_scale_per_phase), 9)))
-    for count in range(least, least + 8):  # rounding to multiples may take a phase more
+    # Fewer phases than the logarithm can't do, and rounding to multiples may take some more.
+    least = max(1, math.floor(math.log(max(target[0] / width, target[1] / height), max_scale_per_phase)))
+    for count in range(least, least + 9):
         sides = [_sides(*ends, count, max_scale_per_phase, multiple) for ends in zip((width, height), target)]
         if all(sides):
             return list(zip(*sides))  # type: ignore[arg-type]

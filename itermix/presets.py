@@ -109,7 +109,8 @@ class PresetFile:
                 _check_name(name, presets)
                 presets[name] = _checked(values)
             except SettingsError as error:
-                raise self._error(f"in {name!r}, {error.name} = {error.value!r} is not possible") from error
+                allowed = error.allowed.removesuffix(".")
+                raise self._error(f"in {name!r}, {error.name} = {error.value!r} is not possible. {allowed}") from error
         return presets
 
     def save(self, name: str, values: Mapping[str, Any]) -> None:
@@ -187,6 +188,6 @@ def _known(name: Any, presets: Iterable[str], field: str) -> str:
     names = list(presets)
     if isinstance(name, str) and name in names:
         return name
-    near = difflib.get_close_matches(str(name), names, n=1)
+    near = difflib.get_close_matches(str(name), names)
     hint = f"Did you mean {near[0]}? " if near else ""
     raise SettingsError(field, name, f"{hint}Allowed: {', '.join(names) or 'none, since there are no presets'}.")

@@ -76,7 +76,7 @@ class Parameter:
         if self.type is str:
             return "Allowed: a text."
         kind = "a whole number" if self.type is int else "a number"
-        return f"Allowed: {kind} from {self.low:g} to {self.high:g}."
+        return f"Allowed: {kind} from {self.low:.10g} to {self.high:.10g}."
 
     def check(self, value: Any) -> Any:
         """The value in the declared type; raises SettingsError for another type, NaN, or a value out of range."""
@@ -320,7 +320,7 @@ class Settings:
         parameters = {p.name: p for p in self.parameters()}
         for name in values:
             if name not in parameters:
-                near = difflib.get_close_matches(str(name), parameters, n=1)
+                near = difflib.get_close_matches(str(name), parameters)
                 hint = f"Did you mean {near[0]}? " if near else ""
                 raise SettingsError(name, values[name], f"{hint}Known settings: {', '.join(parameters)}.")
         for name, declared in parameters.items():
@@ -348,7 +348,7 @@ class Settings:
 
     def steps_of_cleanup(self, steps: int) -> int:
         """Steps of the clean-up that follows a pass of `steps`, at least one."""
-        return self.cleanup_steps or max(1, math.ceil(self.cleanup * steps))
+        return self.cleanup_steps or max(1, math.ceil(round(self.cleanup * steps, 9)))
 
     @classmethod
     def parameters(cls) -> tuple[Parameter, ...]:

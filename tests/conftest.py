@@ -7,6 +7,9 @@ from browsing import CHROMIUM, FLAGS
 # The same cases in every run, and no deadline: the machine's load is not what is tested.
 hypothesis.settings.register_profile("itermix", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("itermix")
+# For mutants, of which it is enough to know that there is a failing case: the smallest isn't looked for.
+generated = [hypothesis.Phase.explicit, hypothesis.Phase.generate]
+hypothesis.settings.register_profile("mutants", hypothesis.settings.get_profile("itermix"), phases=generated)
 
 
 def pytest_collection_modifyitems(items):

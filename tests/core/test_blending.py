@@ -88,8 +88,17 @@ def test_no_nan_where_no_arc_or_length_is_defined(name, weight, x, z):
     assert torch.isfinite(blended(name, x, z, weight)).all()
 
 
-def test_slerp_of_equal_vectors_is_the_vector():
-    torch.testing.assert_close(blended("slerp", images(1), images(1), 0.3), images(1))
+@pytest.mark.parametrize(("x_times", "z_times"), [(1, 1), (1, 2.5), (1, -1), (0, 1), (1, 0), (0, 0)])
+def test_slerp_goes_straight_where_there_is_no_arc(x_times, z_times):
+    x, z = x_times * images(1), z_times * images(1)
+    torch.testing.assert_close(blended("slerp", x, z, 0.3), 0.7 * x + 0.3 * z, atol=1e-12, rtol=1e-9)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_slerp_is_finite_where_the_cosine_is_rounded_beyond_one(sign):
+    for seed in range(50):
+        x = images(seed, dtype=torch.float32)
+        assert torch.isfinite(blended("slerp", x, sign * x, 0.3)).all()
 
 
 def test_slerp_keeps_the_length_of_equally_long_vectors():

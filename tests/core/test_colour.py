@@ -9,7 +9,7 @@ from itermix.colour import match_statistics
 def drifted(dtype=torch.float64):
     g = torch.Generator().manual_seed(1)
     reference = torch.randn(2, 4, 9, 7, generator=g, dtype=torch.float64) * 0.7 + 0.3
-    return (1.5 * torch.randn(2, 4, 9, 7, generator=g, dtype=torch.float64) - 2).to(dtype), reference.to(dtype)
+    return (0.5 * torch.randn(2, 4, 9, 7, generator=g, dtype=torch.float64) - 2).to(dtype), reference.to(dtype)
 
 
 @pytest.mark.parametrize(("dtype", "within"), [(torch.float64, 1e-9), (torch.float32, 1e-5), (torch.float16, 5e-3)])
@@ -44,3 +44,9 @@ def test_outside_of_the_mask_nothing_counts_and_nothing_changes():
     other = reference.clone()
     other[..., 4:] += 5
     assert torch.equal(match_statistics(x, other, where), matched)
+
+
+def test_a_faint_mask_changes_that_share():
+    x, reference = drifted()
+    got = match_statistics(x, reference, torch.full((9, 7), 0.01))
+    torch.testing.assert_close(got, torch.lerp(x, match_statistics(x, reference), 0.01))

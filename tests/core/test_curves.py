@@ -118,11 +118,19 @@ def test_progress_in_noise_level_follows_the_timestep_as_in_the_paper():
 
 
 def test_noise_levels_that_are_not_known_are_an_error():
-    with pytest.raises(SettingsError, match="progress"):
+    with pytest.raises(SettingsError) as error:
         weights(Settings(progress="noise level"), 10)
+    assert (error.value.name, error.value.value) == ("progress", "noise level")
+    assert error.value.allowed == "Allowed here: steps, since the noise levels aren't known."
 
 
 @pytest.mark.parametrize("steps", [0, -3])
 def test_no_steps_is_an_error(steps):
-    with pytest.raises(SettingsError, match="steps"):
+    with pytest.raises(SettingsError) as error:
         weights(Settings(), steps)
+    assert (error.value.name, error.value.value) == ("steps", steps)
+    assert error.value.allowed == "Allowed: a whole number from 1."
+
+
+def test_one_step_has_full_weight():
+    assert weights(Settings(), 1).tolist() == [1.0]

@@ -25,6 +25,11 @@ def cosine(k, size):
     return torch.cos(torch.pi * k / size * (torch.arange(size, dtype=torch.float64) + 0.5))
 
 
+def test_the_weights_of_making_smaller():
+    np.testing.assert_allclose(triangles(4, 2), [[1, 0.75, 0.25, 0], [0, 0.25, 0.75, 1]])
+    np.testing.assert_allclose(overlaps(3, 2), [[1, 0.5, 0], [0, 0.5, 1]])
+
+
 @SMALLER
 @given(size=sizes, scale=scales)
 def test_the_matrix_is_a_symmetric_projection_onto_as_many_dimensions_as_the_smaller_side(smaller, size, scale):

@@ -104,7 +104,21 @@ def test_what_is_written_comes_back(settings):
     assert parameters["Sampler"] == "Euler"
 
 
+def test_a_name_that_looks_like_a_size_comes_back():
+    """WebUIs split it."""
+    assert read({"Itermix upscaler-1": "2", "Itermix upscaler-2": "4"})["upscaler"] == "2x4"
+    for halves in ({"Itermix upscaler-1": "2"}, {"Itermix upscaler-2": "4"}):
+        assert read(halves)["upscaler"] == "Lanczos"
+
+
+def test_a_switch_that_was_on_by_default_can_be_off(monkeypatch):
+    monkeypatch.setitem(OLD_DEFAULTS, 0, {"match_colours": True})
+    assert read({"Itermix enabled": "True", "Itermix match colours": "False"})["match_colours"] is False
+    assert read({"Itermix enabled": "True"})["match_colours"] is True
+
+
 def test_what_is_at_its_default_is_left_out():
+    assert written(Settings()) == {"Itermix enabled": False, "Itermix version": VERSION}
     assert written(Settings(enabled=True)) == {"Itermix enabled": True, "Itermix version": VERSION}
     assert written(UpscaleSettings(enabled=True, alpha=0.55)) == {
         "Itermix enabled": True,

@@ -11,9 +11,9 @@ import itermix
 from itermix import NoisedLatents, Settings, weights
 from itermix.blending import BLENDINGS, USES_DENOISED, Guide, addition
 from itermix.mixing import Mixer
-from itermix.noising import vp
-from itermix.samplers import STEP_STARTS, one_call
-from itermix.schedule import Schedule
+from itermix.noising import ve, vp
+from itermix.samplers import STEP_STARTS, SamplerRefused, name_of, one_call
+from itermix.schedule import Schedule, sigmas_run
 
 STEPS = 6
 SIGMAS = kd.get_sigmas_karras(STEPS, 0.05, 12.0)
@@ -384,15 +384,67 @@ def test_denoise_and_the_steps_range_choose_the_steps():
     assert [float(s[0]) for _, s in model.calls] == pytest.approx(SIGMAS[2:4].tolist())
     torch.testing.assert_close(got, model(*model.calls[-1]))  # the last step goes straight to sigma 0
 
-    with pytest.raises(itermix.SettingsError, match="start_at_step"):
+    with pytest.raises(itermix.SettingsError) as error:
         run(kd.sample_euler, SETTINGS.replace(denoise=0.5, start_at_step=3))
+    assert (error.value.name, error.value.value) == ("start_at_step", 3)
+    assert error.value.allowed == "Allowed: less than the 3 steps that denoise leaves."
 
 
-def test_extra_args_and_callback_reach_the_sampler_and_given_noise_is_used():
-    noise, infos = torch.randn(2, 3, 8, 8), []
-    got = run(
-        kd.sample_euler, SETTINGS.replace(highest=0.0), noise=noise, extra_args={"shift": 0.7}, callback=infos.append
-    )
+@pytest.mark.parametrize("lowest", [0.0, 0.5])
+@pytest.mark.parametrize("end", [1, 2, 3])
+def test_only_a_run_that_ends_early_gets_another_end(lowest, end):
+    sigmas = torch.tensor([3.0, 2.0, 1.0, lowest])
+    run_through = sigmas_run(sigmas, Settings(end_at_step=end)).tolist()
+    assert run_through == [*sigmas[:end].tolist(), 0.0 if end < 3 else lowest]
+    assert sigmas.tolist() == [3.0, 2.0, 1.0, lowest]
+
+
+@pytest.mark.parametrize("shape", [(1,), (0,), (3, 1)])
+def test_a_schedule_without_a_step_is_an_error(shape):
+    with pytest.raises(itermix.SettingsError) as error:
+        itermix.sample(kd.sample_euler, Denoiser(), source(), torch.ones(shape), SETTINGS)
+    assert (error.value.name, error.value.value) == ("sigmas", shape)
+    assert error.value.allowed == "Allowed: a one-dimensional schedule of at least 2 values."
+
+
+def test_one_step_is_enough():
+    got = itermix.sample(kd.sample_euler, Denoiser(), source(), torch.tensor([2.0, 0.0]), SETTINGS)
+    z = noised_sequence(source(), sigmas=torch.tensor([2.0, 0.0]))[0]
+    torch.testing.assert_close(got, Denoiser()(z, torch.tensor([2.0, 2.0])))
+
+
+def test_the_model_may_be_called_with_more_arguments_by_position():
+    def sample_once(model, x, sigmas, extra_args, callback):
+        return model(x, sigmas[:1].expand(len(x)), 0.7)
+
+    sigmas = torch.tensor([2.0, 0.0])
+    got = itermix.sample(sample_once, Denoiser(), source(), sigmas, SETTINGS)
+    z = noised_sequence(source(), sigmas=sigmas)[0]
+    torch.testing.assert_close(got, Denoiser()(z, torch.tensor([2.0, 2.0]), 0.7))
+
+
+def test_no_seed_counts_as_seed_0():
+    no_seed, zero, one = (run(kd.sample_euler, SETTINGS.replace(seed=seed)) for seed in (-1, 0, 1))
+    assert torch.equal(no_seed, zero)
+    assert not torch.equal(zero, one)
+
+
+@pytest.mark.parametrize("known", [None, torch.linspace(0.03, 15.0, 1000)], ids=["unknown", "known"])
+def test_progress_in_noise_level_takes_the_models_own_schedule(known, monkeypatch):
+    blends = []
+    monkeypatch.setitem(BLENDINGS, "addition", lambda x, z, weight, guide: blends.append(weight))
+    settings, model = SETTINGS.replace(progress="noise level"), Denoiser()
+    if known is not None:
+        model.sigmas = known
+    run(kd.sample_euler, settings, denoiser=model)
+    assert blends == weights(settings, STEPS, ve(known).progress(SIGMAS[:-1])).tolist()
+    assert blends != weights(SETTINGS, STEPS).tolist()
+
+
+@pytest.mark.parametrize("kind", ["shared", "independent", "cumulative"])
+def test_extra_args_and_callback_reach_the_sampler_and_given_noise_is_used(kind):
+    noise, infos, unmixed = torch.randn(2, 3, 8, 8), [], SETTINGS.replace(highest=0.0, noise=kind)
+    got = run(kd.sample_euler, unmixed, noise=noise, extra_args={"shift": 0.7}, callback=infos.append)
     assert [info["i"] for info in infos] == list(range(STEPS))
     expected = kd.sample_euler(Denoiser(), source() + SIGMAS[0] * noise, SIGMAS, extra_args={"shift": 0.7})
     assert torch.equal(got, expected)
@@ -438,19 +490,66 @@ def test_every_sampler_of_k_diffusion_is_known():
     assert theirs - {"sample_dpm_fast"} <= set(STEP_STARTS)  # its pattern depends on the number of its calls
 
 
+@pytest.mark.parametrize("calls", [0, 1, 3])
+def test_a_sampler_that_makes_too_few_or_too_many_calls_is_refused(calls):
+    """Here of two steps, none of which it tells its callback."""
+
+    def sample_euler(model, x, sigmas, extra_args, callback):
+        for _ in range(calls):
+            model(x, sigmas[0].expand(len(x)))
+        return x
+
+    with pytest.raises(SamplerRefused, match="steps can't be told apart"):
+        itermix.sample(sample_euler, Denoiser(), source(), torch.tensor([2.0, 1.0, 0.0]), SETTINGS)
+
+
+def test_a_pattern_that_depends_on_the_number_of_steps_is_followed(monkeypatch):
+    def sample_heunpp2(model, x, sigmas, extra_args=None, callback=None):
+        for i in range(STEPS):
+            for _ in range(min(3, STEPS - i)):
+                model(x, sigmas[i].expand(len(x)))
+            callback({"x": x, "i": i})
+        return x
+
+    blends = []
+    monkeypatch.setitem(BLENDINGS, "addition", lambda x, z, weight, guide: blends.append(weight))
+    run(sample_heunpp2)
+    assert blends == weights(SETTINGS, STEPS).tolist()
+
+
+def test_a_partial_is_known_by_its_functions_name():
+    assert name_of(functools.partial(functools.partial(kd.sample_heun, s_churn=1.0), s_noise=1.0)) == "sample_heun"
+
+
+def test_an_object_that_samples_is_known_by_its_class():
+    class Walk:
+        def __call__(self, model, x, sigmas, **options):
+            return x
+
+    assert name_of(Walk()) == "Walk"
+
+
 @pytest.mark.parametrize(
     ("name", "pattern"),
     [("sample_heunpp2", "0..1..2.3"), ("plms", "0.123"), ("sample_heun", "0.1.2.3"), ("sample_euler", "0123")],
 )
 def test_step_starts_among_the_calls(name, pattern):
     starts = STEP_STARTS[name]
-    assert [starts(call, 4) for call in range(len(pattern))] == [None if c == "." else int(c) for c in pattern]
+    found = [starts(call, 4) for call in range(len(pattern))]
+    assert "".join("." if step is None else str(step) for step in found) == pattern
 
 
-def test_a_state_in_another_precision_is_blended_in_its_own():
-    noised = NoisedLatents(source(), seeds=[3, 4])
-    plan = Schedule({}, torch.tensor([2.0]), one_call)
-    mixer = Mixer(kd.sample_euler, plan, noised, torch.tensor([1.0]), "addition")
+@pytest.mark.parametrize("blending", sorted(BLENDINGS))
+def test_a_state_in_another_precision_is_blended_in_its_own(blending):
+    """Here the state is in double precision, the latent and what the model gives in single."""
+    noised, levels = NoisedLatents(source(), seeds=[3, 4]), torch.tensor([2.0, 1.0])
+    plan = Schedule({}, levels, one_call)
+    mixer = Mixer(kd.sample_euler, plan, noised, torch.tensor([1.0, 0.6]), blending)
+    z = noised_sequence(source(), sigmas=torch.tensor([2.0, 1.0, 0.0]))
     x = torch.zeros(2, 3, 8, 8, dtype=torch.float64)
-    mixer.before_call(x, torch.tensor([2.0, 2.0]))
-    torch.testing.assert_close(x.float(), noised_sequence(source(), sigmas=torch.tensor([2.0, 0.0]))[0])
+    mixer.before_call(x, levels[:1].expand(2))
+    torch.testing.assert_close(x.float(), z[0])
+    mixer.after_call(x, levels[:1].expand(2), 0.5 * z[0])
+    expected = blend_by_hand(blending, x.float(), z[1], 0.6, source(), 0.5 * z[0])
+    mixer.before_call(x, levels[1:].expand(2))
+    torch.testing.assert_close(x.float(), expected)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from itermix import NoisedLatents, SettingsError
-from itermix.noising import flow, ve, vp
+from itermix.noising import draw, flow, ve, vp
 
 KINDS = ("shared", "independent", "cumulative")
 ALPHAS = torch.linspace(0.9999, 0.005, 1000)
@@ -11,9 +11,9 @@ SIGMAS = torch.tensor([14.6, 5.0, 1.3, 0.4])
 TIMESTEPS = torch.tensor([951, 601, 301, 51])
 FLOWS = torch.tensor([0.98, 0.7, 0.4, 0.1])
 CASES = {
-    "ve": (ve(), SIGMAS, torch.ones(4), SIGMAS),
-    "vp": (vp(ALPHAS), TIMESTEPS, ALPHAS[TIMESTEPS].sqrt(), (1 - ALPHAS[TIMESTEPS]).sqrt()),
-    "flow": (flow(), FLOWS, 1 - FLOWS, FLOWS),
+    "ve": (ve, SIGMAS, torch.ones(4), SIGMAS),
+    "vp": (lambda: vp(ALPHAS), TIMESTEPS, ALPHAS[TIMESTEPS].sqrt(), (1 - ALPHAS[TIMESTEPS]).sqrt()),
+    "flow": (flow, FLOWS, 1 - FLOWS, FLOWS),
 }
 
 
@@ -27,7 +27,7 @@ def sequence(noised, levels):
 
 def unit_noise(z0, case, kind, seeds=(0, 1)):
     parametrisation, levels, signal, amount = CASES[case]
-    z = sequence(NoisedLatents(z0, parametrisation, kind, seeds=seeds), levels)
+    z = sequence(NoisedLatents(z0, parametrisation(), kind, seeds=seeds), levels)
     shape = (-1, 1, 1, 1, 1)
     return (z - signal.view(shape) * z0) / amount.view(shape)
 
@@ -51,6 +51,12 @@ def test_noise_of_different_levels_correlates_as_its_kind_says(case, kind):
     pairs = torch.minimum(ratio[:, None], ratio) / torch.maximum(ratio[:, None], ratio)
     expected = {"shared": torch.ones(4, 4), "independent": torch.eye(4), "cumulative": pairs}[kind]
     assert (torch.corrcoef(noise) - expected).abs().max() < 5 / noise.shape[1] ** 0.5
+
+
+def test_progress_without_a_known_schedule_is_that_of_a_continuous_timestep():
+    """k-diffusion's VDenoiser: t = 2 / pi * atan(sigma), so sigma = 1 is half way."""
+    sigmas = torch.tensor([1e9, 1 + 2**0.5, 1.0, 2**0.5 - 1, 0.0])
+    torch.testing.assert_close(ve().progress(sigmas), torch.tensor([0, 0.25, 0.5, 0.75, 1], dtype=torch.float64))
 
 
 def test_cumulative_noise_can_skip_levels_and_go_back_up():
@@ -133,8 +139,20 @@ def test_half_precision_survives_the_largest_noise_level(dtype):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"kind": "pink"}, {"noise": torch.zeros(1, 4, 8, 8)}, {"seeds": [1, 2, 3]}], ids=lambda w: next(iter(w))
+    ("wrong", "name", "value", "allowed"),
+    [
+        ({"kind": "pink"}, "noise", "pink", "Allowed: shared, independent, cumulative."),
+        ({"noise": torch.zeros(1, 4)}, "noise", (1, 4), "Allowed: the latent's shape, (2, 4, 64, 64)."),
+        ({"seeds": range(3)}, "seeds", [0, 1, 2], "Allowed: one per image, which is 2."),
+    ],
 )
-def test_wrong_arguments_are_an_error(wrong):
-    with pytest.raises(SettingsError, match=next(iter(wrong)).replace("kind", "noise")):
+def test_wrong_arguments_are_an_error(wrong, name, value, allowed):
+    with pytest.raises(SettingsError) as error:
         NoisedLatents(latent(), **wrong)
+    assert (error.value.name, error.value.value, error.value.allowed) == (name, value, allowed)
+
+
+def test_the_noise_of_a_seed_and_a_step_stays_the_same_in_every_version():
+    """Pictures are made again by their seeds. This number is what numpy's SeedSequence makes of 7 and 7."""
+    generator = torch.Generator().manual_seed(93150241580874706)
+    assert torch.equal(draw(torch.empty(1, 4, 8, 8), [7], 7)[0], torch.randn(4, 8, 8, generator=generator))

@@ -67,31 +67,85 @@ def test_plans_a_user_can_foresee(source, scale, expected):
     assert plan(*source, scale=scale) == expected
 
 
+def test_one_pixel_above_the_limit_takes_a_phase_more():
+    assert plan(10, 10, target=(20, 20), multiple=1) == [(20, 20)]
+    assert plan(10, 10, target=(21, 21), multiple=1) == [(14, 14), (21, 21)]
+
+
+def test_a_pixel_can_be_a_picture():
+    assert plan(1, 1, target=(1, 1), multiple=1) == [(1, 1)]
+
+
+def test_a_phase_takes_more_than_its_share_where_the_last_could_not_reach_the_end_otherwise():
+    """Shares of 1280 / 171, each rounded to 16s, would leave 848 for the last phase, which reaches 1272."""
+    sizes = plan(171, 171, target=(1280, 1280), max_scale_per_phase=1.5, multiple=16)
+    assert [width for width, _ in sizes] == [256, 384, 576, 864, 1280]
+
+
+@pytest.mark.parametrize(("most", "phases"), [(1.1, 22), (1.25, 10)])
+def test_a_low_limit_takes_many_phases(most, phases):
+    sizes = plan(1000, 1000, scale=8.0, max_scale_per_phase=most, multiple=1)
+    assert len(sizes) == phases
+    check((1000, 1000), sizes, most, 1)
+
+
 def test_the_plan_in_words():
     assert described((768, 512), plan(768, 512, 4.0), 20) == "768x512 -> 1536x1024 -> 3072x2048, 20 steps each"
     assert described((64, 64), [(128, 128)], 5) == "64x64 -> 128x128, 5 steps"
 
 
+EITHER = "Allowed: either a scale or a target, which is "
+LIMIT = "Allowed: a number above 1, at most 8."
+SIDE = "Allowed: a multiple of 8 from the source's 512 to 4096."
+WHOLE = "Allowed: a whole number from 1."
+
+
 @pytest.mark.parametrize(
-    ("arguments", "part"),
+    ("arguments", "name", "allowed"),
     [
-        ({"scale": 0.9}, "scale = 0.9"),
-        ({"scale": 8.1}, "from 1 to 8"),
-        ({"scale": math.nan}, "scale = nan"),
-        ({}, "either a scale or a target"),
-        ({"scale": 2.0, "target": (1024, 1024)}, "either a scale or a target"),
-        ({"target": (1020, 1024)}, "target width = 1020"),
-        ({"target": (1024, 256)}, "target height = 256"),
-        ({"target": (8192, 1024)}, "to 4096"),
-        ({"scale": 2.0, "max_scale_per_phase": 1.0}, "max_scale_per_phase = 1.0"),
-        ({"scale": 2.0, "multiple": 0}, "multiple = 0"),
+        ({"scale": 0.9}, "scale", "Allowed: a number from 1 to 8."),
+        ({"scale": 8.1}, "scale", "Allowed: a number from 1 to 8."),
+        ({"scale": math.nan}, "scale", "Allowed: a number from 1 to 8."),
+        ({"scale": None}, "scale", f"{EITHER}None."),
+        ({"scale": 2.0, "target": (1024, 1024)}, "scale", f"{EITHER}(1024, 1024)."),
+        ({"scale": 2.0, "width": 0}, "width", WHOLE),
+        ({"scale": 2.0, "height": 0.5}, "height", WHOLE),
+        ({"scale": 2.0, "height": 512.5}, "height", WHOLE),
+        ({"scale": 2.0, "multiple": 0}, "multiple", WHOLE),
+        ({"scale": 2.0, "max_scale_per_phase": 1.0}, "max_scale_per_phase", LIMIT),
+        ({"scale": 2.0, "max_scale_per_phase": 8.5}, "max_scale_per_phase", LIMIT),
     ],
 )
-def test_wrong_arguments_are_named(arguments, part):
-    with pytest.raises(SettingsError, match=part):
-        plan(512, 512, **arguments)
+def test_wrong_arguments_are_named(arguments, name, allowed):
+    with pytest.raises(SettingsError) as error:
+        plan(**{"width": 512, "height": 512, **arguments})
+    assert (error.value.name, error.value.value, error.value.allowed) == (name, arguments[name], allowed)
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "value"),
+    [
+        ((1020, 1024), "target width", 1020),
+        ((1024, 256), "target height", 256),
+        ((504, 512), "target width", 504),
+        ((4104, 1024), "target width", 4104),
+        ((1024, 4104), "target height", 4104),
+    ],
+)
+def test_a_target_out_of_reach_is_named_with_its_side(target, name, value):
+    with pytest.raises(SettingsError) as error:
+        plan(512, 512, target=target)
+    assert (error.value.name, error.value.value, error.value.allowed) == (name, value, SIDE)
+
+
+def test_no_side_of_a_target_is_nothing():
+    """Not even where the source is smaller than a multiple."""
+    with pytest.raises(SettingsError, match="target height = 0 is not possible"):
+        plan(5, 5, target=(8, 0))
 
 
 def test_a_limit_too_low_for_the_multiples_is_said():
-    with pytest.raises(SettingsError, match="Allowed: enough to get from 16x16 to 64x64 over multiples of 8"):
-        plan(16, 16, scale=4.0, max_scale_per_phase=1.25)
+    with pytest.raises(SettingsError) as error:
+        plan(16, 24, scale=4.0, max_scale_per_phase=1.25)
+    assert (error.value.name, error.value.value) == ("max_scale_per_phase", 1.25)
+    assert error.value.allowed == "Allowed: enough to get from 16x24 to 64x96 over multiples of 8."

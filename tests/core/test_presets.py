@@ -71,6 +71,12 @@ def test_an_unknown_preset_is_an_error_with_the_nearest_one(value):
     assert ("Did you mean Creative?" in str(error.value)) == (value in ("Creativ", ["Creative"]))
 
 
+def test_a_preset_that_cannot_be_meant_has_no_suggestion():
+    with pytest.raises(SettingsError) as error:
+        expanded({"preset": "?"})
+    assert error.value.allowed == f"Allowed: {', '.join(PRESETS)}."
+
+
 def test_own_presets_are_saved_renamed_and_deleted(file):
     assert file.load() == {}
     file.save("Sharp", {"alpha": 0.5, "scale": 4.0, "seed": 3, "enabled": True})
@@ -89,6 +95,16 @@ def test_an_own_preset_holds_what_was_a_default_when_it_was_saved(file):
     assert json.loads(file.path.read_text())["Mine"] == {p.name: p.default for p in DECIDED}
 
 
+def test_the_file_can_be_read_and_edited_by_hand(file):
+    file.save("für Leinwand · 画", {})
+    assert file.path.read_text(encoding="utf-8").startswith('{\n  "für Leinwand · 画": {\n    "denoise": 1.0,\n')
+
+
+def test_the_longest_name_is_possible(file):
+    file.save("x" * 60, {})
+    assert list(file.load()) == ["x" * 60]
+
+
 @pytest.mark.parametrize(
     "name", ["", " a", "a ", "a\nb", "a\x00", "x" * 61, 3, None, ["a"], "Balanced", "balanced", "SHARP", "\u202e"]
 )
@@ -100,6 +116,21 @@ def test_a_name_that_is_not_possible_is_refused(file, name):
             change()
         assert (error.value.name, error.value.value) == ("name", name)
     assert list(file.load()) == ["Sharp", "Other"]
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [
+        ("a ", "Allowed: 1 to 60 printable characters, without blanks at the ends."),
+        ("balanced", "Allowed: a name of its own; Balanced is a built-in preset."),
+        ("SHARP", "Allowed: a name of its own; Sharp is another preset."),
+    ],
+)
+def test_a_refused_name_is_told_why(file, name, allowed):
+    file.save("Sharp", {})
+    with pytest.raises(SettingsError) as error:
+        file.save(name, {})
+    assert error.value.allowed == allowed
 
 
 @pytest.mark.parametrize("values", [{"alhpa": 1}, {"alpha": 99}, {"start": 0.5, "stop": 0.2}, {"width": 7}])
@@ -114,35 +145,51 @@ def test_a_preset_that_is_not_there_can_neither_be_renamed_nor_deleted(file):
     for change in (lambda: file.rename("Shrap", "A"), lambda: file.delete("Shrap")):
         with pytest.raises(SettingsError, match=r"name = 'Shrap'.*Did you mean Sharp\?"):
             change()
+    file.delete("Sharp")
+    with pytest.raises(SettingsError) as error:
+        file.delete("Sharp")
+    assert error.value.allowed == "Allowed: none, since there are no presets."
 
 
 def test_there_are_at_most_200(file):
     file.path.write_text(json.dumps({str(k): {} for k in range(MAX_PRESETS)}))
     file.save("7", {"alpha": 0.5})
-    with pytest.raises(SettingsError, match="at most 200"):
+    with pytest.raises(SettingsError, match=r"name = 'one more' is not possible\. Allowed: at most 200 presets"):
         file.save("one more", {})
 
 
 BROKEN = {
-    "cut off": b'{"Sharp": {"alpha"',
-    "empty": b"",
-    "not text": b"\xff\xfe{}",
-    "a list": b"[]",
-    "a number for a preset": b'{"Sharp": 3}',
-    "an unknown setting": b'{"Sharp": {"alhpa": 1}}',
-    "a value out of range": b'{"Sharp": {"alpha": 99}}',
-    "no number": b'{"Sharp": {"alpha": NaN}}',
-    "a setting that is the user's": b'{"Sharp": {"seed": 3}}',
-    "a contradiction": b'{"Sharp": {"start": 0.5, "stop": 0.2}}',
-    "a built-in's name": b'{"balanced": {}}',
-    "a name twice": b'{"Sharp": {}, "sharp": {}}',
-    "too many": json.dumps({str(k): {} for k in range(MAX_PRESETS + 1)}).encode(),
-    "too deep": b"[" * 100_000,
+    "cut off": (b'{"Sharp": {"alpha"', "it isn't JSON, Expecting ':' delimiter: line 1 column 19 (char 18)"),
+    "empty": (b"", "it isn't JSON, Expecting value: line 1 column 1 (char 0)"),
+    "not text": (b"\xff\xfe{}", "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
+    "a list": (b"[]", "its shape isn't {name: {setting: value}}"),
+    "a number for a preset": (b'{"Sharp": 3}', "its shape isn't {name: {setting: value}}"),
+    "an unknown setting": (b'{"Sharp": {"alhpa": 1}}', "in 'Sharp', alhpa = 1 is not possible. Did you mean alpha?"),
+    "a value out of range": (
+        b'{"Sharp": {"alpha": 99}}',
+        "in 'Sharp', alpha = 99 is not possible. Allowed: a number from 0.05 to 10.",
+    ),
+    "no number": (b'{"Sharp": {"alpha": NaN}}', "in 'Sharp', alpha = nan is not possible."),
+    "a setting that is the user's": (
+        b'{"Sharp": {"seed": 3}}',
+        "in 'Sharp', seed = 3 is not possible. Allowed: settings that a preset decides.",
+    ),
+    "a contradiction": (
+        b'{"Sharp": {"start": 0.5, "stop": 0.2}}',
+        "in 'Sharp', stop = 0.2 is not possible. Allowed: more than start, which is 0.5.",
+    ),
+    "a built-in's name": (b'{"balanced": {}}', "in 'balanced', name = 'balanced' is not possible. Allowed: a name"),
+    "a name twice": (b'{"Sharp": {}, "sharp": {}}', "in 'sharp', name = 'sharp' is not possible. Allowed: a name"),
+    "too many": (
+        json.dumps({str(k): {} for k in range(MAX_PRESETS + 1)}).encode(),
+        "it holds 201 presets, more than 200",
+    ),
+    "too deep": (b"[" * 100_000, "it isn't JSON, maximum recursion depth exceeded"),
 }
 
 
-@pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN)
-def test_a_broken_file_is_reported_and_kept_byte_for_byte(file, data):
+@pytest.mark.parametrize(("data", "why"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_file_is_reported_and_kept_byte_for_byte(file, data, why):
     file.path.write_bytes(data)
     for change in (
         file.load,
@@ -150,12 +197,23 @@ def test_a_broken_file_is_reported_and_kept_byte_for_byte(file, data):
         lambda: file.rename("Sharp", "New"),
         lambda: file.delete("Sharp"),
     ):
-        with pytest.raises(
-            PresetFileError, match=r"itermix-presets\.json can't be used: .+\. The file is left as it is"
-        ):
+        with pytest.raises(PresetFileError) as error:
             change()
+        message = str(error.value)
+        assert message.startswith(f"Iterative Mixing: the presets in {file.path} can't be used: {why}")
+        end = ". The file is left as it is, and nothing is saved to it until it is mended or moved away."
+        assert message.endswith(end)
+        assert not message.endswith("." + end)
     assert file.path.read_bytes() == data
     assert os.listdir(file.path.parent) == [file.path.name]
+
+
+def test_the_new_file_is_made_beside_the_old_one(file, monkeypatch):
+    """From another file system it couldn't take its place as a whole."""
+    replaced = []
+    monkeypatch.setattr(os, "replace", lambda new, old: replaced.append((os.path.dirname(new), old)))
+    file.save("Sharp", {})
+    assert replaced == [(str(file.path.parent), file.path)]
 
 
 def test_what_cannot_be_written_leaves_the_file_as_it_was(file, monkeypatch):
