@@ -14,7 +14,7 @@ from itermix.infotext import UNFINISHED
 from itermix.settings import UpscaleSettings
 from itermix.standalone.client import NO_ANSWER, Answer, exchange, without_login
 from itermix.standalone.generation import generation_of, parsed
-from itermix.standalone.images import INFOTEXT, opened, png
+from itermix.standalone.images import INFOTEXT, PictureError, opened, png
 
 SCRIPT = "Iterative Mixing upscale"
 """Title of the WebUI script that the request names."""
@@ -83,7 +83,7 @@ def result(server: str, answer: Answer) -> bytes:
     try:
         infotext = json.loads(content["info"])["infotexts"][0]
         data = _png(base64.b64decode(content["images"][0].rpartition(",")[2], validate=True), infotext)
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, PictureError) as error:
         raise ServerError(f"The answer of {without_login(server)} holds no picture: {error!r}") from error
     return data
 
@@ -98,7 +98,7 @@ def check_finished(data: bytes) -> None:
 def check_script(server: str, answer: Answer) -> None:
     """Raises ServerError if this answer to a GET of SCRIPTS is not that of a WebUI that can upscale."""
     content = _content(server, SCRIPTS, answer)
-    if not isinstance(content, dict) or SCRIPT.lower() not in content.get("img2img", []):
+    if not isinstance(content, dict) or SCRIPT.lower() not in (content.get("img2img") or ()):
         raise ServerError(f"The WebUI at {without_login(server)} has no script {SCRIPT}: install the extension there.")
 
 

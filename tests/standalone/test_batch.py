@@ -217,6 +217,7 @@ def test_what_no_server_can_mend_fails_with_its_reason_and_the_others_are_made(f
         ((503, {}), "status 503"),
         ((429, {}), "status 429"),
         ((200, {"images": []}), "holds no picture"),
+        ((200, {"images": ["bm8gcGljdHVyZQ=="], "info": '{"infotexts": [""]}'}), "holds no picture"),
         ("unfinished", "The picture was not finished: phase 2 of 2: it failed (out of memory), and more"),
         ("gone", "No WebUI answers"),
         ("slow", "timed out"),

@@ -37,7 +37,7 @@ class Journal:
     """The journal of one folder of results. While it is open no other process can open it.
 
     Raises:
-        JournalError: another run has it open, or the file isn't a journal.
+        JournalError: another run has it open, the file isn't a journal, or it can't be written, now or later.
     """
 
     def __init__(self, out: Path):
@@ -45,34 +45,34 @@ class Journal:
         self.path = out / NAME
         try:
             self._db = sqlite3.connect(self.path, timeout=0, isolation_level=None)
-            self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
-            self._db.execute(TABLE)
-            self._db.execute("BEGIN EXCLUSIVE")
-            self._db.execute("COMMIT")  # the lock stays until the end of the process
-            self._finish_moves()
         except sqlite3.Error as error:
-            if "locked" in str(error):
-                message = f"Another batch is writing to {out}: wait for it, or choose another folder."
-                raise JournalError(message) from error
-            raise JournalError(f"{self.path} can't be used: {error}") from error
+            raise self._error(error) from error
+        self._execute("PRAGMA locking_mode = EXCLUSIVE")
+        self._execute(TABLE)
+        self._execute("BEGIN EXCLUSIVE")
+        self._execute("COMMIT")  # the lock stays until the journal is closed
+        self._finish_moves()
 
     def close(self) -> None:
         self._db.close()
 
     def made(self) -> dict[PurePath, str]:
         """{target: key of what it was made from} of all results that are there."""
-        rows = self._db.execute("SELECT target, made FROM pictures WHERE made IS NOT NULL")
+        rows = self._execute("SELECT target, made FROM pictures WHERE made IS NOT NULL")
         return {PurePath(target): key for target, key in rows if (self.out / target).exists()}
 
     def wait(self, pictures: Iterable[tuple[PurePath, Path]]) -> None:
         """Enter targets and sources that are to be made."""
-        self._db.execute("BEGIN")
-        self._db.executemany(
-            "INSERT INTO pictures (target, source, state) VALUES (?, ?, ?) ON CONFLICT (target) DO UPDATE SET "
-            "source = excluded.source, state = excluded.state, server = NULL, seconds = NULL, reason = NULL",
-            ((target.as_posix(), str(source), WAITING) for target, source in pictures),
-        )
-        self._db.execute("COMMIT")
+        self._execute("BEGIN")
+        for target, source in pictures:
+            self._execute(
+                "INSERT INTO pictures (target, source, state) VALUES (?, ?, ?) ON CONFLICT (target) DO UPDATE SET "
+                "source = excluded.source, state = excluded.state, server = NULL, seconds = NULL, reason = NULL",
+                target.as_posix(),
+                str(source),
+                WAITING,
+            )
+        self._execute("COMMIT")
 
     def done(self, target: PurePath, key: str, data: bytes, server: str, seconds: float) -> None:
         """Put the result into its place, and enter what it was made from, by which server and in what time."""
@@ -92,14 +92,25 @@ class Journal:
 
     def _set(self, target: PurePath, **values: object) -> None:
         columns = ", ".join(f"{name} = ?" for name in values)
-        self._db.execute(f"UPDATE pictures SET {columns} WHERE target = ?", (*values.values(), target.as_posix()))
+        self._execute(f"UPDATE pictures SET {columns} WHERE target = ?", *values.values(), target.as_posix())
 
     def _finish_moves(self) -> None:
-        for (target,) in self._db.execute("SELECT target FROM pictures WHERE NOT moved").fetchall():
+        for (target,) in self._execute("SELECT target FROM pictures WHERE NOT moved"):
             path = self.out / target
             if _beside(path).exists():
                 _beside(path).replace(path)
             self._set(PurePath(target), moved=1)
+
+    def _execute(self, statement: str, *values: object) -> list[tuple]:
+        try:
+            return self._db.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._error(error) from error
+
+    def _error(self, error: sqlite3.Error) -> JournalError:
+        if "locked" in str(error):
+            return JournalError(f"Another batch is writing to {self.out}: wait for it, or choose another folder.")
+        return JournalError(f"{self.path} can't be used: {error}")
 
 
 def _beside(path: Path) -> Path:

@@ -173,6 +173,7 @@ def run(
         OSError: a folder, the journal or a result can't be read or written, or no server can be used.
         KeyboardInterrupt: Ctrl-C ended it, after the summary.
     """
+    servers = [server.rstrip("/") for server in servers]
     _check_servers(servers)
     files = found(source, out)
     if not files:

@@ -28,7 +28,7 @@ class Threads:
 
     def send(self, server: str, path: str, body: bytes | None, timeout: float) -> Future[Answer]:
         future: Future[Answer] = Future()
-        arguments = future, server.rstrip("/") + path, body, timeout
+        arguments = future, server + path, body, timeout
         threading.Thread(target=_into, args=arguments, daemon=True).start()
         return future
 
@@ -75,7 +75,7 @@ class RayActors:
         self._actors = {server: actor.remote() for server in servers}
 
     def send(self, server: str, path: str, body: bytes | None, timeout: float) -> Future[Answer]:
-        return self._actors[server].exchange.remote(server.rstrip("/") + path, body, timeout).future()
+        return self._actors[server].exchange.remote(server + path, body, timeout).future()
 
     def close(self) -> None:
         import ray
