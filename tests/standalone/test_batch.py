@@ -12,6 +12,8 @@ import sqlite3
 import subprocess
 import sys
 import time
+import types
+import unittest.mock
 from collections import Counter
 from contextlib import closing
 from pathlib import Path, PurePath
@@ -28,6 +30,7 @@ from itermix.standalone.batch.journal import NAME, Journal
 from itermix.standalone.cli import main
 
 ROOT = Path(__file__).parents[2]
+on_ray = pytest.mark.xdist_group("ray")  # one process for all that use Ray, which takes seconds to start
 ERROR = 500, {"error": "OSError", "errors": "out of memory"}
 
 
@@ -254,6 +257,7 @@ def test_what_may_pass_is_tried_again_but_not_forever(fakes, tmp_path, capsys, w
     assert journal(tmp_path / "other") == [("a.png", "failed")]
 
 
+@on_ray
 def test_a_server_that_cannot_upscale_gets_no_picture(fakes, ray, tmp_path, capsys):
     def reply(request):
         while not len(without.logins) > 1:  # asked, and asked again
@@ -389,6 +393,7 @@ def test_a_killed_driver_resumes_without_redoing(fakes, tmp_path):
     assert sum(count.values()) <= len(names) + 1  # the one that was at work when the driver was killed
 
 
+@on_ray
 def test_200_pictures_of_which_each_is_made_once_though_servers_fail(ray, tmp_path, capsys):
     """The built-in model behind three servers: one is killed in the middle, one answers with errors at random."""
     names = [f"{number % 7}/{number:03}.png" for number in range(200)]
@@ -432,6 +437,7 @@ def test_200_pictures_of_which_each_is_made_once_though_servers_fail(ray, tmp_pa
     assert "200 done, 0 left, 0 failed, 0 done before." in said.out
 
 
+@on_ray
 def test_the_throughput_of_many_servers_is_theirs_together(fakes, ray, tmp_path):
     def sleeping(request):
         time.sleep(0.3)
@@ -461,8 +467,12 @@ def test_the_dry_run_prints_plan_and_model_calls_and_asks_nobody(fakes, tmp_path
     assert batch(source, out, fake) == 0
     assert batch(source, out, fake, flags="--dry-run") == 0
     assert capsys.readouterr().out.endswith("0 to make with 0 model calls, 0 failed, 2 done before.\n")
-    assert batch(source, tmp_path / "new", fake, flags="--dry-run --sampler Restart") == 1
-    assert "a.png failed: Restart goes back up the noise schedule" in capsys.readouterr().out
+    assert batch(source, tmp_path / "new", fake, flags="--dry-run --sampler Restart") == 0
+    said = capsys.readouterr().out
+    assert said.startswith("a.png: 16x16 -> 32x32, 2 steps: model calls as the sampler decides\n")
+    assert said.endswith("2 to make with 0 model calls and those of 2 that aren't known, 0 failed, 0 done before.\n")
+    assert batch(source, tmp_path / "new", fake, flags="--dry-run --start-at-step 2") == 1
+    assert "a.png failed: start_at_step = 2 is not possible. Allowed: less than" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -568,6 +578,8 @@ def test_what_a_cluster_gets_sent_needs_python_alone():
         ("Euler", {"cleanup": 0.2, "cleanup_steps": 6, "cleanup_sampler": "Heun"}, 31),
         ("Euler", {"start_at_step": 5, "end_at_step": 15}, 10),
         ("Euler", {"scale": 8.0}, 60),
+        ("UniPC", {}, None),
+        ("Euler", {"cleanup": 0.2, "cleanup_sampler": "Restart"}, None),
     ],
 )
 def test_model_calls(sampler, settings, calls):
@@ -580,3 +592,17 @@ def test_a_turned_photograph_is_planned_as_it_is_shown(tmp_path):
     exif[ExifTags.Base.Orientation] = 6
     Image.new("RGB", (32, 16)).save(tmp_path / "a.jpg", exif=exif)
     assert plan.looked_at(tmp_path / "a.jpg", PurePath("a.png"), {}).size == (16, 32)
+
+
+def test_a_cluster_that_is_not_there_is_one_sentence(fakes, tmp_path, capsys, monkeypatch):
+    init = unittest.mock.Mock(side_effect=ConnectionError("no cluster"))
+    ray = types.SimpleNamespace(is_initialized=lambda: False, init=init, shutdown=lambda: None)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    servers = fakes(2)
+    source = write(tmp_path / "in", "a.png")
+    assert batch(source, tmp_path / "out", *servers, flags="--ray-address 10.0.0.1:6379") == 2
+    assert capsys.readouterr().err == "itermix: Ray can't be used at 10.0.0.1:6379: no cluster\n"
+    assert init.call_count == 1
+    assert batch(source, tmp_path / "out", *servers) == 2
+    assert capsys.readouterr().err == "itermix: Ray can't be started: no cluster\n"
+    assert init.call_count == 1 + workers.STARTS

@@ -15,7 +15,7 @@ from PIL import ExifTags, Image
 from itermix.phases import Size, described
 from itermix.phases import plan as phases
 from itermix.samplers import model_calls
-from itermix.sampling import run_by_host, steps_range
+from itermix.schedule import run_by_host, steps_range
 from itermix.settings import SAME_SAMPLER, UpscaleSettings
 from itermix.standalone import server
 from itermix.standalone.generation import exif_of, generation_of
@@ -35,7 +35,6 @@ FUNCTIONS = {
     "DPM++ 2S a": "sample_dpmpp_2s_ancestral",
     "DPM++ SDE": "sample_dpmpp_sde",
     "PLMS": "plms",
-    "DPM fast": "sample_dpm_fast",
     "DPM adaptive": "sample_dpm_adaptive",
     "Restart": "restart_sampler",
     "UniPC": "unipc",
@@ -160,12 +159,12 @@ def _listed(file: Path, root: Path) -> Iterable[Path]:
         yield Path(os.path.normpath(root / line))  # without "..", to see what is in the folder and what isn't
 
 
-def model_calls_of(picture: Picture, settings: UpscaleSettings) -> tuple[str, int]:
-    """The phases in words, and how often the model will be called, each time for both prompts if there is guidance.
+def model_calls_of(picture: Picture, settings: UpscaleSettings) -> tuple[str, int | None]:
+    """The phases in words, and how often the model will be called, each time for both prompts if there is guidance; or
+    None where the sampler decides it while it runs.
 
     Raises:
         SettingsError: settings that don't fit the picture.
-        SamplerRefused: a sampler that can't be mixed.
     """
     sizes = phases(
         *picture.size, target=settings.target(*picture.size), max_scale_per_phase=settings.max_scale_per_phase
@@ -175,13 +174,13 @@ def model_calls_of(picture: Picture, settings: UpscaleSettings) -> tuple[str, in
     whole, skipped = run_by_host(settings.denoise, steps, exact=False)
     left = max(1, whole - skipped - 2 * (sampler in TWO_STEPS_FEWER))
     first, last = steps_range(settings.replace(denoise=1.0), left)
-    calls = len(sizes) * _calls(sampler, last - first)
+    calls = [_calls(sampler, last - first)] * len(sizes)
     if settings.cleanup:
         cleaner = sampler if settings.cleanup_sampler == SAME_SAMPLER else settings.cleanup_sampler
-        calls += _calls(cleaner, settings.steps_of_cleanup(steps))
-    return described(picture.size, sizes, steps), calls
+        calls.append(_calls(cleaner, settings.steps_of_cleanup(steps)))
+    return described(picture.size, sizes, steps), None if None in calls else sum(filter(None, calls))
 
 
-def _calls(sampler: str, steps: int) -> int:
+def _calls(sampler: str, steps: int) -> int | None:
     """`sampler` by the WebUI's name of it; older ones have the schedule in it, "DPM2 a Karras"."""
     return model_calls(FUNCTIONS.get(sampler.removesuffix(" Karras"), ""), steps)

@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from itermix.samplers import SamplerRefused
 from itermix.settings import SettingsError, UpscaleSettings
 from itermix.standalone import server as webui
 from itermix.standalone.batch.journal import NAME, Journal
@@ -231,15 +230,18 @@ def _named(targets: Sequence[PurePath]) -> str:
 
 
 def _print_plan(batch: Batch) -> int:
-    calls = 0
+    total, unknown = 0, 0
     for target in batch.todo:
         try:
-            phases, of_picture = model_calls_of(batch.pictures[target], batch.settings)
-            calls += of_picture
-            print(f"{target}: {phases}: {of_picture} model calls")
-        except (SettingsError, SamplerRefused) as error:
+            phases, calls = model_calls_of(batch.pictures[target], batch.settings)
+            total += calls or 0
+            unknown += calls is None
+            number = "model calls as the sampler decides" if calls is None else f"{calls} model calls"
+            print(f"{target}: {phases}: {number}")
+        except SettingsError as error:
             batch.failures[target] = str(error).removeprefix("Iterative Mixing: ")
-    _print_counts(batch, f"{len(batch.left())} to make with {calls} model calls")
+    more = f" and those of {unknown} that aren't known" if unknown else ""
+    _print_counts(batch, f"{len(batch.left())} to make with {total} model calls{more}")
     return SOME_NOT_DONE if batch.failures else ALL_DONE
 
 

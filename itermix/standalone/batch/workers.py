@@ -12,6 +12,9 @@ from typing import Any, Protocol
 from itermix.standalone import client
 from itermix.standalone.client import Answer
 
+STARTS = 3
+"""How often Ray is started at most: it gives its own parts 30 seconds, and on a busy machine they may need more."""
+
 
 class Workers(Protocol):
     """Something that sends requests to servers; one at a time to each."""
@@ -43,6 +46,10 @@ def _into(future: Future[Answer], url: str, body: bytes | None, timeout: float) 
         future.set_exception(error)
 
 
+class RayError(OSError):
+    """Ray can't be used; the message says why."""
+
+
 class RayActors:
     """One actor of Ray for each server; an actor that dies is started again by Ray.
 
@@ -53,7 +60,7 @@ class RayActors:
 
     Raises:
         ModuleNotFoundError: Ray isn't installed.
-        ConnectionError: no cluster is at the address.
+        RayError: it can't be started, or no cluster is at the address.
     """
 
     def __init__(self, servers: Sequence[str], address: str | None = None):
@@ -62,7 +69,7 @@ class RayActors:
 
         self._own = not ray.is_initialized()
         if self._own:
-            ray.init(address or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            _connect(ray, address)
         # The function goes along by value, so that a cluster's machines need nothing but Ray.
         ray.cloudpickle.register_pickle_by_value(client)
         exchange = client.exchange
@@ -84,3 +91,17 @@ class RayActors:
             ray.kill(actor)
         if self._own:
             ray.shutdown()
+
+
+def _connect(ray: Any, address: str | None) -> None:
+    options = {"include_dashboard": False} if address is None else {}
+    tries = STARTS if address is None else 1
+    for left in reversed(range(tries)):
+        try:
+            ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
+            return
+        except Exception as error:  # Ray raises plain ones
+            ray.shutdown()
+            if not left:
+                what = "be started" if address is None else f"be used at {address}"
+                raise RayError(f"Ray can't {what}: {error}") from error
