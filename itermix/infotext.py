@@ -16,6 +16,9 @@ VERSION = 1
 
 VERSION_KEY = "Itermix version"
 
+UNFINISHED = "Itermix unfinished"
+"""Key under which a picture says what of it could not be finished."""
+
 OLD_DEFAULTS: dict[int, dict[str, Any]] = {
     0: {"blending": "addition", "alpha": 1.0},  # 0.1.0, whose texts have no version
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 from collections.abc import Callable
 
 StepOfCall = Callable[[int, int], "int | None"]
@@ -108,6 +109,14 @@ REFUSED = {
     "sample_uni_pc_bh2": "UniPC keeps its state where nothing but itself can reach it",
 }
 """{sampler that can't be mixed: why}. Their state is scaled inside them, and one step alone is too short for them."""
+
+
+def model_calls(name: str, steps: int) -> int | None:
+    """Model calls of `steps` steps, at least 1, with the sampler function of that name; None if it chooses itself."""
+    if name in OWN_LEVELS:
+        return None
+    starts = STEP_STARTS.get(name, one_call)
+    return next(call for call in itertools.count() if starts(call, steps) == steps - 1) + 1
 
 
 def name_of(sampler: Callable) -> str:

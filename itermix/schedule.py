@@ -133,3 +133,13 @@ def steps_range(settings: Settings, steps: int) -> tuple[int, int]:
         allowed = f"Allowed: less than the {steps - skipped} steps that denoise leaves."
         raise SettingsError("start_at_step", settings.start_at_step, allowed)
     return first, last
+
+
+def run_by_host(denoise: float, steps: int, exact: bool) -> tuple[int, int]:
+    """(whole, skipped): the steps of the schedule that a WebUI makes for img2img with k-diffusion's samplers, and how
+    many of them, at the noisy end, its denoise skips. `exact`: so many that `steps` are left, as in the hires pass."""
+    denoise = min(denoise, 0.999)
+    if exact:
+        whole = int(steps / denoise)
+        return whole, whole - steps
+    return steps, steps - 1 - int(denoise * steps)

@@ -27,8 +27,8 @@ INTRODUCTION = """\
 Upscale pictures with diffusion models past their training resolution, by iterative mixing.
 
 The picture you have is enlarged and noised along the sampler's schedule, and at every step mixed into what is being
-sampled: its layout stays, and the model adds the detail. Everything here but `upscale --server` runs on the CPU with
-a small built-in model, so no WebUI and no checkpoint is needed to see what mixing does.
+sampled: its layout stays, and the model adds the detail. Everything here but `upscale --server` and `batch` runs on the
+CPU with a small built-in model, so no WebUI and no checkpoint is needed to see what mixing does.
 """
 
 EXAMPLES = """\
@@ -38,6 +38,9 @@ examples:
 
   itermix upscale photo.png --out large.png --server http://127.0.0.1:7860 --scale 2 --preset Faithful
       upscale a picture through a WebUI that runs with --api; prompt and seed come from the picture if it has them
+
+  itermix batch photos large --server http://gpu1:7860 --server http://gpu2:7860 --scale 2
+      upscale a folder of pictures through one or many WebUIs
 
   itermix upscale --out large.png --scale 4
       upscale a picture of the built-in model
@@ -55,8 +58,31 @@ examples:
 Every command explains its options: itermix demo --help
 """
 
+BATCH_INTRODUCTION = """\
+Upscale the pictures of a folder through one or many WebUIs that run with --api and have the extension.
+
+Prompt, seed, steps, sampler, schedule and CFG scale come from each picture's own infotext, if it has one; options
+stand above it. Results are PNG files with their infotext, in the same sub-folders. A journal in OUT lets the same
+command go on where it ended, however it ended.
+"""
+
+BATCH_EXAMPLES = """\
+examples:
+  itermix batch photos large --server http://127.0.0.1:7860 --scale 2 --preset Faithful
+      a folder through one WebUI
+
+  itermix batch photos large --server http://gpu1:7860 --server http://gpu2:7860 --prompt "a photograph" --dry-run
+      through two WebUIs: what will be done and how many model calls it takes; then the same without --dry-run
+
+  itermix batch list.txt large --server http://127.0.0.1:7860
+      the pictures of a list
+
+docs/batch.md tells of failures, the journal and Ray.
+"""
+
 MIXING_HELP = 'Settings as "name=value name=value", or "preset=NAME"; may be given more than once.'
-USAGE_ERROR = 2
+USAGE_ERROR, INTERRUPTED = 2, 130
+"""Exit codes."""
 
 PICTURE_SEED = 300_000
 """Seed of the built-in model's picture, where none is given."""
@@ -89,7 +115,11 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, or 2 for input that can't be used."""
+    """Run the command line.
+
+    Returns:
+        The exit code: 0; 1 if a batch left pictures out; 2 for input that can't be used; 130 for Ctrl-C.
+    """
     options = parser().parse_args(argv)
     # k-diffusion imports clip, which imports pkg_resources, which is what it warns of.
     warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
@@ -103,6 +133,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     except (SettingsError, SamplerRefused, UsageError) as error:
         print(f"itermix: {str(error).removeprefix('Iterative Mixing: ')}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("itermix: stopped", file=sys.stderr)
+        return INTERRUPTED
     except OSError as error:
         print(f"itermix: {f'{error.filename}: {error.strerror}' if error.filename else error}", file=sys.stderr)
     return USAGE_ERROR
@@ -129,10 +162,30 @@ def parser() -> Parser:
     add_out(upscale, "FILE", "PNG file to write.")
     upscale.add_argument("--server", metavar="URL", help="Address of a WebUI that runs with --api.")
     add_weights(upscale)
-    request = upscale.add_argument_group("Generation")
-    for flag, (field, kind, help) in REQUEST_OPTIONS.items():
-        request.add_argument(flag, dest=f"request_{field}", type=kind, help=help, metavar=kind.__name__.upper())
+    add_request(upscale)
     add_settings(upscale, UpscaleSettings, enabled=True)
+
+    batch = command("batch", run_batch, "Upscale the pictures of a folder through one or many WebUIs.")
+    batch.description, batch.epilog, batch.formatter_class = BATCH_INTRODUCTION, BATCH_EXAMPLES, raw
+    batch.add_argument("source", metavar="IN", type=Path, help="A folder, with its sub-folders; or a text file with "
+                       "the path of a picture on each line, taken from the file's folder on.")  # fmt: skip
+    batch.add_argument("out", metavar="OUT", type=Path, help="Folder for the results, PNG files under the same names.")
+    batch.add_argument("--server", action="append", required=True, metavar="URL", help="Address of a WebUI that runs "
+                       "with --api; once for each. With --api-auth: http://user:password@host:port.")  # fmt: skip
+    batch.add_argument("--dry-run", action="store_true", help="Print the plan and the model calls, and make nothing.")
+    batch.add_argument("--replace", action="store_true", help="Make results anew that a batch made from other pictures "
+                       "or with other settings. Without it they are an error.")  # fmt: skip
+    failures = batch.add_argument_group("Failures")
+    failures.add_argument("--attempts", type=whole, default=5, metavar="N", help="How often a picture is tried, on "
+                          "whichever servers (default 5).")  # fmt: skip
+    failures.add_argument("--timeout", type=whole, default=3600, metavar="SECONDS", help="Time for a picture, after "
+                          "which its server counts as gone (default 3600).")  # fmt: skip
+    failures.add_argument("--give-up", type=whole, default=600, metavar="SECONDS", help="End when no server has been "
+                          "usable for this long (default 600).")  # fmt: skip
+    batch.add_argument("--ray-address", metavar="ADDRESS", help="Run on this Ray cluster, such as auto or "
+                       "10.0.0.1:6379. Default: several servers start Ray here, one needs none.")  # fmt: skip
+    add_request(batch)
+    add_settings(batch, UpscaleSettings, enabled=True)
 
     plot = command("plot", run_plot, "Plot weight curves, and a strip of what is mixed in.")
     add_out(plot, "FILE", "PNG file to write.")
@@ -171,8 +224,7 @@ def run_demo(options: argparse.Namespace) -> int:
 
 def run_upscale(options: argparse.Namespace) -> int:
     settings = UpscaleSettings(**expanded({"enabled": True, **settings_of(options, UpscaleSettings)}))
-    given = {field: getattr(options, f"request_{field}") for field, _, _ in REQUEST_OPTIONS.values()}
-    given = {field: value for field, value in given.items() if value is not None}
+    given = request_of(options)
     if options.server is None:
         if options.picture is not None:
             raise UsageError(
@@ -192,6 +244,27 @@ def run_upscale(options: argparse.Namespace) -> int:
     options.out.write_bytes(data)
     print(options.out)
     return 0
+
+
+def run_batch(options: argparse.Namespace) -> int:
+    from itermix.standalone.batch import plan, run
+    from itermix.standalone.batch.scheduler import Policy
+
+    settings = UpscaleSettings(**expanded({"enabled": True, **settings_of(options, UpscaleSettings)}))
+    try:
+        return run.run(
+            options.source,
+            options.out,
+            options.server,
+            settings,
+            request_of(options),
+            Policy(options.attempts, options.timeout, options.give_up),
+            ray_address=options.ray_address,
+            replace=options.replace,
+            dry_run=options.dry_run,
+        )
+    except plan.PlanError as error:
+        raise UsageError(str(error)) from error
 
 
 def run_plot(options: argparse.Namespace) -> int:
@@ -315,6 +388,18 @@ def add_settings(parser: argparse.ArgumentParser, settings: type[Settings], **de
         groups[parameter.group].add_argument(
             flag_of(parameter), dest=dest, default=argparse.SUPPRESS, help=help, **kind
         )
+
+
+def add_request(parser: argparse.ArgumentParser) -> None:
+    request = parser.add_argument_group("Generation")
+    for flag, (field, kind, help) in REQUEST_OPTIONS.items():
+        request.add_argument(flag, dest=f"request_{field}", type=kind, help=help, metavar=kind.__name__.upper())
+
+
+def request_of(options: argparse.Namespace) -> dict[str, Any]:
+    """{field of an API request: value} of the options that were given."""
+    given = {field: getattr(options, f"request_{field}") for field, _, _ in REQUEST_OPTIONS.values()}
+    return {field: value for field, value in given.items() if value is not None}
 
 
 def flag_of(parameter: Parameter) -> str:

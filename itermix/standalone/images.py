@@ -30,16 +30,17 @@ def to_picture(image: Image.Image) -> Tensor:
     return levels.permute(2, 0, 1) / 127.5 - 1
 
 
-def opened(data: bytes, name: str | Path) -> Image.Image:
-    """The image in the data of a file.
+def opened(data: bytes, name: str | Path, pixels: bool = True) -> Image.Image:
+    """The image in the data of a file; without `pixels` only its size and infotext are looked at.
 
     Raises:
         PictureError: it isn't one, or it is broken.
     """
     try:
         image = Image.open(io.BytesIO(data))
-        image.load()
-    except OSError as error:
+        if pixels:
+            image.load()
+    except (OSError, Image.DecompressionBombError) as error:
         raise PictureError(f"{name} can't be read as a picture: {error}") from error
     return image
 

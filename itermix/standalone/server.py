@@ -3,56 +3,42 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
-import re
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from itermix.infotext import UNFINISHED
 from itermix.settings import UpscaleSettings
-from itermix.standalone.images import INFOTEXT, opened, png
+from itermix.standalone.client import NO_ANSWER, Answer, exchange, without_login
+from itermix.standalone.generation import generation_of, parsed
+from itermix.standalone.images import INFOTEXT, PictureError, opened, png
 
 SCRIPT = "Iterative Mixing upscale"
 """Title of the WebUI script that the request names."""
 
+IMG2IMG = "/sdapi/v1/img2img"
+SCRIPTS = "/sdapi/v1/scripts"
+
 TIMEOUT = 3600
 """Seconds to wait for a picture."""
 
-INFOTEXT_KEYS = {
-    "Steps": ("steps", int),
-    "Sampler": ("sampler_name", str),
-    "Schedule type": ("scheduler", str),
-    "CFG scale": ("cfg_scale", float),
-    "Seed": ("seed", int),
-}
-"""{key in an infotext: (field of a request, its type)}."""
+OF_THE_SERVER = {401, 403, 404, 405, 408, 425, 429}
+"""Client errors that are not about the picture: another server, or the same one later, may take it."""
 
 
 class ServerError(OSError):
-    """The WebUI can't be reached, or refused the request; the message is for the person who made it."""
+    """The WebUI can't be reached, or refused the request; the message is for the person who made it.
 
+    Attributes:
+        final: whether it is the request that is wrong, so that asking again is of no use.
+    """
 
-def generation_of(picture: Image.Image) -> dict[str, Any]:
-    """Request fields that the picture's own infotext gives (PNG text chunk `parameters`); empty without one."""
-    infotext = picture.info.get(INFOTEXT)
-    if not isinstance(infotext, str):
-        return {}
-    text, _, last = infotext.strip().rpartition("\n")
-    if not re.match(r"Steps: \d", last):
-        text, last = infotext, ""
-    prompt, _, negative = text.partition("Negative prompt:")
-    fields: dict[str, Any] = {"prompt": prompt.strip(), "negative_prompt": negative.strip()}
-    for key, value in re.findall(r"(?:^|, )([\w ]+): ([^,]*)", last):
-        name, kind = INFOTEXT_KEYS.get(key, (None, str))
-        if name:
-            with contextlib.suppress(ValueError):  # a key that only looks like one of ours, inside another's value
-                fields[name] = kind(value)
-    return fields
+    def __init__(self, message: str, final: bool = False):
+        super().__init__(message)
+        self.final = final
 
 
 def upscale(server: str, picture: Path, settings: UpscaleSettings, generation: Mapping[str, Any]) -> bytes:
@@ -70,8 +56,13 @@ def upscale(server: str, picture: Path, settings: UpscaleSettings, generation: M
     """
     data = picture.read_bytes()
     image = opened(data, picture)
+    body = request(data, image, settings, {**generation_of(image), **generation})
+    return result(server, exchange(server.rstrip("/") + IMG2IMG, body, TIMEOUT))
+
+
+def request(data: bytes, image: Image.Image, settings: UpscaleSettings, generation: Mapping[str, Any]) -> bytes:
+    """The JSON body that asks for the upscaled picture."""
     payload = {
-        **generation_of(image),
         **generation,
         "init_images": [base64.b64encode(data).decode()],
         "width": image.width,
@@ -79,38 +70,66 @@ def upscale(server: str, picture: Path, settings: UpscaleSettings, generation: M
         "script_name": SCRIPT,
         "script_args": [dict(settings.changed())],
     }
-    answer = _post(f"{server.rstrip('/')}/sdapi/v1/img2img", payload)
+    return json.dumps(payload).encode()
+
+
+def result(server: str, answer: Answer) -> bytes:
+    """PNG data of the picture in a WebUI's answer, with its infotext.
+
+    Raises:
+        ServerError: there is none, or it was not finished.
+    """
+    content = _content(server, IMG2IMG, answer)
     try:
-        result = base64.b64decode(answer["images"][0].rpartition(",")[2], validate=True)
-        return _png(result, json.loads(answer["info"])["infotexts"][0])
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
-        raise ServerError(f"The answer of {server} holds no picture: {error!r}") from error
+        infotext = json.loads(content["info"])["infotexts"][0]
+        data = _png(base64.b64decode(content["images"][0].rpartition(",")[2], validate=True), infotext)
+    except (LookupError, TypeError, AttributeError, ValueError, PictureError) as error:
+        raise ServerError(f"The answer of {without_login(server)} holds no picture: {error!r}") from error
+    return data
 
 
-def _post(url: str, payload: Mapping[str, Any]) -> Any:
+def check_finished(data: bytes) -> None:
+    """Raises ServerError if a PNG's infotext says that a later part of it failed or was stopped."""
+    unfinished = parsed(opened(data, "The picture", pixels=False).info[INFOTEXT])[2].get(UNFINISHED)
+    if unfinished:
+        raise ServerError(f"The picture was not finished: {unfinished}")
+
+
+def check_script(server: str, answer: Answer) -> None:
+    """Raises ServerError if this answer to a GET of SCRIPTS is not that of a WebUI that can upscale."""
+    content = _content(server, SCRIPTS, answer)
+    if not isinstance(content, dict) or SCRIPT.lower() not in (content.get("img2img") or ()):
+        raise ServerError(f"The WebUI at {without_login(server)} has no script {SCRIPT}: install the extension there.")
+
+
+def _content(server: str, path: str, answer: Answer) -> Any:
+    status, body = answer
+    url = without_login(server.rstrip("/") + path)
+    if status == NO_ANSWER:
+        raise ServerError(f"No WebUI answers at {url}: {body.decode(errors='replace')}")
+    if status != 200:
+        final = 400 <= status < 500 and status not in OF_THE_SERVER
+        raise ServerError(_refusal(url, status, body), final)
     try:
-        request = urllib.request.Request(url, json.dumps(payload).encode(), {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
-            return json.load(response)
-    except urllib.error.HTTPError as error:
-        raise ServerError(_refusal(url, error)) from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise ServerError(f"No WebUI answers at {url}: {reason}") from error
+        return json.loads(body)
+    except ValueError as error:
+        raise ServerError(f"No WebUI answers at {url}: {error}") from error
 
 
-def _refusal(url: str, error: urllib.error.HTTPError) -> str:
+def _refusal(url: str, status: int, body: bytes) -> str:
     """What the WebUI says in `detail`: a sentence, or a list of fields with a message each; else the status."""
-    if error.code == 404:
+    if status == 404:
         return f"The WebUI has no API at {url}: start it with --api."
+    if status == 401:
+        return f"The WebUI at {url} asks for a user and password: give them as http://user:password@host:port."
     try:
-        answer = json.load(error)
+        answer = json.loads(body)
         detail = answer.get("detail") or answer.get("errors")
     except (ValueError, AttributeError):
         detail = None
     if isinstance(detail, list):
         detail = "; ".join(f"{'.'.join(map(str, field.get('loc', [])))}: {field.get('msg', '')}" for field in detail)
-    return str(detail or f"The WebUI refused the request: {error.code} {error.reason}")
+    return str(detail or f"The WebUI at {url} refused the request with status {status}.")
 
 
 def _png(data: bytes, infotext: str) -> bytes:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from itermix.curves import weights
 from itermix.noising import ve
-from itermix.schedule import steps_range
+from itermix.schedule import run_by_host, steps_range
 from itermix.settings import Settings
 
 
@@ -64,16 +64,6 @@ SCHEDULES: dict[str, Callable[[int], Tensor]] = {
     "SGM Uniform": sgm_uniform,
 }
 """{the WebUIs' name of a scheduler: steps -> the sigmas [steps] at which they start}, for SD 1 and SDXL."""
-
-
-def run_by_host(denoise: float, steps: int, exact: bool) -> tuple[int, int]:
-    """(whole, skipped): the steps of the schedule that a WebUI makes for img2img with k-diffusion's samplers, and how
-    many of them, at the noisy end, its denoise skips. `exact`: so many that `steps` are left, as in the hires pass."""
-    denoise = min(denoise, 0.999)
-    if exact:
-        whole = int(steps / denoise)
-        return whole, whole - steps
-    return steps, steps - 1 - int(denoise * steps)
 
 
 def curve(settings: Settings, steps: int, exact: bool, scheduler: str | None = None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from modules import errors
 
+from itermix.infotext import UNFINISHED
 from itermix.phases import plan
 from itermix.samplers import SamplerRefused, check
 from itermix.settings import Settings, SettingsError
@@ -44,7 +45,7 @@ def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> A
         p.firstpass_image = p.firstpass_image.convert("RGB")
     else:
         todo.insert(0, Task(f"first pass, {p.width}x{p.height}", p.steps * p.width * p.height))
-    p.extra_generation_params.pop(host.UNFINISHED, None)  # of the iteration before
+    p.extra_generation_params.pop(UNFINISHED, None)  # of the iteration before
     job.task = 0
     with shared_out(todo, 2, note=host.batch_note(p)) as job.progress:
         if p.firstpass_image is None:

@@ -12,14 +12,12 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from itermix.infotext import UNFINISHED
 from itermix.noising import Amounts, Parametrisation, ve, vp
 from itermix.settings import SettingsError
 
 LATENT_PIXELS = 8
 """Pixels of the picture along one side of a latent pixel."""
-
-UNFINISHED = "Itermix unfinished"
-"""Infotext key under which a picture says what of it could not be finished."""
 
 
 def is_img2img(p: Any) -> bool:

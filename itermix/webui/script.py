@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from modules import scripts
 from torch import Tensor
 
-from itermix.infotext import written
+from itermix.infotext import UNFINISHED, written
 from itermix.settings import Settings
 from itermix.webui import hires, host, infotext, options, ui
 from itermix.webui.errors import as_client_errors, kept
@@ -86,7 +86,7 @@ def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> T
     """`sample` of an img2img request at the tab's own size: refuses what can't be done, and shares out the progress."""
     with as_client_errors():
         settings = job.checked()
-    p.extra_generation_params.pop(host.UNFINISHED, None)  # of the iteration before
+    p.extra_generation_params.pop(UNFINISHED, None)  # of the iteration before
     job.task = 0
     with shared_out(tasks([(p.width, p.height)], settings, p.steps), 1, note=host.batch_note(p)) as job.progress:
         samples = original(*args, **kwargs)

@@ -15,6 +15,7 @@ from typing import Any
 from modules import errors, processing, scripts, shared
 from PIL import Image
 
+from itermix.infotext import UNFINISHED
 from itermix.phases import Size, described, plan
 from itermix.settings import SettingsError, UpscaleSettings
 from itermix.webui import host, infotext, options, ui
@@ -156,8 +157,8 @@ def phase(p: Any, settings: UpscaleSettings, job: Job, sources: list[Image.Image
 def mark(result: Any, what: str) -> None:
     """Say in the result of a phase that it was to be enlarged further."""
     result.comments += f"Iterative Mixing, {what}.\n"
-    result.extra_generation_params[host.UNFINISHED] = what
-    result.infotexts = [host.with_parameter(text, host.UNFINISHED, what) for text in result.infotexts]
+    result.extra_generation_params[UNFINISHED] = what
+    result.infotexts = [host.with_parameter(text, UNFINISHED, what) for text in result.infotexts]
     result.info = result.infotexts[0]
     for picture, text in zip(result.images, result.infotexts):
         picture.info["parameters"] = text

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from itermix import Settings, SettingsError, weights
 from itermix.noising import ve
-from itermix.webui.curve import SCHEDULES, SD_SIGMAS, curve, run_by_host
+from itermix.schedule import run_by_host
+from itermix.webui.curve import SCHEDULES, SD_SIGMAS, curve
 
 
 def test_the_training_schedule_is_that_of_sd():

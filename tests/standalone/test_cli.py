@@ -46,7 +46,7 @@ def test_the_module_runs_and_its_help_teaches():
     done = subprocess.run(
         [sys.executable, "-m", "itermix", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    for command in ("demo", "upscale", "plot", "bench", "schema"):
+    for command in ("demo", "upscale", "batch", "plot", "bench", "schema"):
         assert f"itermix {command}" in done.stdout
 
 
@@ -57,7 +57,7 @@ def test_bad_input_has_its_exit_code_and_no_traceback():
     assert done.stderr == "itermix: alpha = 99 is not possible. Allowed: a number from 0.05 to 10.\n"
 
 
-@pytest.mark.parametrize("command", ["demo", "upscale", "plot", "bench", "schema"])
+@pytest.mark.parametrize("command", ["demo", "upscale", "batch", "plot", "bench", "schema"])
 def test_every_command_explains_itself(command, capsys):
     assert f"usage: itermix {command}" in help_of(command, capsys)
 

@@ -148,21 +148,3 @@ def test_a_file_that_is_no_picture_is_one_sentence(webui, tmp_path, capsys):
     assert main(["upscale", str(path), "--out", str(tmp_path / "x.png"), "--server", webui.url]) == 2
     assert f"{path} can't be read as a picture" in capsys.readouterr().err
     assert webui.requests == []
-
-
-@pytest.mark.parametrize(
-    ("infotext", "expected"),
-    [
-        (None, {}),
-        (INFOTEXT, FROM_INFOTEXT),
-        ("just a prompt", {"prompt": "just a prompt", "negative_prompt": ""}),
-        ("p\nSteps: 5, Seed: 3", {"prompt": "p", "negative_prompt": "", "steps": 5, "seed": 3}),
-        ("\nSteps: 5, Seed: 3", {"prompt": "", "negative_prompt": "", "steps": 5, "seed": 3}),
-        ('p\nSteps: 5, Note: "a, Seed: b"', {"prompt": "p", "negative_prompt": "", "steps": 5}),
-    ],
-)
-def test_infotexts(infotext, expected):
-    image = Image.new("RGB", (8, 8))
-    if infotext is not None:
-        image.info["parameters"] = infotext
-    assert server.generation_of(image) == expected

@@ -1,0 +1,263 @@
+"""``itermix batch``: the pictures of a folder or a list through one or many WebUIs."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path, PurePath
+from typing import Any
+from urllib.parse import urlsplit
+
+from tqdm import tqdm
+
+from itermix.settings import SettingsError, UpscaleSettings
+from itermix.standalone import server as webui
+from itermix.standalone.batch.journal import NAME, Journal
+from itermix.standalone.batch.plan import Picture, PlanError, found, looked_at, model_calls_of
+from itermix.standalone.batch.scheduler import NoServer, Policy, Scheduler, Server
+from itermix.standalone.batch.workers import RayActors, Threads, Workers
+from itermix.standalone.client import Answer
+from itermix.standalone.images import PictureError
+
+ALL_DONE, SOME_NOT_DONE = 0, 1
+"""Exit codes."""
+
+NAMED = 3
+"""Files that an error names at most."""
+
+
+class Batch:
+    """The pictures of one run and what becomes of them; the scheduler tells it.
+
+    Attributes:
+        pictures: {target: picture} of those that can be read.
+        failures: {target: why there will be no result}.
+        todo: targets that are to be made.
+        done: targets that this run made.
+    """
+
+    def __init__(self, files: Mapping[PurePath, Path], settings: UpscaleSettings, given: Mapping[str, Any]):
+        self.settings = settings
+        self.pictures: dict[PurePath, Picture] = {}
+        self.failures: dict[PurePath, str] = {}
+        self.todo: list[PurePath] = []
+        self.done: set[PurePath] = set()
+        self._problems: dict[PurePath, str] = {}  # of those that are to be tried again
+        self._files = files
+        self._journal: Journal
+        self._bar: tqdm
+        for target, file in tqdm(files.items(), desc="looking", unit=" pictures", leave=False, delay=2):
+            try:
+                self.pictures[target] = looked_at(file, target, given)
+            except PictureError as error:
+                self.failures[target] = str(error)
+
+    def choose(self, out: Path, made: Mapping[PurePath, str], replace: bool) -> None:
+        """Find out what is to be made, where these results (`Journal.made`) are in the folder `out`.
+
+        Raises:
+            PlanError: a file is in the way.
+        """
+        others, strange = [], []
+        for target, picture in self.pictures.items():
+            if target not in made and (out / target).exists():
+                strange.append(target)
+            elif target not in made or (made[target] != picture.key(self.settings) and replace):
+                self.todo.append(target)
+            elif made[target] != picture.key(self.settings):
+                others.append(target)
+        if strange:
+            raise PlanError(
+                f"{_named(strange)} in {out} was not made by a batch: choose another folder for the results."
+            )
+        if others:
+            raise PlanError(
+                f"{_named(others)} in {out} was made from another picture or with other settings. "
+                "Choose another folder, or replace such results with --replace."
+            )
+
+    def make(self, journal: Journal, servers: Sequence[Server], workers: Workers, policy: Policy) -> bool:
+        """Make what is to be made; returns whether Ctrl-C ended it.
+
+        Raises:
+            NoServer: none can be used, at first or for too long.
+        """
+        self._journal = journal
+        self._enter()
+        scheduler = Scheduler(servers, workers, policy, self)
+        with (
+            tqdm(total=len(self.todo), unit=" pictures", smoothing=0.05) as self._bar,
+            self._stopped_by_ctrl_c(scheduler),
+        ):
+            try:
+                scheduler.run(self.pictures[target] for target in self.todo)
+            except KeyboardInterrupt:
+                return True
+        return scheduler.stopping
+
+    def request(self, picture: Picture) -> bytes:
+        return picture.request(self.settings)
+
+    def accept(self, picture: Picture, answer: Answer, server: Server, seconds: float) -> None:
+        data = webui.result(server.url, answer)
+        webui.check_finished(data)
+        self._journal.done(picture.target, picture.key(self.settings), data, server.name, seconds)
+        self.done.add(picture.target)
+        self._bar.update()
+
+    def failed(self, picture: Picture, reason: str, for_good: bool) -> None:
+        self._journal.failed(picture.target, reason, for_good)
+        self._problems[picture.target] = reason
+        if for_good:
+            self.failures[picture.target] = reason
+            self.say(f"{picture.target}: {reason}")
+            self._bar.update()
+
+    def say(self, sentence: str) -> None:
+        tqdm.write(sentence, file=sys.stderr)
+
+    def left(self) -> dict[PurePath, str]:
+        """{target: what went wrong the last time, if anything} of what was neither made nor failed for good."""
+        ended = self.done | self.failures.keys()
+        return {target: self._problems.get(target, "") for target in self.todo if target not in ended}
+
+    def _enter(self) -> None:
+        targets = [*self.todo, *self.failures]
+        self._journal.wait((target, self._files[target]) for target in targets)
+        for target, reason in self.failures.items():
+            self._journal.failed(target, reason, for_good=True)
+
+    @contextmanager
+    def _stopped_by_ctrl_c(self, scheduler: Scheduler) -> Iterator[None]:
+        def stop(*_: Any) -> None:
+            if scheduler.stopping:
+                raise KeyboardInterrupt
+            scheduler.stopping = True
+            self.say("The pictures at work are finished first; Ctrl-C again ends at once.")
+
+        before = signal.signal(signal.SIGINT, stop)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def run(
+    source: Path,
+    out: Path,
+    servers: Sequence[str],
+    settings: UpscaleSettings,
+    given: Mapping[str, Any],
+    policy: Policy,
+    *,
+    ray_address: str | None = None,
+    replace: bool = False,
+    dry_run: bool = False,
+) -> int:
+    """The whole command; prints the summary, or the plan, and returns the exit code.
+
+    Args:
+        source: a folder, or a list of paths.
+        out: folder of the results and the journal.
+        servers: addresses of WebUIs, each once.
+        given: request fields that go before those of the pictures' infotexts.
+        ray_address: of a Ray cluster; without it several servers start Ray on this machine, and one needs none.
+        replace: whether results that were made otherwise are made anew.
+        dry_run: whether to print what would be done, and write nothing.
+
+    Raises:
+        PlanError, SettingsError: something can't be done as asked.
+        OSError: a folder, the journal or a result can't be read or written, or no server can be used.
+        KeyboardInterrupt: Ctrl-C ended it, after the summary.
+    """
+    servers = [server.rstrip("/") for server in servers]
+    _check_servers(servers)
+    files = found(source, out)
+    if not files:
+        raise PlanError(f"There is no picture in {source}.")
+    batch = Batch(files, settings, given)
+    if dry_run:
+        made = {}
+        if (out / NAME).exists():
+            with closing(Journal(out)) as journal:
+                made = journal.made()
+        batch.choose(out, made, replace)
+        return _print_plan(batch)
+    out.mkdir(parents=True, exist_ok=True)
+    with closing(Journal(out)) as journal:
+        batch.choose(out, journal.made(), replace)
+        fleet = [Server(url) for url in servers]
+        interrupted = False
+        if batch.todo:
+            with closing(_workers(servers, ray_address)) as workers:
+                try:
+                    interrupted = batch.make(journal, fleet, workers, policy)
+                except NoServer as error:
+                    if not batch.done:
+                        raise
+                    print(f"itermix: {error}", file=sys.stderr)
+    _print_summary(batch, fleet)
+    if interrupted:
+        raise KeyboardInterrupt
+    return SOME_NOT_DONE if batch.failures or batch.left() else ALL_DONE
+
+
+def _workers(servers: Sequence[str], ray_address: str | None) -> Workers:
+    if len(servers) == 1 and ray_address is None:
+        return Threads()
+    try:
+        return RayActors(servers, ray_address)
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        what = "Several servers need" if ray_address is None else "--ray-address needs"
+        raise PlanError(f'{what} Ray. Install it with: pip install "sd-webui-itermix[batch]"') from error
+
+
+def _check_servers(servers: Sequence[str]) -> None:
+    for server in servers:
+        if urlsplit(server).scheme not in ("http", "https") or not urlsplit(server).hostname:
+            raise PlanError(f"--server {server} is not possible. Allowed: an address such as http://127.0.0.1:7860.")
+        if servers.count(server) > 1:
+            raise PlanError(f"--server {server} is given twice.")
+
+
+def _named(targets: Sequence[PurePath]) -> str:
+    more = f" and {len(targets) - NAMED} more" if len(targets) > NAMED else ""
+    return ", ".join(map(str, targets[:NAMED])) + more
+
+
+def _print_plan(batch: Batch) -> int:
+    total, unknown = 0, 0
+    for target in batch.todo:
+        try:
+            phases, calls = model_calls_of(batch.pictures[target], batch.settings)
+            total += calls or 0
+            unknown += calls is None
+            number = "model calls as the sampler decides" if calls is None else f"{calls} model calls"
+            print(f"{target}: {phases}: {number}")
+        except SettingsError as error:
+            batch.failures[target] = str(error).removeprefix("Iterative Mixing: ")
+    more = f" and those of {unknown} that aren't known" if unknown else ""
+    _print_counts(batch, f"{len(batch.left())} to make with {total} model calls{more}")
+    return SOME_NOT_DONE if batch.failures else ALL_DONE
+
+
+def _print_summary(batch: Batch, servers: Sequence[Server]) -> None:
+    for server in servers:
+        rate = f" at {60 * server.pictures / server.seconds:.3g} a minute" if server.pictures else ""
+        errors = f", failed attempts: {server.errors}" if server.errors else ""
+        problem = f"; {server.problem}" if server.problem else ""
+        print(f"{server.name}: pictures: {server.pictures}{rate}{errors}{problem}")
+    for target, problem in batch.left().items():
+        print(f"{target} is left{f': {problem}' if problem else ''}")
+    _print_counts(batch, f"{len(batch.done)} done, {len(batch.left())} left")
+
+
+def _print_counts(batch: Batch, counts: str) -> None:
+    for target, reason in batch.failures.items():
+        print(f"{target} failed: {reason}")
+    before = len(batch.pictures) - len(batch.todo)
+    print(f"{counts}, {len(batch.failures)} failed, {before} done before.")
