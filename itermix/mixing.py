@@ -25,7 +25,13 @@ class Mixer:
     """
 
     def __init__(
-        self, sampler: Callable, noised: NoisedLatents, weights: Tensor, blending: str, scale: float = DEFAULT_SCALE
+        self,
+        sampler: Callable,
+        noised: NoisedLatents,
+        weights: Tensor,
+        blending: str,
+        scale: float = DEFAULT_SCALE,
+        detail: float = 0.0,
     ):
         """
         Args:
@@ -34,6 +40,7 @@ class Mixer:
             weights: [steps], of the noised latent, as `itermix.weights` gives them.
             blending: a name in `BLENDINGS`.
             scale: how many times the picture that guides was enlarged; says what of it is low.
+            detail: share by which the clean blendings strengthen what is not low.
         """
         self._name = name_of(sampler)
         self._step_of_call = step_starts(sampler)
@@ -42,6 +49,7 @@ class Mixer:
         self._blend = BLENDINGS[blending]
         self._uses_denoised = blending in USES_DENOISED
         self._scale = scale
+        self._detail = detail
         self._denoised: Tensor | None = None
         self._calls = 0
         self._step = -1
@@ -70,7 +78,7 @@ class Mixer:
             return
         else:
             signal, _ = self._noised.parametrisation.amounts(level)
-            guide = Guide(self._scale, self._noised.latent.to(x), self._denoised.to(x), float(signal))
+            guide = Guide(self._scale, self._noised.latent.to(x), self._denoised.to(x), float(signal), self._detail)
         self._blend(x, noised, weight, guide)
 
     def after_call(self, x: Tensor, level: Tensor, output: Tensor) -> None:

@@ -54,7 +54,7 @@ def sample(
     noised = NoisedLatents(latent, parametrisation, settings.noise, noise, range(seed, seed + len(latent)))
     noised.normalize(run[:-1], settings.normalize_fraction)
     w = weights(settings, len(run) - 1, parametrisation.progress(run[:-1]))
-    mixer = Mixer(sampler, noised, w, settings.blending, settings.cutoff or DEFAULT_SCALE)
+    mixer = Mixer(sampler, noised, w, settings.blending, settings.cutoff or DEFAULT_SCALE, settings.detail)
     x = noised.at(0, run[0]).clone()
     with torch.random.fork_rng([latent.device] if latent.is_cuda else []), mixer.running(denoiser, callback) as checked:
         torch.manual_seed(seed)

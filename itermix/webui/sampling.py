@@ -109,7 +109,7 @@ def mixed(
         noised = NoisedLatents(latent, parametrisation, settings.noise, noise, seeds)
         noised.normalize(levels, settings.normalize_fraction)
         w = weights(settings, len(levels), parametrisation.progress(levels))
-        mixer = Mixer(func, noised, w, settings.blending, settings.cutoff or DEFAULT_SCALE)
+        mixer = Mixer(func, noised, w, settings.blending, settings.cutoff or DEFAULT_SCALE, settings.detail)
         if settings.start_at_step:
             x.copy_(noised.at(0, levels[0]))
         with mixer.running(model, callback) as checked:
