@@ -26,12 +26,14 @@ class Guide:
         latent: z0 [B, C, H, W], the guiding picture, clean.
         denoised: the model's estimate of the clean picture at the step before, [B, C, H, W].
         signal: amount of signal in the state of this noise level: 1 in VE, sqrt(a_t) in VP, 1 - sigma in flow.
+        detail: share by which the clean blendings strengthen what is not low, from 0.
     """
 
     scale: float = 2.0
     latent: Tensor | None = None
     denoised: Tensor | None = None
     signal: float = 1.0
+    detail: float = 0.0
 
 
 NEARLY_PARALLEL = 1e-3  # below this sine the arc and the straight line agree to 1e-6
@@ -76,18 +78,18 @@ def mix_wavelet(x: Tensor, noised: Tensor, weight: float, guide: Guide) -> None:
 
 
 def mix_clean_low(x: Tensor, noised: Tensor, weight: float, guide: Guide) -> None:
-    """x + signal * weight * LP(z0 - denoised): structure guidance of DiffuseHigh (arXiv 2406.18459).
+    """x + signal * weight * (LP(z0 - denoised) + detail * (denoised - LP(denoised))).
 
-    Moves the clean part of the state and leaves its noise alone, whatever noise the sampler has added.
+    The first part is the structure guidance of DiffuseHigh (arXiv 2406.18459): it moves the clean part of the state and
+    leaves its noise alone, whatever noise the sampler has added. The second is an unsharp mask (DiffuseHigh has one for
+    its guide) of what the first leaves free.
     """
-    error = _clean_error(noised, guide)
-    x.add_(low_pass(error, guide.scale, out=error), alpha=guide.signal * weight)
+    _mix_clean(low_pass, x, noised, weight, guide)
 
 
 def mix_clean_wavelet(x: Tensor, noised: Tensor, weight: float, guide: Guide) -> None:
     """The same with the low band of the Haar transform; DiffuseHigh takes a wavelet transform too."""
-    error = _clean_error(noised, guide)
-    x.add_(haar_low(error, guide.scale, out=error), alpha=guide.signal * weight)
+    _mix_clean(haar_low, x, noised, weight, guide)
 
 
 def variance_preserving(x: Tensor, noised: Tensor, weight: float, guide: Guide) -> None:
@@ -129,11 +131,14 @@ KEEPS_NOISE = {
 """{blending: noise with which the blended state has as much noise as the level says}."""
 
 
-def _clean_error(out: Tensor, guide: Guide) -> Tensor:
-    """z0 - denoised, in `out`."""
+def _mix_clean(low: Callable[..., Tensor], x: Tensor, noised: Tensor, weight: float, guide: Guide) -> None:
+    """Filters once: LP(z0 - D) + detail * (D - LP(D)) = LP(z0 - (1 + detail) * D) + detail * D."""
     assert guide.latent is not None
     assert guide.denoised is not None
-    return torch.sub(guide.latent, guide.denoised, out=out)
+    error = torch.sub(guide.latent, guide.denoised, alpha=1 + guide.detail, out=noised)
+    x.add_(low(error, guide.scale, out=error), alpha=guide.signal * weight)
+    if guide.detail:
+        x.add_(guide.denoised, alpha=guide.signal * weight * guide.detail)
 
 
 def _lengths(x: Tensor) -> Tensor:

@@ -37,6 +37,7 @@ class Mixer:
         weights: Tensor,
         blending: str,
         scale: float = DEFAULT_SCALE,
+        detail: float = 0.0,
     ):
         """
         Args:
@@ -46,6 +47,7 @@ class Mixer:
             weights: [levels of the schedule], of the noised latent, as `itermix.weights` gives them.
             blending: a name in `BLENDINGS`.
             scale: how many times the picture that guides was enlarged; says what of it is low.
+            detail: share by which the clean blendings strengthen what is not low.
         """
         self._sampler = sampler
         self._schedule = schedule
@@ -55,6 +57,7 @@ class Mixer:
         self._uses_denoised = blending in USES_DENOISED
         self._scale = scale
         self._state_in_callback = name_of(sampler) in STATE_IN_CALLBACK
+        self._detail = detail
         self._denoised: Tensor | None = None
         self._calls = 0
         self._step = -1
@@ -150,7 +153,7 @@ class Mixer:
             return
         else:
             signal, _ = self._noised.parametrisation.amounts(level)
-            guide = Guide(self._scale, self._noised.latent.to(x), self._denoised.to(x), float(signal))
+            guide = Guide(self._scale, self._noised.latent.to(x), self._denoised.to(x), float(signal), self._detail)
         self._blend(x, noised, weight, guide)
 
     def _weight(self, level: Tensor) -> float:

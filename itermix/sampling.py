@@ -87,7 +87,8 @@ def mixed(
         noised = NoisedLatents(latent, parametrisation, settings.noise, noise, seeds)
         noised.normalize(plan.levels, settings.normalize_fraction)
         w = weights(settings, len(plan.levels), parametrisation.progress(plan.levels))
-        mixer = Mixer(sampler, plan, noised, w, settings.blending, settings.cutoff or DEFAULT_SCALE)
+        scale = settings.cutoff or DEFAULT_SCALE
+        mixer = Mixer(sampler, plan, noised, w, settings.blending, scale, settings.detail)
         if x is None:
             x = noised.at(0, plan.levels[0]).clone()
         elif settings.start_at_step:

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -19,8 +20,8 @@ def images(seed, shape=SHAPE, dtype=torch.float64):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
 
 
-def guide_for(x, scale=2.0, signal=0.8):
-    return Guide(scale, *(images(seed, x.shape, x.dtype) for seed in (11, 12)), signal)
+def guide_for(x, scale=2.0, signal=0.8, detail=0.3):
+    return Guide(scale, *(images(seed, x.shape, x.dtype) for seed in (11, 12)), signal, detail)
 
 
 def blended(name, x, noised, weight, guide=None):
@@ -37,7 +38,8 @@ def by_hand(name, x, z, w, guide):
         return x + w * {"low-pass": low_pass, "wavelet": haar_low}[name](z - x, guide.scale)
     if name in ("clean low-pass", "clean wavelet"):
         low = {"clean low-pass": low_pass, "clean wavelet": haar_low}[name]
-        return x + guide.signal * w * (low(guide.latent, guide.scale) - low(guide.denoised, guide.scale))
+        of_latent, of_denoised = low(guide.latent, guide.scale), low(guide.denoised, guide.scale)
+        return x + guide.signal * w * (of_latent - of_denoised + guide.detail * (guide.denoised - of_denoised))
     if name == "variance-preserving":
         m = guide.signal * (w * guide.latent + (1 - w) * guide.denoised)
         return m + (w * z + (1 - w) * x - m) / math.sqrt(w**2 + (1 - w) ** 2)
@@ -53,7 +55,7 @@ def test_each_image_of_a_batch_is_blended_on_its_own_by_the_closed_form(name, we
     x = images(seed, (batch, *SHAPE[1:])) * torch.arange(1, batch + 1).view(-1, 1, 1, 1)
     z = images(seed + 1, (batch, *SHAPE[1:]))
     guide = guide_for(x)
-    parts = [Guide(guide.scale, guide.latent[k], guide.denoised[k], guide.signal) for k in range(batch)]
+    parts = [dataclasses.replace(guide, latent=guide.latent[k], denoised=guide.denoised[k]) for k in range(batch)]
     expected = torch.stack([by_hand(name, x[k], z[k], weight, parts[k]) for k in range(batch)])
     torch.testing.assert_close(blended(name, x, z, weight, guide), expected, atol=1e-5, rtol=1e-5)
 
@@ -113,7 +115,7 @@ def test_half_precision_survives_the_largest_noise_level(name):
     x, z = 160 * images(1, dtype=torch.float32), 160 * images(2, dtype=torch.float32)
     guide = guide_for(x)
     exact = blended(name, x, z, 0.4, guide)
-    half_guide = Guide(guide.scale, guide.latent.half(), guide.denoised.half(), guide.signal)
+    half_guide = dataclasses.replace(guide, latent=guide.latent.half(), denoised=guide.denoised.half())
     half = blended(name, x.half(), z.half(), 0.4, half_guide)
     assert torch.isfinite(half).all()
     torch.testing.assert_close(half.float(), exact, atol=0.5, rtol=5e-3)
@@ -160,13 +162,14 @@ def test_at_scale_one_everything_is_low(name):
 
 @pytest.mark.parametrize("name", ["clean low-pass", "clean wavelet"])
 def test_the_clean_blendings_move_the_estimate_and_leave_the_noise(name):
-    """A state signal * denoised + noise becomes signal * (denoised with what is low from z0) + the same noise."""
+    """A state signal * denoised + noise becomes signal * clean + the same noise; the fine part of clean is stronger."""
     low = {"clean low-pass": low_pass, "clean wavelet": haar_low}[name]
     guide, noise = guide_for(images(1)), 3 * images(4)
     got = blended(name, guide.signal * guide.denoised + noise, images(2), 1.0, guide)
     clean = (got - noise) / guide.signal
     torch.testing.assert_close(low(clean, 2.0), low(guide.latent, 2.0))
-    torch.testing.assert_close(clean - low(clean, 2.0), guide.denoised - low(guide.denoised, 2.0))
+    fine = guide.denoised - low(guide.denoised, 2.0)
+    torch.testing.assert_close(clean - low(clean, 2.0), (1 + guide.detail) * fine)
 
 
 @pytest.mark.parametrize("weight", [0.1, 0.5, 0.9])

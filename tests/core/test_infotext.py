@@ -30,6 +30,7 @@ DEFAULTS_OF_VERSION = {
         "progress": "steps",
         "blending": "addition",
         "cutoff": 0.0,
+        "detail": 0.0,
         "noise": "shared",
         "seed": -1,
         "normalize_fraction": 0.0,

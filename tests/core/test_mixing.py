@@ -227,6 +227,27 @@ def test_where_the_model_predicts_noise_the_estimate_is_converted(blending):
     torch.testing.assert_close(got, x, atol=2e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("blending", ["clean low-pass", "clean wavelet"])
+def test_detail_strengthens_what_is_finer_than_the_guided_and_leaves_that_alone(blending):
+    class Knowing(nn.Module):
+        """It takes the source for the clean picture, so that there is nothing to guide and `detail` is left."""
+
+        def forward(self, x, sigma):
+            return source()
+
+    states = []
+
+    def keep(info):
+        states.append(info["x"].clone())
+
+    for detail in (0.0, 0.2):
+        run(kd.sample_euler, SETTINGS.replace(blending=blending, detail=detail), Knowing(), callback=keep)
+    plain, detailed = states[1], states[STEPS + 1]
+    fine = source() - low_by_hand(blending, source())
+    w = weights(SETTINGS, STEPS).tolist()[1]
+    torch.testing.assert_close(detailed - plain, 0.2 * w * fine, atol=1e-5, rtol=1e-5)
+
+
 def test_the_cut_off_of_the_settings_reaches_the_blending():
     settings = SETTINGS.replace(blending="wavelet")
     assert not torch.equal(run(kd.sample_euler, settings), run(kd.sample_euler, settings.replace(cutoff=4.0)))

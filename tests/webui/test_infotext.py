@@ -20,6 +20,7 @@ SETTINGS = {
     "progress": "noise level",
     "blending": "slerp",
     "cutoff": 3.0,
+    "detail": 0.2,
     "noise": "cumulative",
     "seed": 4294967290,
     "normalize_fraction": 0.25,
