@@ -326,7 +326,7 @@ class Settings:
         SAME_SAMPLER, "Clean-up sampler", "Sampler of the clean-up.", "clean-up sampler", "Clean-up"
     )
 
-    def __init__(self, **values: Any):
+    def __init__(self, /, **values: Any):
         parameters = {p.name: p for p in self.parameters()}
         for name in values:
             if name not in parameters:

@@ -64,6 +64,12 @@ def test_what_others_wrote_is_shown_in_a_sentence_that_can_be_read(name, value):
     assert (error.value.name, error.value.value) == (name, value)
 
 
+@pytest.mark.parametrize("name", ["self", "cls", "values", ""])
+def test_names_that_python_knows_are_unknown_settings(name):
+    with pytest.raises(SettingsError, match="Known settings"):
+        UpscaleSettings(**{name: 1})
+
+
 def test_the_sizes_belong_to_the_upscale_settings_alone():
     with pytest.raises(SettingsError, match="scale"):
         Settings(scale=2.0)
