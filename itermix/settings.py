@@ -31,8 +31,8 @@ PROGRESSES = ("steps", "noise level")
 SAME_SAMPLER = "Use same sampler"
 
 MAX_SEED = 2**32 - 1
-MAX_TEXT = 255
-MAX_SHOWN = 500
+MAX_TEXT = 255  # characters of a setting that is a text
+MAX_SHOWN = 500  # characters of a value that are shown in a sentence
 MAX_SCALE = 8.0
 SIZE_MULTIPLE = 8  # pixels of a latent pixel: every WebUI accepts sizes in multiples of this
 
