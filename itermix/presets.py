@@ -113,8 +113,7 @@ class PresetFile:
                 _check_name(name, presets)
                 presets[name] = _checked(values)
             except SettingsError as error:
-                where, value = shortened(repr(name)), shortened(repr(error.value))
-                raise self._error(f"in {where}, {shortened(error.name)} = {value} is not possible") from error
+                raise self._error(f"in {shortened(repr(name))}, {error.what}") from error
         return presets
 
     def save(self, name: str, values: Mapping[str, Any]) -> None:

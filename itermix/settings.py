@@ -52,7 +52,8 @@ class SettingsError(ValueError):
 
     def __init__(self, name: str, value: object, allowed: str):
         shown = name if name.isprintable() else repr(name)
-        super().__init__(f"Iterative Mixing: {shortened(shown)} = {shortened(repr(value))} is not possible. {allowed}")
+        self.what = f"{shortened(shown)} = {shortened(repr(value))} is not possible"
+        super().__init__(f"Iterative Mixing: {self.what}. {allowed}")
         self.name = name
         self.value = value
         self.allowed = allowed

@@ -36,7 +36,7 @@ def check_size(width: int, height: int) -> None:
     """Raises SettingsError if a picture may not become so large."""
     most = getattr(shared.opts, OPTION, MEGAPIXELS.default)
     if width * height > most * 1_000_000:
-        allowed = f"Allowed: at most {most:g} megapixels. The WebUI's settings page has this limit, Iterative Mixing."
+        allowed = f"Allowed: at most {most:g} megapixels, the limit on the WebUI's settings page (Iterative Mixing)."
         raise SettingsError("target size", f"{width}x{height}", allowed)
 
 
