@@ -176,7 +176,7 @@ def test_a_broken_file_is_reported_and_kept_byte_for_byte(file, data):
 
 def test_what_is_wrong_in_a_file_is_told_in_a_sentence_that_can_be_read(file):
     file.path.write_text(json.dumps({"Sharp": {"\x1f" + "x" * 10_000: 1}}))
-    with pytest.raises(PresetFileError, match="in 'Sharp', '.x1fx") as error:
+    with pytest.raises(PresetFileError, match=r"in 'Sharp', '.x1fx") as error:
         file.load()
     assert str(error.value).isprintable()
     assert len(str(error.value)) < 1500
