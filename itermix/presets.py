@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from itermix.settings import Settings, SettingsError, UpscaleSettings
+from itermix.settings import Settings, SettingsError, UpscaleSettings, shortened
 
 PRESETS: dict[str, dict[str, Any]] = {
     "Balanced": {},
@@ -52,6 +52,8 @@ DECIDED = tuple(parameter for parameter in Settings.parameters() if parameter.na
 
 MAX_PRESETS = 200
 MAX_NAME = 60
+MAX_FILE = 1_000_000
+"""Bytes, more than so many presets need."""
 
 
 def decided(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,6 +92,8 @@ class PresetFile:
     def load(self) -> dict[str, dict[str, Any]]:
         """{name: all that the preset decides}; empty if there is no file. Raises PresetFileError."""
         try:
+            if self.path.stat().st_size > MAX_FILE:
+                raise self._error(f"it is larger than {MAX_FILE} bytes")
             text = self.path.read_text(encoding="utf-8")
         except FileNotFoundError:
             return {}
@@ -110,7 +114,7 @@ class PresetFile:
                 presets[name] = _checked(values)
             except SettingsError as error:
                 allowed = error.allowed.removesuffix(".")
-                raise self._error(f"in {name!r}, {error.name} = {error.value!r} is not possible. {allowed}") from error
+                raise self._error(f"in {shortened(repr(name))}, {error.what}. {allowed}") from error
         return presets
 
     def save(self, name: str, values: Mapping[str, Any]) -> None:
@@ -118,7 +122,7 @@ class PresetFile:
 
         Raises:
             SettingsError: a name or a setting that isn't possible.
-            PresetFileError: the file can't be read.
+            PresetFileError: the file can't be read, or can't be written.
         """
         settings = UpscaleSettings(**values)
         with self._lock:
@@ -146,16 +150,21 @@ class PresetFile:
 
     def _write(self, presets: Mapping[str, Mapping[str, Any]]) -> None:
         target = self.path.resolve()  # the file itself, where a link stands for it
-        descriptor, temporary = tempfile.mkstemp(suffix=".tmp", dir=target.parent)
         try:
-            with open(descriptor, "w", encoding="utf-8") as file:
-                json.dump(presets, file, indent=2, ensure_ascii=False)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+            descriptor, temporary = tempfile.mkstemp(suffix=".tmp", dir=target.parent)
+            try:
+                with open(descriptor, "w", encoding="utf-8") as file:
+                    json.dump(presets, file, indent=2, ensure_ascii=False)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temporary, target)
+            except BaseException:
+                os.unlink(temporary)
+                raise
+        except OSError as error:
+            raise PresetFileError(
+                f"Iterative Mixing: {self.path} can't be written: {error.strerror}. The presets are as they were."
+            ) from error
 
     def _error(self, what: str) -> PresetFileError:
         return PresetFileError(

@@ -48,14 +48,26 @@ def sample(
         SettingsError: settings that don't fit these arguments.
         SamplerRefused: a sampler that can't be mixed.
     """
-    if sigmas.ndim != 1 or len(sigmas) < 2:
-        raise SettingsError("sigmas", tuple(sigmas.shape), "Allowed: a one-dimensional schedule of at least 2 values.")
+    check_inputs(latent, sigmas)
     seed = max(settings.seed, 0)
     parametrisation = ve(getattr(denoiser, "sigmas", None))
     run = mixed(sampler, latent, noise, range(seed, seed + len(latent)), settings, parametrisation)
     with torch.random.fork_rng([latent.device] if latent.is_cuda else []):
         torch.manual_seed(seed)
         return run(denoiser, None, sigmas=sigmas, extra_args=extra_args, callback=callback, **sampler_options)
+
+
+def check_inputs(latent: Tensor, sigmas: Tensor) -> None:
+    """Raises SettingsError for a latent or a schedule that no sampler could start from."""
+    if latent.ndim != 4 or not latent.numel() or not latent.is_floating_point():
+        given = f"{latent.dtype} {tuple(latent.shape)}"
+        raise SettingsError("latent", given, "Allowed: floating point [B, C, H, W], at least one picture.")
+    if not bool(torch.isfinite(latent).all()):
+        raise SettingsError("latent", "NaN or infinity", "Allowed: finite numbers.")
+    if sigmas.ndim != 1 or len(sigmas) < 2:
+        raise SettingsError("sigmas", tuple(sigmas.shape), "Allowed: a one-dimensional schedule of at least 2 values.")
+    if not bool(torch.isfinite(sigmas).all() and (sigmas.diff() < 0).all() and sigmas[-1] >= 0):
+        raise SettingsError("sigmas", sigmas.tolist(), "Allowed: falling from step to step, to 0 at the least.")
 
 
 def mixed(

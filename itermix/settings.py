@@ -31,6 +31,8 @@ PROGRESSES = ("steps", "noise level")
 SAME_SAMPLER = "Use same sampler"
 
 MAX_SEED = 2**32 - 1
+MAX_TEXT = 255  # characters of a setting that is a text
+MAX_SHOWN = 500  # characters of a value that are shown in a sentence
 MAX_SCALE = 8.0
 SIZE_MULTIPLE = 8  # pixels of a latent pixel: every WebUI accepts sizes in multiples of this
 
@@ -40,11 +42,18 @@ def scaled_side(side: int, scale: float, multiple: int = SIZE_MULTIPLE) -> int:
     return max(multiple, multiple * math.floor(round(side * scale / multiple, 9)))
 
 
+def shortened(text: str) -> str:
+    """A text of anybody's, at a length that can be read."""
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+
+
 class SettingsError(ValueError):
     """A setting that can't be used. Names the field, the value and what is allowed."""
 
     def __init__(self, name: str, value: object, allowed: str):
-        super().__init__(f"Iterative Mixing: {name} = {value!r} is not possible. {allowed}")
+        shown = name if name.isprintable() else repr(name)
+        self.what = f"{shortened(shown)} = {shortened(repr(value))} is not possible"
+        super().__init__(f"Iterative Mixing: {self.what}. {allowed}")
         self.name = name
         self.value = value
         self.allowed = allowed
@@ -74,7 +83,7 @@ class Parameter:
         if self.choices:
             return f"Allowed: {', '.join(self.choices)}."
         if self.type is str:
-            return "Allowed: a text."
+            return f"Allowed: a text of at most {MAX_TEXT} printable characters."
         kind = "a whole number" if self.type is int else "a number"
         return f"Allowed: {kind} from {self.low:.10g} to {self.high:.10g}."
 
@@ -88,13 +97,15 @@ class Parameter:
         if self.type is str:
             if not isinstance(value, str) or (self.choices and value not in self.choices):
                 raise error
+            if len(value) > MAX_TEXT or not value.isprintable():
+                raise error
             return value
         # JSON, infotexts and sliders turn 20 into 20.0 and back: both mean the same number.
-        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-            raise error
-        if self.type is int and value % 1:
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
             raise error
         if not self.low <= value <= self.high:  # type: ignore[operator]  # every number declares its range
+            raise error  # NaN, too
+        if self.type is int and value % 1:
             raise error
         return self.type(value)
 
@@ -327,7 +338,7 @@ class Settings:
         SAME_SAMPLER, "Clean-up sampler", "Sampler of the clean-up.", "clean-up sampler", "Clean-up"
     )
 
-    def __init__(self, **values: Any):
+    def __init__(self, /, **values: Any):
         parameters = {p.name: p for p in self.parameters()}
         for name in values:
             if name not in parameters:

@@ -18,7 +18,7 @@ from itermix.infotext import written
 from itermix.presets import PRESETS, expanded
 from itermix.samplers import SamplerRefused
 from itermix.schema import json_schema
-from itermix.settings import MAX_SEED, Parameter, Settings, SettingsError, UpscaleSettings
+from itermix.settings import MAX_SEED, Parameter, Settings, SettingsError, UpscaleSettings, shortened
 
 if TYPE_CHECKING:
     from itermix.standalone.upscaling import Model
@@ -432,9 +432,10 @@ def mixing_of(text: str) -> Settings:
         SettingsError: an unknown name or a value that isn't allowed.
     """
     parameters = {p.name: p for p in Settings.parameters()}
-    if not re.fullmatch(r"(\s*\w+=[^=]+)+(?!\S)", text):
-        raise UsageError(f'--mixing {text!r} is not possible. Allowed: "name=value name=value".')
-    pairs = re.findall(r"(\w+)=([^=]+?)(?=\s+\w+=|\s*$)", text)
+    before, *parts = re.split(r"(?:^|\s)(\w+)=", text)
+    pairs = [(name, value.strip()) for name, value in zip(parts[::2], parts[1::2])]
+    if before.strip() or not pairs or any(not value or "=" in value for _, value in pairs):
+        raise UsageError(f'--mixing {shortened(repr(text))} is not possible. Allowed: "name=value name=value".')
     values = {name: value_of(parameters[name], value) if name in parameters else value for name, value in pairs}
     return Settings(**expanded(values))
 

@@ -34,13 +34,13 @@ def opened(data: bytes, name: str | Path, pixels: bool = True) -> Image.Image:
     """The image in the data of a file; without `pixels` only its size and infotext are looked at.
 
     Raises:
-        PictureError: it isn't one, or it is broken.
+        PictureError: it isn't one, it is broken, or it is larger than Pillow opens.
     """
     try:
         image = Image.open(io.BytesIO(data))
         if pixels:
             image.load()
-    except (OSError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow's readers raise whatever comes up in broken data
         raise PictureError(f"{name} can't be read as a picture: {error}") from error
     return image
 

@@ -17,12 +17,11 @@ import itermix
 from itermix.phases import described, plan
 from itermix.presets import PRESETS, REASONS, PresetFileError
 from itermix.schema import json_schema
-from itermix.settings import Parameter, Settings, SettingsError, UpscaleSettings
+from itermix.settings import Settings, SettingsError, UpscaleSettings
 from itermix.webui.auth import authorised
 from itermix.webui.curve import curve
+from itermix.webui.limits import SIDES, STEPS, check_size, checked_body
 from itermix.webui.presets import OWN, with_preset
-
-STEPS = Parameter(int, 20, "Steps", "", "", "", low=1, high=1000, step=1, name="steps")
 
 
 class Route(APIRoute):
@@ -33,12 +32,15 @@ class Route(APIRoute):
 
         async def checked(request: Request) -> Any:
             try:
-                return await handler(request)
+                return await handler(checked_body(request) if request.method == "POST" else request)
             except (SettingsError, PresetFileError) as error:
                 raise HTTPException(status_code=422, detail=str(error)) from error
             except RequestValidationError as error:
                 wrong = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
                 raise HTTPException(status_code=422, detail=f"Iterative Mixing: {'; '.join(wrong)}.") from error
+            except RecursionError as error:
+                detail = "Iterative Mixing: the body of the request is nested too deeply."
+                raise HTTPException(status_code=422, detail=detail) from error
 
         return checked
 
@@ -117,11 +119,13 @@ def plan_route(
     max_scale_per_phase: float = Settings().max_scale_per_phase,
 ) -> dict[str, Any]:
     """The phases to a scale or a target: {"phases": [[width, height], ...], "text": the same in words}."""
+    width, height = (side.check(value) for side, value in zip(SIDES, (width, height)))
     settings = UpscaleSettings(
         scale=scale, width=target_width, height=target_height, max_scale_per_phase=max_scale_per_phase
     )
     sizes = plan(width, height, target=settings.target(width, height), max_scale_per_phase=max_scale_per_phase)
-    return {"phases": sizes, "text": described((width, height), sizes, steps)}
+    check_size(*sizes[-1])
+    return {"phases": sizes, "text": described((width, height), sizes, STEPS.check(steps))}
 
 
 def given(settings: Any) -> dict[str, Any]:

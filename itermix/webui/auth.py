@@ -10,8 +10,13 @@ from modules import shared
 
 
 def authorised(request: Request, given: HTTPBasicCredentials | None = Depends(HTTPBasic(auto_error=False))) -> None:
-    """With --api-auth: a user and password from there, or the cookie of a login to the page; else HTTP 401."""
-    if not shared.cmd_opts.api_auth or (given and known(given)) or logged_in(request):
+    """With --api-auth: a user and password from there, or the cookie of a login to the page; else HTTP 401.
+
+    Without --api a page that asks for a login is the only way in, so the cookie is needed then, too.
+    """
+    passwords = shared.cmd_opts.api_auth
+    by_page_alone = not shared.cmd_opts.api and getattr(request.app, "auth", None)
+    if not (passwords or by_page_alone) or (passwords and given and known(given)) or logged_in(request):
         return
     # Without a WWW-Authenticate header: it would make the browser ask for a password with every chart.
     raise HTTPException(status_code=401, detail="Incorrect username or password")

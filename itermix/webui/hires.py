@@ -20,6 +20,7 @@ from itermix.settings import Settings, SettingsError
 from itermix.webui import host
 from itermix.webui.errors import as_client_errors
 from itermix.webui.job import Job, Wrapped, tasks
+from itermix.webui.limits import check_size
 from itermix.webui.progress import Task, shared_out
 
 CHANGED = ("denoising_strength", "hr_upscale_to_x", "hr_upscale_to_y", "truncate_x", "truncate_y")
@@ -39,6 +40,7 @@ def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> A
             allowed = "Allowed in txt2img: true together with hires fix, whose second pass it replaces."
             raise SettingsError("enabled", True, allowed)
         sizes = sizes_of(p, settings)
+        check_size(*sizes[-1])
         check(host.sampler(p, p.hr_sampler_name or p.sampler_name).func)
     todo = tasks(sizes, settings, p.hr_second_pass_steps or p.steps)
     if p.firstpass_image is not None:  # of the gallery; Forge hides the infotext in an alpha channel

@@ -58,9 +58,11 @@ def sampler(p: Any, name: str) -> Any:
 
 
 def hires_checkpoint(p: Any) -> None:
-    """Go back to the checkpoint of the hires pass, if a refiner has taken its place. Forge keeps the refiner's."""
-    with sd_models.SkipWritingToConfig():
-        sd_models.reload_model_weights(info=p.hr_checkpoint_info)
+    """Go back to the checkpoint of the hires pass, if a refiner has taken its place. Forge keeps the refiner's, and
+    Forge Neo has no refiner in the hires pass, nor these functions."""
+    if hasattr(sd_models, "SkipWritingToConfig") and hasattr(sd_models, "reload_model_weights"):
+        with sd_models.SkipWritingToConfig():
+            sd_models.reload_model_weights(info=p.hr_checkpoint_info)
 
 
 def decoded(p: Any, samples: Tensor | None, pictures: Tensor | None) -> Any:

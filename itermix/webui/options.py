@@ -9,6 +9,7 @@ import gradio as gr
 from modules import shared
 
 from itermix.settings import Settings
+from itermix.webui.limits import MEGAPIXELS, OPTION
 
 SECTION = ("itermix", "Iterative Mixing")
 DEFAULTS = ("max_scale_per_phase", "save_phases")
@@ -26,6 +27,11 @@ def add() -> None:
         arguments = limits if component is gr.Slider else None
         info = shared.OptionInfo(parameter.default, parameter.label, component, arguments, section=SECTION)
         shared.opts.add_option(key(parameter.name), info.info(f"default; {parameter.help}").needs_reload_ui())
+    limits = {"minimum": MEGAPIXELS.low, "maximum": MEGAPIXELS.high, "step": MEGAPIXELS.step}
+    most = shared.OptionInfo(
+        MEGAPIXELS.default, MEGAPIXELS.label, gr.Slider, limits, section=SECTION, restrict_api=True
+    )
+    shared.opts.add_option(OPTION, most.info(MEGAPIXELS.help))
     levels = {"choices": list(LEVELS)}
     level = shared.OptionInfo("INFO", "Log level", gr.Radio, levels, onchange=set_log_level, section=SECTION)
     shared.opts.add_option(key("log_level"), level)

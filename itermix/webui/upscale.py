@@ -21,6 +21,7 @@ from itermix.settings import SettingsError, UpscaleSettings
 from itermix.webui import host, infotext, options, ui
 from itermix.webui.errors import as_client_errors
 from itermix.webui.job import Job, tasks
+from itermix.webui.limits import check_size
 from itermix.webui.presets import with_preset
 from itermix.webui.progress import shared_out
 from itermix.webui.script import IterativeMixing, overridden, settings_of
@@ -57,6 +58,7 @@ def upscaled(p: Any, args: Sequence[Any]) -> Any:
         sources = [host.flatten(picture) for picture in p.init_images]
         size = sources[0].size
         sizes = plan(*size, target=settings.target(*size), max_scale_per_phase=settings.max_scale_per_phase)
+        check_size(*sizes[-1])
     log.info("Iterative Mixing: %s", described(size, sizes, p.steps))
     if shared.state.job_count < 0:
         shared.state.job_count = p.n_iter

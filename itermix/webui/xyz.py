@@ -46,9 +46,13 @@ class Generate:
 
 
 def axes(module: Any) -> list[Any]:
-    """Options of the module of the X/Y/Z plot script; those of the upscale script in its img2img tab alone."""
+    """Options of the module of the X/Y/Z plot script; those of the upscale script in its img2img tab alone.
+
+    Their class is that of another such option, since Forge Classic's module doesn't have it by name.
+    """
+    in_img2img = next(type(option) for option in module.axis_options if getattr(option, "is_img2img", False))
     return [
-        (module.AxisOptionImg2Img if parameter.name in SIZES else module.AxisOption)(
+        (in_img2img if parameter.name in SIZES else module.AxisOption)(
             label_of(parameter),
             parameter.type if parameter.type in (int, float) else str,
             functools.partial(apply, parameter),

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from itermix import Settings, SettingsError
 from itermix.presets import (
     DECIDED,
+    MAX_FILE,
+    MAX_NAME,
     MAX_PRESETS,
     PRESETS,
     REASONS,
@@ -158,7 +160,21 @@ def test_there_are_at_most_200(file):
         file.save("one more", {})
 
 
+def test_the_largest_presets_can_be_read_again(file):
+    """Every text is limited, so that requests can't fill the disk, nor make a file that is too large to be read."""
+    large = {p.name: p.high if p.high else p.choices[-1] if p.choices else p.default for p in DECIDED}
+    large |= {"cleanup_sampler": "\U00010900" * 255, "start": 0.123456789012345678, "start_at_step": 9999}
+    values = {f"{k:03}" + "\U00010900" * (MAX_NAME - 3): large for k in range(MAX_PRESETS - 1)}
+    file.path.write_text(json.dumps(values, indent=2, ensure_ascii=False), encoding="utf-8")
+    file.save("\U00010900" * MAX_NAME, large)
+    assert len(file.load()) == MAX_PRESETS
+    for text in ("x" * 256, "a\nb", "\ud800", "\x00"):
+        with pytest.raises(SettingsError, match="at most 255 printable characters"):
+            file.save("Mine", {"cleanup_sampler": text})
+
+
 BROKEN = {
+    "too large": (b'{"Sharp": {}}' + b" " * MAX_FILE, "it is larger than"),
     "cut off": (b'{"Sharp": {"alpha"', "it isn't JSON, Expecting ':' delimiter: line 1 column 19 (char 18)"),
     "empty": (b"", "it isn't JSON, Expecting value: line 1 column 1 (char 0)"),
     "not text": (b"\xff\xfe{}", "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
@@ -216,6 +232,14 @@ def test_the_new_file_is_made_beside_the_old_one(file, monkeypatch):
     assert replaced == [(str(file.path.parent), file.path)]
 
 
+def test_what_is_wrong_in_a_file_is_told_in_a_sentence_that_can_be_read(file):
+    file.path.write_text(json.dumps({"Sharp": {"\x1f" + "x" * 10_000: 1}}))
+    with pytest.raises(PresetFileError, match=r"in 'Sharp', '\\x1fx") as error:
+        file.load()
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 1500
+
+
 def test_what_cannot_be_written_leaves_the_file_as_it_was(file, monkeypatch):
     file.save("Sharp", {})
     before = file.path.read_bytes()
@@ -226,7 +250,7 @@ def test_what_cannot_be_written_leaves_the_file_as_it_was(file, monkeypatch):
     for name in ("fsync", "replace"):
         with monkeypatch.context() as patch:
             patch.setattr(os, name, full)
-            with pytest.raises(OSError, match="No space"):
+            with pytest.raises(PresetFileError, match=r"presets.json can't be written: No space left on device\."):
                 file.save("New", {})
     assert file.path.read_bytes() == before
     assert os.listdir(file.path.parent) == [file.path.name]

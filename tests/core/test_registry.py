@@ -112,18 +112,20 @@ def another_than_default(parameter):
 def test_the_plot_has_an_axis_for_each(webui):
     xyz = webui("xyz")
 
-    class Module:
-        class AxisOption:
-            def __init__(self, label, *_, **__):
-                self.label = label
+    class AxisOption:
+        def __init__(self, label, *_, **__):
+            self.label = label
 
-        class AxisOptionImg2Img(AxisOption):
-            pass
+    class InImg2Img(AxisOption):  # which Forge Classic's module has among its options alone
+        is_img2img = True
 
-    preset, *axes = xyz.axes(Module)
+    module = types.SimpleNamespace(
+        AxisOption=AxisOption, axis_options=[AxisOption("Seed"), InImg2Img("Image CFG Scale")]
+    )
+    preset, *axes = xyz.axes(module)
     assert preset.label == "[Itermix] Preset"
     assert [axis.label for axis in axes] == [f"[Itermix] {parameter.label}" for parameter in UPSCALE]
-    in_img2img_alone = [axis.label for axis in axes if isinstance(axis, Module.AxisOptionImg2Img)]
+    in_img2img_alone = [axis.label for axis in axes if isinstance(axis, InImg2Img)]
     assert in_img2img_alone == [f"[Itermix] {parameter.label}" for parameter in SIZES]
 
 

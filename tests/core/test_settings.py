@@ -23,15 +23,18 @@ def wrong_values(parameter):
     values = list(WRONG_TYPES[parameter.type])
     if parameter.choices:
         values += ["no such choice", ""]
+    if parameter.type is str:
+        values += ["x" * 256, "a\n", "\x00", "\ud800"]
     if parameter.type in (int, float):
-        values += [math.nan, math.inf, -math.inf, parameter.low - 1, parameter.high + 1]
+        values += [math.nan, math.inf, -math.inf, 10**400, -(10**400), parameter.low - 1, parameter.high + 1]
     if parameter.type is int:
         values += [parameter.low + 0.5]
     return values
 
 
 @pytest.mark.parametrize(
-    ("parameter", "value"), [pytest.param(p, v, id=f"{p.name}={v!r}") for p in PARAMETERS for v in wrong_values(p)]
+    ("parameter", "value"),
+    [pytest.param(p, v, id=f"{p.name}={str(v)[:20]!r}") for p in PARAMETERS for v in wrong_values(p)],
 )
 def test_a_wrong_value_is_an_error_with_field_value_and_what_is_allowed(parameter, value):
     with pytest.raises(SettingsError) as error:
@@ -45,7 +48,7 @@ def test_a_wrong_value_is_an_error_with_field_value_and_what_is_allowed(paramete
     [
         ("enabled", "Allowed: true or false."),
         ("noise", "Allowed: shared, independent, cumulative."),
-        ("upscaler", "Allowed: a text."),
+        ("upscaler", "Allowed: a text of at most 255 printable characters."),
         ("seed", "Allowed: a whole number from -1 to 4294967295."),
         ("cleanup", "Allowed: a number from 0 to 0.25."),
     ],
@@ -62,6 +65,24 @@ def test_an_unknown_name_is_an_error_with_the_nearest_known_one():
             Settings(**{name: 1})
         assert (error.value.name, error.value.value) == (name, 1)
         assert error.value.allowed == f"{hint}Known settings: {known}."
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("alpha", "x" * 10**6), ("x" * 10**6, 1), ("\ud800\n", 1), ("a\x1b[2J", 1)]
+)
+def test_what_others_wrote_is_shown_in_a_sentence_that_can_be_read(name, value):
+    with pytest.raises(SettingsError) as error:
+        Settings(**{name: value})
+    message = str(error.value)
+    assert len(message) < 2500
+    assert message.isprintable()
+    assert (error.value.name, error.value.value) == (name, value)
+
+
+@pytest.mark.parametrize("name", ["self", "cls", "values", ""])
+def test_names_that_python_knows_are_unknown_settings(name):
+    with pytest.raises(SettingsError, match="Known settings"):
+        UpscaleSettings(**{name: 1})
 
 
 def test_the_sizes_belong_to_the_upscale_settings_alone():

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import json
+import struct
 import threading
+import zlib
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -148,3 +150,15 @@ def test_a_file_that_is_no_picture_is_one_sentence(webui, tmp_path, capsys):
     assert main(["upscale", str(path), "--out", str(tmp_path / "x.png"), "--server", webui.url]) == 2
     assert f"{path} can't be read as a picture" in capsys.readouterr().err
     assert webui.requests == []
+
+
+def test_a_picture_larger_than_pillow_opens_is_one_sentence(webui, tmp_path, capsys):
+    path = tmp_path / "huge.png"
+    data = bytearray(images.png(Image.new("L", (1, 1)), ""))
+    data[16:24] = struct.pack(">II", 60_000, 60_000)  # width and height in the header
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    path.write_bytes(data)
+    assert main(["upscale", str(path), "--out", str(tmp_path / "x.png"), "--server", webui.url]) == 2
+    error = capsys.readouterr().err
+    assert f"{path} can't be read as a picture" in error
+    assert len(error.splitlines()) == 1

@@ -130,7 +130,7 @@ class Picture:
 class WebUI:
     """A running WebUI with a data folder of its own, so that nothing in the user's installation changes."""
 
-    def __init__(self, host: Host, data: Path, extensions: dict[str, Path], **options: Any):
+    def __init__(self, host: Host, data: Path, extensions: dict[str, Path], api: bool = True, **options: Any):
         self.host = host
         self.data = data
         (data / "extensions").mkdir(parents=True)
@@ -149,7 +149,7 @@ class WebUI:
             host.python,
             "launch.py",
             *host.arguments,
-            "--api",
+            *(["--api"] if api else []),
             "--server-name",
             "127.0.0.1",
             "--port",

@@ -147,6 +147,19 @@ def guarded(host, tmp_path_factory):
     server.stop()
 
 
+def test_without_the_api_the_login_of_the_page_is_needed(host, tmp_path):
+    arguments = (*host.arguments, "--gradio-auth", "page:secret")
+    extensions = {"sd-webui-itermix": Path(hosts.ROOT)}
+    server = hosts.WebUI(dataclasses.replace(host, arguments=arguments), tmp_path / "data", extensions, api=False)
+    try:
+        session = requests.Session()
+        assert session.get(f"{server.url}/itermix/v1/version", timeout=30).status_code == 401
+        session.post(f"{server.url}/login", data={"username": "page", "password": "secret"}, timeout=30)
+        assert session.get(f"{server.url}/itermix/v1/version", timeout=30).status_code == 200
+    finally:
+        server.stop()
+
+
 def test_the_routes_are_behind_the_passwords_of_the_webui(guarded):
     def status(**options):
         body = {"name": "Sharp", "settings": {}}
