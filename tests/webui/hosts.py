@@ -8,6 +8,8 @@ They are listed in ~/.config/itermix/webuis.toml, each as
     python = "/path/to/its/venv/bin/python"
     checkpoint = "tiny"                 # tiny, forge or sd15: made by the tests with random weights; or a file's path
     arguments = ["--skip-prepare-environment", "--use-cpu", "all", "--no-half"]
+    extensions = "/path/to/extensions"  # others' extensions, for test_together.py; may be left out
+    environment = {PYTHONPATH = "/path/to/their/packages"}  # may be left out
 """
 
 from __future__ import annotations
@@ -47,10 +49,17 @@ OPTIONS = {
     "show_progress_type": "Approx cheap",
     "samples_save": True,
     "grid_save": False,
-    # After a folder of pictures WebUIs restore only what their file of options has.
+    # After a folder of pictures, and after a request that overrides options, WebUIs restore only what their file has.
     "save_to_dirs": True,
     "samples_filename_pattern": "",
     "save_images_replace_action": "Replace",
+    "token_merging_ratio": 0.0,
+    "token_merging_ratio_img2img": 0.0,
+    "token_merging_ratio_hr": 0.0,
+    "hypertile_enable_unet": False,
+    "hypertile_enable_unet_secondpass": False,
+    "hypertile_max_tile_unet": 256,
+    "ad_only_selected_scripts": True,
 }
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -71,6 +80,8 @@ class Host:
     python: str
     checkpoint: str
     arguments: tuple[str, ...] = field(default=())
+    extensions: str = ""
+    environment: dict[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def is_forge(self) -> bool:
@@ -96,13 +107,24 @@ class Host:
         return path
 
     def add_models(self, models: Path) -> None:
-        """Put a second checkpoint of the same kind and a LoRA for it into a models folder."""
+        """Put a second checkpoint of the same kind into a models folder, and a LoRA, a ControlNet and an IP-Adapter."""
         second, lora = models / "Stable-diffusion" / f"{SECOND}.safetensors", models / "Lora" / f"{LORA}.safetensors"
         second.parent.mkdir()
         for suffix in (".safetensors", ".yaml"):
             if (file := self.model(seed=1).with_suffix(suffix)).exists():
                 second.with_suffix(suffix).symlink_to(file)
-        checkpoint.write_lora(lora, checkpoint.SIZES[self.checkpoint])
+        size = checkpoint.SIZES[self.checkpoint]
+        checkpoint.write_lora(lora, size)
+        for name, shapes in (
+            ("controlnet", checkpoint.controlnet_shapes),
+            ("ip-adapter", checkpoint.ip_adapter_shapes),
+        ):
+            path = CACHE / f"{self.checkpoint}-{name}.safetensors"
+            if not path.exists():
+                checkpoint.write_control_model(path, shapes(size))
+            link = models / "ControlNet" / f"{name}.safetensors"
+            link.parent.mkdir(exist_ok=True)
+            link.symlink_to(path)
 
 
 def listed() -> list[Host]:
@@ -152,7 +174,7 @@ class WebUI:
             self.process = subprocess.Popen(
                 command,
                 cwd=host.folder,
-                env={**os.environ, **ENVIRONMENT, "ITERMIX_PROBE": str(data)},
+                env={**os.environ, **ENVIRONMENT, **host.environment, "ITERMIX_PROBE": str(data)},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
