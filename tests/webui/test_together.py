@@ -148,7 +148,7 @@ def control_unit(webui, name, **unit):
     needs(webui, "ControlNet")
     models = requests.get(f"{webui.url}/controlnet/model_list", timeout=30).json()["model_list"]
     model = next(model for model in models if model.startswith(name))
-    return [{"enabled": True, "module": "None", "model": model, **unit}]
+    return [{"enabled": True, "module": "None" if webui.host.is_forge else "none", "model": model, **unit}]
 
 
 @PATHS
@@ -199,10 +199,10 @@ def test_adetailers_own_inpainting_is_not_mixed(together, own_scripts_only, step
     It runs the steps that ADetailer's denoising strength of 0.4 leaves; mixing would run all.
     """
     needs(together, "ADetailer")
-    request = upscaled({})
-    pictures, calls = run(together, "img2img", repaired(request, ad_only_selected_scripts=own_scripts_only))
-    assert split(calls) == (SIZES, {int(0.4 * steps) + 1})
-    assert difference(pictures[0], together.generate("img2img", request)[0]) > 1
+    request = replaced_hires({}, seed=8)
+    pictures, calls = run(together, "txt2img", repaired(request, ad_only_selected_scripts=own_scripts_only))
+    assert split(calls) == ([64, *SIZES], {int(0.4 * steps) + 1})
+    assert difference(pictures[0], together.generate("txt2img", request)[0]) > 1
 
 
 def test_after_adetailer_the_next_iteration_is_mixed_in_its_phases(together):
