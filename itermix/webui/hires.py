@@ -7,6 +7,7 @@ networks of hires fix are those of every phase.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ from itermix.infotext import UNFINISHED
 from itermix.phases import plan
 from itermix.samplers import SamplerRefused, check
 from itermix.settings import Settings, SettingsError
-from itermix.webui import host
+from itermix.webui import controlnet, host
 from itermix.webui.errors import as_client_errors
 from itermix.webui.job import Job, Wrapped, tasks
 from itermix.webui.limits import check_size
@@ -73,6 +74,7 @@ def sample_hr_pass(
     before = {name: getattr(p, name) for name in CHANGED}
     settings = job.checked()
     sizes = sizes_of(p, settings)
+    cut = any(before[name] for name in ("truncate_x", "truncate_y"))
     source = (p.width, p.height)
     done: Any = None  # the decoded pictures of the last finished phase, as the WebUI gives them
     try:
@@ -85,7 +87,8 @@ def sample_hr_pass(
                 host.hires_checkpoint(p)
             problem = "it was stopped"
             try:
-                result = original(samples, decoded, seeds, subseeds, *args)
+                with contextlib.nullcontext() if job.last else controlnet.hints_of_size(p, size, cut):
+                    result = original(samples, decoded, seeds, subseeds, *args)
                 job.check_mixed()
             except (SettingsError, SamplerRefused):
                 raise

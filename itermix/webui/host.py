@@ -24,6 +24,11 @@ def is_img2img(p: Any) -> bool:
     return isinstance(p, processing.StableDiffusionProcessingImg2Img)
 
 
+def repairs_a_part(p: Any) -> bool:
+    """Whether this is an inpainting of ADetailer's own, which it makes with the arguments of the request around it."""
+    return vars(p).get("_ad_inner", False)
+
+
 def stopped() -> bool:
     """Whether the user has interrupted the generation or skipped its current image."""
     return shared.state.interrupted or shared.state.skipped

@@ -122,9 +122,9 @@ class Wrapped:
 
     def __init__(self, p: Any, name: str, job: Job, function: Callable):
         current = getattr(p, name)
-        if isinstance(current, Wrapped):  # of the run before, in a script that runs one object repeatedly
-            current.remove()
-        self._p, self._name = p, name
+        if isinstance(current, Wrapped):  # of the run before, in a script that runs one object repeatedly; or of a copy
+            current.remove(p)
+        self._name = name
         self._own = vars(p).get(name)
         self._call = functools.partial(function, p, job, getattr(p, name))
         setattr(p, name, self)
@@ -132,8 +132,9 @@ class Wrapped:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._call(*args, **kwargs)
 
-    def remove(self) -> None:
+    def remove(self, p: Any) -> None:
+        """Put back what was there: in its own object, or in a copy, since others show copies to all scripts."""
         if self._own is None:
-            delattr(self._p, self._name)  # what was there is the method of the class
+            delattr(p, self._name)  # what was there is the method of the class
         else:
-            setattr(self._p, self._name, self._own)
+            setattr(p, self._name, self._own)

@@ -36,7 +36,9 @@ class IterativeMixing(scripts.Script):
         return controls
 
     def process(self, p: Any, *args: Any) -> None:
-        if not (hasattr(p, "itermix") and p.itermix.by_script):
+        if host.repairs_a_part(p):
+            p.itermix = Job(Settings())
+        elif not (hasattr(p, "itermix") and p.itermix.by_script):
             p.itermix = Job(kept(lambda: overridden(settings_of(args), p)))
         job = p.itermix
         if not job.active:
@@ -61,7 +63,7 @@ class IterativeMixing(scripts.Script):
     def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
         for value in list(vars(p).values()):
             if isinstance(value, Wrapped):
-                value.remove()
+                value.remove(p)
 
 
 def settings_of(args: Sequence[Any]) -> Settings:

@@ -94,14 +94,16 @@ def iterations(p: Any) -> Iterator[tuple[Any, int]]:
     for n in range(p.n_iter):
         if n and (shared.state.interrupted or shared.state.stopping_generation):
             return
-        numbers = range(n * p.batch_size, (n + 1) * p.batch_size)
+        first = n * p.batch_size
+        this = slice(first, first + p.batch_size)
         q = copy.copy(p)
         q.n_iter = 1
-        q.seed = [seed[k] if isinstance(seed, list) else seed + k * (p.subseed_strength == 0) for k in numbers]
-        q.subseed = [subseed[k] if isinstance(subseed, list) else subseed + k for k in numbers]
+        # Numbers stay numbers, because other extensions read them.
+        q.seed = seed[this] if isinstance(seed, list) else seed + first * (p.subseed_strength == 0)
+        q.subseed = subseed[this] if isinstance(subseed, list) else subseed + first
         for name in ("prompt", "negative_prompt"):
             text = getattr(p, name)
-            setattr(q, name, [text[k] for k in numbers] if isinstance(text, list) else text)
+            setattr(q, name, text[this] if isinstance(text, list) else text)
         yield q, n
 
 

@@ -19,6 +19,7 @@ Needs torch and safetensors (which wants numpy to save), nothing else.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import shutil
@@ -35,6 +36,8 @@ SCALE_FACTOR = 0.18215
 VOCAB = 49408  # CLIP's byte-pair vocabulary
 TOKENS = 77  # positions of one CLIP chunk
 LOG_VARIANCE = -30.0  # of the encoder's posterior: hosts clamp at -30, so the deviation is exp(-15)
+HINT_WIDTHS = (16, 16, 32, 32, 96, 96, 256)  # of a ControlNet's convolutions, from the picture to the latent's size
+IMAGE_DIM, IMAGE_TOKENS = 1024, 4  # of an IP-Adapter: of a picture's embedding, and of the prompt it becomes
 LATENT_DEVIATION = 5.0  # of unscaled latents, about 1 / SCALE_FACTOR as in a trained autoencoder
 TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
 
@@ -99,6 +102,36 @@ class _Shapes(dict):
     def norm(self, key: str, channels: int) -> None:
         self[f"{key}.weight"] = (channels,)
         self[f"{key}.bias"] = (channels,)
+
+
+def controlnet_shapes(size: Size) -> dict[str, tuple[int, ...]]:
+    """The keys of a ControlNet for this U-Net: a copy of its first half, the hint's convolutions, and the way out."""
+    parts = ("time_embed.", "input_blocks.", "middle_block.")
+    out = _Shapes({key: shape for key, shape in unet_shapes(size).items() if key.startswith(parts)})
+    widths = [size.model_channels]
+    for level, mult in enumerate(size.channel_mult):
+        downsampled = level != len(size.channel_mult) - 1
+        widths += [size.model_channels * mult] * (size.num_res_blocks + downsampled)
+    for block, width in enumerate(widths):
+        out.conv(f"zero_convs.{block}.0", width, width, 1)
+    out.conv("middle_block_out.0", widths[-1], widths[-1], 1)
+    hint = (3, *HINT_WIDTHS, size.model_channels)
+    for layer, (cin, cout) in enumerate(itertools.pairwise(hint)):
+        out.conv(f"input_hint_block.{2 * layer}", cin, cout)
+    return dict(out)
+
+
+def ip_adapter_shapes(size: Size) -> dict[str, tuple[int, ...]]:
+    """The keys of an IP-Adapter for the standard U-Net's attentions, as they are numbered: down, up, middle."""
+    out = _Shapes()
+    out.linear("image_proj.proj", IMAGE_DIM, IMAGE_TOKENS * size.context_dim)
+    out.norm("image_proj.norm", size.context_dim)
+    keys = [key for key in unet_shapes(size) if key.endswith("attn2.to_k.weight")]
+    order = ("input_blocks.", "output_blocks.", "middle_block.")
+    for number, key in enumerate(sorted(keys, key=lambda key: [key.startswith(part) for part in order].index(True))):
+        for name in ("to_k_ip", "to_v_ip"):
+            out[f"ip_adapter.{2 * number + 1}.{name}.weight"] = unet_shapes(size)[key]
+    return dict(out)
 
 
 def unet_shapes(size: Size) -> dict[str, tuple[int, ...]]:
@@ -264,17 +297,8 @@ def random_state_dict(size: Size, seed: int = 0, dtype=None) -> dict:
     import torch
 
     dtype = dtype or torch.float16
-    state = {}
-    for key, shape in checkpoint_shapes(size).items():
-        if key.endswith("position_ids"):
-            state[key] = torch.arange(TOKENS, dtype=torch.int64).reshape(shape)
-        elif len(shape) == 1:
-            state[key] = torch.full(shape, 1.0 if _is_norm(key) else 0.0, dtype=dtype)
-        else:
-            generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{key}".encode()))
-            fan_in = 1 if "_embedding." in key else math.prod(shape[1:])
-            values = torch.randn(shape, generator=generator)
-            state[key] = values.mul_(_gain(key) / math.sqrt(fan_in)).to(dtype)
+    state = {key: random_values(key, shape, seed).to(dtype) for key, shape in checkpoint_shapes(size).items()}
+    state[f"{CLIP}embeddings.position_ids"] = torch.arange(TOKENS, dtype=torch.int64).reshape(1, TOKENS)
 
     # A1111's prompt emphasis divides by the mean of the text encoding, which a final norm without bias makes 0.
     state[f"{CLIP}final_layer_norm.bias"].fill_(0.1)
@@ -282,6 +306,17 @@ def random_state_dict(size: Size, seed: int = 0, dtype=None) -> dict:
     state[f"{VAE}quant_conv.weight"][LATENT_CHANNELS:] = 0.0
     state[f"{VAE}quant_conv.bias"][LATENT_CHANNELS:] = LOG_VARIANCE
     return state
+
+
+def random_values(key: str, shape: tuple[int, ...], seed: int = 0):
+    """Of one tensor."""
+    import torch
+
+    if len(shape) == 1:
+        return torch.full(shape, 1.0 if _is_norm(key) else 0.0)
+    generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{key}".encode()))
+    fan_in = 1 if "_embedding." in key else math.prod(shape[1:])
+    return torch.randn(shape, generator=generator).mul_(_gain(key) / math.sqrt(fan_in))
 
 
 def _gain(key: str) -> float:
@@ -418,6 +453,17 @@ def write_lora(path: str | Path, size: Size, rank: int = 2) -> None:
             state[f"{name}.lora_up.weight"] = torch.randn(shape[0], rank, generator=generator)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(state, str(path), metadata={"format": "pt"})
+
+
+def write_control_model(path: str | Path, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Write a ControlNet or an IP-Adapter with random weights."""
+    import torch
+    from safetensors.torch import save_file
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {key: random_values(key, shape).to(torch.float16) for key, shape in shapes.items()}
     save_file(state, str(path), metadata={"format": "pt"})
 
 

@@ -8,6 +8,8 @@ They are listed in ~/.config/itermix/webuis.toml, each as
     python = "/path/to/its/venv/bin/python"
     checkpoint = "tiny"                 # tiny, forge or sd15: made by the tests with random weights; or a file's path
     arguments = ["--skip-prepare-environment", "--use-cpu", "all", "--no-half"]
+    extensions = "/path/to/extensions"  # others' extensions, for test_together.py; may be left out
+    environment = {PYTHONPATH = "/path/to/their/packages"}  # may be left out
 """
 
 from __future__ import annotations
@@ -53,10 +55,17 @@ OPTIONS = {
     "show_progress_type": "Approx cheap",
     "samples_save": True,
     "grid_save": False,
-    # After a folder of pictures WebUIs restore only what their file of options has.
+    # After a folder of pictures, and after a request that overrides options, WebUIs restore only what their file has.
     "save_to_dirs": True,
     "samples_filename_pattern": "",
     "save_images_replace_action": "Replace",
+    "token_merging_ratio": 0.0,
+    "token_merging_ratio_img2img": 0.0,
+    "token_merging_ratio_hr": 0.0,
+    "hypertile_enable_unet": False,
+    "hypertile_enable_unet_secondpass": False,
+    "hypertile_max_tile_unet": 256,
+    "ad_only_selected_scripts": True,
 }
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -77,6 +86,8 @@ class Host:
     python: str
     checkpoint: str
     arguments: tuple[str, ...] = field(default=())
+    extensions: str = ""
+    environment: dict[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def is_forge(self) -> bool:
@@ -102,7 +113,8 @@ class Host:
         return path
 
     def add_models(self, models: Path) -> None:
-        """Put a second checkpoint, one of each kind in KINDS and a LoRA into a models folder."""
+        """Put a second checkpoint, one of each kind in KINDS, a LoRA, a ControlNet and an IP-Adapter into a models
+        folder."""
         lora = models / "Lora" / f"{LORA}.safetensors"
         folder = models / "Stable-diffusion"
         folder.mkdir()
@@ -111,7 +123,18 @@ class Host:
             for suffix in (".safetensors", ".yaml"):
                 if (source := file.with_suffix(suffix)).exists():
                     (folder / f"{name}{suffix}").symlink_to(source)
-        checkpoint.write_lora(lora, checkpoint.SIZES[self.checkpoint])
+        size = checkpoint.SIZES[self.checkpoint]
+        checkpoint.write_lora(lora, size)
+        for name, shapes in (
+            ("controlnet", checkpoint.controlnet_shapes),
+            ("ip-adapter", checkpoint.ip_adapter_shapes),
+        ):
+            path = CACHE / f"{self.checkpoint}-{name}.safetensors"
+            if not path.exists():
+                checkpoint.write_control_model(path, shapes(size))
+            link = models / "ControlNet" / f"{name}.safetensors"
+            link.parent.mkdir(exist_ok=True)
+            link.symlink_to(path)
 
 
 def listed() -> list[Host]:
@@ -161,7 +184,7 @@ class WebUI:
             self.process = subprocess.Popen(
                 command,
                 cwd=host.folder,
-                env={**os.environ, **ENVIRONMENT, "ITERMIX_PROBE": str(data)},
+                env={**os.environ, **ENVIRONMENT, **host.environment, "ITERMIX_PROBE": str(data)},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

@@ -1,0 +1,229 @@
+"""Mixing together with other extensions: with those a WebUI has built in, and with those of its `extensions` folder."""
+
+import base64
+import dataclasses
+import io
+import json
+from pathlib import Path
+
+import hosts
+import pytest
+import requests
+import torch
+from payloads import hires, mixing, photograph, plain, upscale
+from test_img2img import difference, equal
+
+STEPS = 3
+QUICK = {"steps": STEPS, "cfg_scale": 7.0}
+TWO_PHASES = {"max_scale_per_phase": 1.25}  # from 64 px over 80 px to 96 px
+SIZES = [80, 96]
+
+ACTING = {
+    # Dynamic Thresholding, with a scale to mimic that is far from the request's
+    "Dynamic Thresholding (CFG Scale Fix)": [True, 1, 100, "Constant", 0, "Constant", 0, 4, True, "MEAN", "AD", 1],
+    "DynamicThresholding (CFG-Fix) Integrated": [
+        *(True, 1, 1, "Constant", 0, "Constant", 0, 1, "enable", "MEAN", "AD", 1)
+    ],
+    # self-attention and perturbed-attention guidance
+    "Self Attention Guidance": [True, 1.5, 1.0],
+    "SelfAttentionGuidance Integrated (SD 1.x, SD 2.x, SDXL)": [True, 1.5, 2.0, 1.0],
+    "PerturbedAttentionGuidance Integrated": [True, 3.0, 0.0, 0.0, 1.0],
+    # Kohya's HRFix: from block 3, twice smaller, in most of the steps
+    "Kohya Hires.fix": [True, False, 3, 4, 0.4, 0.5, "bicubic", 0.5, 2.0, True, False],
+    "Kohya HRFix Integrated": [True, 3, 2.0, 0.0, 0.9, True, "bicubic", "bicubic"],
+    # tiles of 48 px, so that the first pass has several, too
+    "Tiled Diffusion": [
+        *(True, "MultiDiffusion", False, True, 64, 64, 6, 6, 2, 2, "None", 1.0),
+        *(False, 10, 1, 1, 64, False, False, False, False),
+    ],
+    "MultiDiffusion Integrated": [True, "MultiDiffusion", 48, 48, 16, 4],
+    "LatentModifier Integrated": [
+        *(True, 5, "anisotropic", 0, "reinhard", 100, 50, "subtract", 0, 0, "gaussian", "add", 0, 100),
+        *(127, 0, "hard_clamp", 5, 0, "None", "None"),
+    ],
+}
+OPTIONS = {
+    "Token merging": {"token_merging_ratio": 0.5, "token_merging_ratio_img2img": 0.5, "token_merging_ratio_hr": 0.5},
+    "Hypertile": {
+        "hypertile_enable_unet": True,
+        "hypertile_enable_unet_secondpass": True,
+        "hypertile_max_tile_unet": 64,
+    },
+}
+
+
+def started(host, folder):
+    """The WebUI with the extension, the probe and all others of its `extensions` folder."""
+    others = {path.name: path for path in Path(host.extensions).iterdir() if path.is_dir()}
+    own = {"sd-webui-itermix": hosts.ROOT, "probe": hosts.ROOT / "tests" / "webui" / "probe"}
+    return hosts.WebUI(host, folder / "data", {**own, **others})
+
+
+@pytest.fixture(scope="module")
+def together(host, request, tmp_path_factory):
+    if not host.extensions:
+        yield request.getfixturevalue("webui")
+        return
+    server = started(host, tmp_path_factory.mktemp("together"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def controlled(host, request, tmp_path_factory):
+    """A WebUI that has a ControlNet for its checkpoint. Outside Forge, they come in the full size only."""
+    if host.is_forge:
+        yield request.getfixturevalue("together")
+        return
+    if not host.extensions:
+        pytest.skip(f"{host.name} has no ControlNet: it names no folder of extensions")
+    server = started(dataclasses.replace(host, checkpoint="sd15"), tmp_path_factory.mktemp("controlled"))
+    yield server
+    server.stop()
+
+
+def upscaled(settings, **changes):
+    return upscale({"scale": 1.5, **TWO_PHASES, **settings}, **{**QUICK, **changes})
+
+
+def replaced_hires(settings, **changes):
+    return hires({**TWO_PHASES, **settings}, hr_scale=1.5, hr_cfg=7.0, **{**QUICK, **changes})
+
+
+PATHS = pytest.mark.parametrize(
+    ("path", "request_of", "sizes"),
+    [("img2img", upscaled, SIZES), ("txt2img", replaced_hires, [64, *SIZES])],
+    ids=["upscale", "hires"],
+)
+
+
+def needs(webui, title):
+    if title.lower() not in [script["name"] for script in webui.get("script-info")]:
+        pytest.skip(f"{webui.host.name} has no {title}")
+
+
+def with_script(request, title, args):
+    return {**request, "alwayson_scripts": {**request.get("alwayson_scripts", {}), title: {"args": args}}}
+
+
+def run(webui, path, request):
+    """The pictures, and [width, height, calls, hints] of every sampling."""
+    runs = webui.data / "runs.json"
+    runs.unlink(missing_ok=True)
+    pictures = webui.generate(path, request)
+    return pictures, [[*counted[:3], counted[4]] for counted in json.loads(runs.read_text())]
+
+
+def check_both_act(webui, path, sizes, request_of, change):
+    """`change` of a request changes the picture, mixing does so with it, and neither leaves anything behind."""
+    before = plain(webui, "img2img")
+    both, calls = run(webui, path, change(request_of({})))
+    assert [call[:3] for call in calls] == [[size, size, STEPS] for size in sizes]
+    assert "Itermix enabled: True" in both[0].parameters
+    assert "unfinished" not in both[0].parameters
+    without_it, _ = run(webui, path, request_of({}))
+    without_mixing, _ = run(webui, path, change(request_of({"clamp": 0.0})))
+    assert difference(both[0], without_it[0]) > 1
+    assert difference(both[0], without_mixing[0]) > 1
+    assert equal(plain(webui, "img2img"), before)
+
+
+@PATHS
+@pytest.mark.parametrize("title", ACTING)
+def test_it_acts_and_mixing_acts(together, path, request_of, sizes, title):
+    needs(together, title)
+    check_both_act(together, path, sizes, request_of, lambda request: with_script(request, title, ACTING[title]))
+
+
+@PATHS
+@pytest.mark.parametrize("name", OPTIONS)
+def test_an_option_of_the_webui_acts_and_mixing_acts(together, path, request_of, sizes, name):
+    if not set(OPTIONS[name]) <= set(together.get("options")):
+        pytest.skip(f"{together.host.name} has no {name}")
+    check_both_act(together, path, sizes, request_of, lambda request: {**request, "override_settings": OPTIONS[name]})
+
+
+def control_unit(webui, name, **unit):
+    """Arguments of ControlNet: one unit with a model of ours."""
+    needs(webui, "ControlNet")
+    models = requests.get(f"{webui.url}/controlnet/model_list", timeout=30).json()["model_list"]
+    model = next(model for model in models if model.startswith(name))
+    return [{"enabled": True, "module": "None" if webui.host.is_forge else "none", "model": model, **unit}]
+
+
+@PATHS
+def test_controlnet_sees_a_hint_of_every_phases_size(controlled, path, request_of, sizes):
+    args = control_unit(controlled, "controlnet", image=hosts.encoded(photograph(256)))
+    request = request_of({}, steps=2)
+    (picture,), calls = run(controlled, path, with_script(request, "ControlNet", args))
+    assert calls == [[size, size, 2, 2 * [[size, size]]] for size in sizes]
+    assert difference(picture, controlled.generate(path, request)[0]) > 1
+
+
+def test_controlnet_sees_its_hint_when_hires_fix_cuts_the_picture(controlled):
+    """The phase before the last has the first pass's shape, and the last has another."""
+    args = control_unit(controlled, "controlnet", image=hosts.encoded(photograph(256)))
+    request = hires(TWO_PHASES, hr_resize_x=64, hr_resize_y=96, hr_cfg=7.0, **{**QUICK, "steps": 2})
+    (picture,), calls = run(controlled, "txt2img", with_script(request, "ControlNet", args))
+    assert picture.pixels.shape == (96, 64, 3)
+    assert calls == [[*size, 2, 2 * [size]] for size in ([64, 64], [80, 80], [64, 96])]
+
+
+@PATHS
+def test_ip_adapter(together, path, request_of, sizes):
+    """With the embedding of a picture, so that the network that makes it isn't needed."""
+    if together.host.is_forge:
+        pytest.skip("Forge takes no embedding, and the network that makes it has 632 M parameters")
+    embedding = io.BytesIO()
+    torch.save({"image_embeds": torch.randn(1, 1024, generator=torch.Generator().manual_seed(1))}, embedding)
+    encoded = base64.b64encode(embedding.getvalue()).decode()
+    args = control_unit(together, "ip-adapter", module="ip-adapter_clip_sd15", ipadapter_input=[encoded])
+    check_both_act(together, path, sizes, request_of, lambda request: with_script(request, "ControlNet", args))
+
+
+def repaired(request, **options):
+    """A request that lets ADetailer repair the one most like a face, and be content with anything."""
+    face = {"ad_model": "mediapipe_face_short", "ad_confidence": 0.0, "ad_mask_k": 1, "ad_denoising_strength": 0.4}
+    return {**with_script(request, "ADetailer", [True, False, face]), "override_settings": options}
+
+
+def split(calls):
+    """Sizes of the request's own samplings, and the numbers of calls of others."""
+    return [call[0] for call in calls if call[2] == STEPS], {call[2] for call in calls if call[2] != STEPS}
+
+
+@pytest.mark.parametrize(("own_scripts_only", "steps"), [(True, STEPS), (False, 20)])
+def test_adetailers_own_inpainting_is_not_mixed(together, own_scripts_only, steps):
+    """Also if it is to run all scripts of the request, of which one gives it the default number of steps.
+
+    It runs the steps that ADetailer's denoising strength of 0.4 leaves; mixing would run all.
+    """
+    needs(together, "ADetailer")
+    request = replaced_hires({}, seed=8)
+    pictures, calls = run(together, "txt2img", repaired(request, ad_only_selected_scripts=own_scripts_only))
+    assert split(calls) == ([64, *SIZES], {int(0.4 * steps) + 1})
+    assert difference(pictures[0], together.generate("txt2img", request)[0]) > 1
+
+
+def test_after_adetailer_the_next_iteration_is_mixed_in_its_phases(together):
+    """ADetailer shows a copy of the request to all scripts, as if it ended and began anew."""
+    needs(together, "ADetailer")
+    request = replaced_hires({}, n_iter=2)
+    pictures, calls = run(together, "txt2img", repaired(request))
+    assert split(calls) == (2 * [64, *SIZES], {int(0.4 * STEPS) + 1})
+    assert any(difference(*pair) > 1 for pair in zip(pictures, together.generate("txt2img", request), strict=True))
+
+
+@pytest.mark.parametrize("request_of", [mixing, upscaled])
+def test_several_at_once(together, request_of):
+    """All that act, in one request."""
+    titles = [script["name"] for script in together.get("script-info")]
+    before = plain(together, "img2img")
+    request = request_of({}, **QUICK)
+    for title, args in ACTING.items():
+        if title.lower() in titles:
+            request = with_script(request, title, args)
+    pictures, calls = run(together, "img2img", request)
+    assert pictures[0].pixels.std() > 1
+    assert all(call[2] == STEPS for call in calls)
+    assert equal(plain(together, "img2img"), before)
