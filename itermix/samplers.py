@@ -86,6 +86,7 @@ STEP_STARTS: dict[str, StepOfCall] = {
             "sample_dpmpp_2s_ancestral",
             "sample_dpmpp_2s_ancestral_RF",
             "sample_dpmpp_sde",
+            "sample_res_solver",
             "restart_sampler",
         ),
         two_calls,
