@@ -33,7 +33,7 @@ sampler. How it is done depends on the sampler:
   callback.
 - **All others**, from other extensions or newer WebUIs, are run one step at a time. That is right for any sampler, but
   one that remembers earlier steps (SA-Solver, RES) forgets them, and is then of first order.
-- A sampler without noise levels, and the UniPC of Forge Neo, whose state is out of reach, are refused before sampling
+- A sampler without noise levels, the UniPC of Forge Neo and the RES Solver of reForge are refused before sampling
   with a sentence that names another.
 
 Start at step and end at step can't be set for samplers that choose their steps themselves.

@@ -86,7 +86,6 @@ STEP_STARTS: dict[str, StepOfCall] = {
             "sample_dpmpp_2s_ancestral",
             "sample_dpmpp_2s_ancestral_RF",
             "sample_dpmpp_sde",
-            "sample_res_solver",
             "restart_sampler",
         ),
         two_calls,
@@ -108,8 +107,9 @@ REFUSED = {
     "sample_unipc": "UniPC keeps its state where nothing but itself can reach it",  # Forge Neo's
     "sample_uni_pc": "UniPC keeps its state where nothing but itself can reach it",  # ComfyUI's
     "sample_uni_pc_bh2": "UniPC keeps its state where nothing but itself can reach it",
+    "sample_res_solver": "RES Solver goes down to noise level 0 however short its schedule is",  # reForge's
 }
-"""{sampler that can't be mixed: why}. Their state is scaled inside them, and one step alone is too short for them."""
+"""{sampler that can't be mixed: why}. Their calls don't show the state, and they can't be run one step at a time."""
 
 
 def model_calls(name: str, steps: int) -> int | None:
