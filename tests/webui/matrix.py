@@ -41,8 +41,8 @@ def measure(webui: hosts.WebUI, where: str, sampler: str, scheduler: str = "Auto
     """One row of the matrix.
 
     Returns:
-        {"sampler", "scheduler", "pass", "status": "mixed", "refused", or "failed" where the WebUI fails without mixing
-        too, "reason": its sentence, "calls_per_step", "blends_per_step", "finite": whether the model's outputs are,
+        {"sampler", "scheduler", "pass", "status": "mixed", "refused", "failed" where the WebUI fails or gives NaN without
+        mixing too, or "error", "reason": the sentence, "calls_per_step", "blends_per_step", "finite": whether the model's outputs are,
         "effective": whether the picture is another than without mixing}; the last four are None if nothing was mixed.
     """
     (webui.data / "probe.pt").unlink(missing_ok=True)
@@ -54,9 +54,10 @@ def measure(webui: hosts.WebUI, where: str, sampler: str, scheduler: str = "Auto
     row = {"sampler": sampler, "scheduler": scheduler, "pass": where}
     if seen is None:
         answer = tied.json()
-        status = "refused" if free.status_code == 200 else "failed"
-        nothing = dict.fromkeys(("calls_per_step", "blends_per_step", "finite", "effective"))
         reason = answer.get("detail") or answer.get("errors") or "it fails while it samples, see img2img"
+        works_alone = free.status_code == 200 and Seen.read(webui).finite
+        status = "refused" if "Use another sampler" in reason else "error" if works_alone else "failed"
+        nothing = dict.fromkeys(("calls_per_step", "blends_per_step", "finite", "effective"))
         return {**row, "status": status, "reason": reason, **nothing}
     pictures = [hosts.decoded(answer.json()["images"][0]) for answer in (tied, free)]
     return {
@@ -102,7 +103,7 @@ class Seen:
             blends |= {k for k, seen in enumerate(shown, 1) if is_noised(*seen)}
         return cls(
             calls=len(calls),
-            steps=len({i for i, _ in states}),
+            steps=len({i for i, _ in states}) or len(probe["starts"]),  # some have no callback
             blends=len(blends),
             finite=all(bool(torch.isfinite(output).all()) for _, _, output in calls),
         )
