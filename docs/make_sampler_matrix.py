@@ -40,10 +40,10 @@ Start at step and end at step can't be set for samplers that choose their steps 
 
 ## Samplers
 
-In a cell: model calls per step and blends per step, in the hires pass after the stroke if they differ there. Each was
-run with weight 1, where a state that was blended is z' of its noise level and nothing else is. The last step to sigma 0
-has one call, so two calls a step are fewer on average. *refused*: see the reasons below. *failed*: the WebUI fails there
-without mixing, too.
+In a cell: model calls per step / blends per step in img2img; in the hires pass after the semicolon, if they differ
+there. Each was run with weight 1, where a state that was blended is z' of its noise level and nothing else is. The last
+step to sigma 0 has one call, so two calls a step are fewer on average. *refused*: see the reasons below. *failed*: the
+WebUI fails there without mixing, too.
 """
 
 

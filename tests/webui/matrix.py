@@ -41,9 +41,10 @@ def measure(webui: hosts.WebUI, where: str, sampler: str, scheduler: str = "Auto
     """One row of the matrix.
 
     Returns:
-        {"sampler", "scheduler", "pass", "status": "mixed", "refused", "failed" where the WebUI fails or gives NaN without
-        mixing too, or "error", "reason": the sentence, "calls_per_step", "blends_per_step", "finite": whether the model's outputs are,
-        "effective": whether the picture is another than without mixing}; the last four are None if nothing was mixed.
+        {"sampler", "scheduler", "pass", "status": "mixed", "refused", "failed" where the WebUI fails or gives NaN
+        without mixing too, or "error", "reason": the sentence, "calls_per_step", "blends_per_step", "finite": whether
+        the model's outputs are, "effective": whether the picture is another than without mixing}; the last four are
+        None if nothing was mixed.
     """
     (webui.data / "probe.pt").unlink(missing_ok=True)
     tied = webui.post(*request(where, sampler, scheduler, **TIED))
