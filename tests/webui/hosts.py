@@ -62,9 +62,6 @@ OPTIONS = {
     "token_merging_ratio": 0.0,
     "token_merging_ratio_img2img": 0.0,
     "token_merging_ratio_hr": 0.0,
-    "hypertile_enable_unet": False,
-    "hypertile_enable_unet_secondpass": False,
-    "hypertile_max_tile_unet": 256,
     "ad_only_selected_scripts": True,
 }
 ENVIRONMENT = {

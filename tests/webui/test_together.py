@@ -44,11 +44,6 @@ ACTING = {
 }
 OPTIONS = {
     "Token merging": {"token_merging_ratio": 0.5, "token_merging_ratio_img2img": 0.5, "token_merging_ratio_hr": 0.5},
-    "Hypertile": {
-        "hypertile_enable_unet": True,
-        "hypertile_enable_unet_secondpass": True,
-        "hypertile_max_tile_unet": 64,
-    },
 }
 
 
