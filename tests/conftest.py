@@ -12,6 +12,7 @@ generated = [hypothesis.Phase.explicit, hypothesis.Phase.generate]
 hypothesis.settings.register_profile("mutants", hypothesis.settings.get_profile("itermix"), phases=generated)
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items):
     """Tests that share a server run in one process, where several share the work (make test)."""
     for item in items:
