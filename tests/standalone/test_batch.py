@@ -440,13 +440,13 @@ def test_200_pictures_of_which_each_is_made_once_though_servers_fail(ray, tmp_pa
 @on_ray
 def test_the_throughput_of_many_servers_is_theirs_together(fakes, ray, tmp_path):
     def sleeping(request):
-        time.sleep(0.3)
+        time.sleep(1.0)
         return enlarged(request)
 
     def rate(count):
         """Pictures a second while all are at work: the first may be before Ray has started the actors of the others."""
         servers = fakes(count, sleeping)
-        source = write(tmp_path / f"in{count}", *(f"{number}.png" for number in range(8 * count)))
+        source = write(tmp_path / f"in{count}", *(f"{number}.png" for number in range(5 * count)))
         assert batch(source, tmp_path / f"out{count}", *servers) == 0
         return sum(len(server.times) / (server.times[-1][1] - server.times[0][0]) for server in servers)
 

@@ -17,6 +17,8 @@ import torch
 from payloads import PLAIN, hires, mixing, photograph, plain, request_for, upscale
 from test_img2img import equal
 
+from itermix.settings import UpscaleSettings
+
 STEPS = 2
 CLEANUP = {"cleanup": 0.2, "cleanup_steps": 1, "max_scale_per_phase": 1.25}
 SAMPLINGS = {
@@ -153,9 +155,8 @@ def test_settings_that_change_while_it_runs_count_for_the_next_request(webui):
     path, payload = request("hires")
     payload["steps"] = 12
     expected = webui.generate(path, payload)
-    names = ["itermix_max_scale_per_phase", "itermix_save_phases", "samples_format", "CLIP_stop_at_last_layers"]
-    known = webui.get("options")
     changed = {"itermix_max_scale_per_phase": 4.0, "itermix_save_phases": True}
+    before = {f"itermix_{name}": getattr(UpscaleSettings(), name) for name in ("max_scale_per_phase", "save_phases")}
 
     def change():
         wait_until_sampling(webui)
@@ -164,7 +165,7 @@ def test_settings_that_change_while_it_runs_count_for_the_next_request(webui):
     try:
         got, answer = concurrently(lambda: webui.generate(path, payload), change)
     finally:
-        webui.post("options", {name: known[name] for name in names if name in known} or {})
+        webui.post("options", before)
     assert answer.status_code == 200
     assert equal(expected, got)
 
