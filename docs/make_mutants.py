@@ -24,7 +24,7 @@ HEAD = """# Mutants
 changes the core at one place at a time with [mutmut](https://mutmut.readthedocs.io), runs the tests in `tests/core`
 that reach the place, and writes this page. A mutant is killed if a test fails or runs into the time limit. Mutmut
 changes what is inside functions. Tables, the declarations of the settings and functions with a decorator
-(`Parameter.allowed`, `projection`, `Mixer.running`) stay as they are. Why a mutant may survive is kept in
+(`Parameter.allowed`, `projection`, `Mixer._hooked`) stay as they are. Why a mutant may survive is kept in
 `mutants.toml`; the command fails if one has no reason there, or no longer survives.
 """
 NOT_JUDGED = "not judged yet"

@@ -11,7 +11,7 @@ import itermix
 from itermix import Settings, SettingsError, weights
 from itermix.blending import BLENDINGS
 from itermix.noising import ve, vp
-from itermix.samplers import SamplerRefused
+from itermix.samplers import SamplerRefused, model_calls
 from itermix.sampling import mixed
 from itermix.schedule import schedule
 
@@ -304,3 +304,20 @@ def test_denoise_leaves_out_the_noisy_part_of_dpm_fast_too():
     calls, _ = run(kd.sample_dpm_fast, TIED.replace(denoise=0.5))
     assert len(calls) == STEPS // 2
     assert calls[0][1] == pytest.approx(float(SIGMAS[STEPS // 2]))
+
+
+@pytest.mark.parametrize(
+    ("name", "calls"),
+    [
+        ("sample_euler", [2, 3, 4]),
+        ("sample_heun", [3, 5, 7]),
+        ("sample_heunpp2", [3, 6, 9]),
+        ("plms", [3, 4, 5]),
+        ("sample_mystery", [2, 3, 4]),
+        ("restart_sampler", [None] * 3),
+        ("sample_dpm_adaptive", [None] * 3),
+        ("unipc", [None] * 3),
+    ],
+)
+def test_model_calls_of_so_many_steps(name, calls):
+    assert [model_calls(name, steps) for steps in (2, 3, 4)] == calls
