@@ -96,11 +96,15 @@ def test_a_step_is_read_by_keyboard(page):
 
 
 def test_a_step_is_read_by_pointing(page):
-    box = page.locator(f"{CHART} svg").bounding_box()
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.locator(f"{CHART} [role=status]", has_text="step 10 of 20").or_(
-        page.locator(f"{CHART} [role=status]", has_text="step 11 of 20")
-    ).wait_for()
+    reading = page.locator(f"{CHART} [role=status]")
+    for _ in range(50):  # a page that has just been opened may draw its chart once more, under the pointer
+        page.locator(f"{CHART} svg").hover()
+        if reading.inner_text().startswith(("step 10 of 20", "step 11 of 20")):
+            break
+        page.wait_for_timeout(100)
+        page.mouse.move(0, 0)
+    else:
+        pytest.fail(f"pointing at the middle reads {reading.inner_text()!r}")
     page.mouse.move(0, 0)
     page.locator(f"{CHART} [role=status]", has_text="Point at a step").wait_for()
 
