@@ -19,7 +19,7 @@ from itermix.settings import Settings, SettingsError, UpscaleSettings, shortened
 PRESETS: dict[str, dict[str, Any]] = {
     "Balanced": {},
     "Faithful": {"blending": "clean wavelet", "alpha": 0.25},
-    "Creative": {"blending": "wavelet", "alpha": 1.0},
+    "Creative": {"blending": "wavelet", "alpha": 1.0, "fidelity": 0.0},
     # Other projects' values are all written out, so that they stay when the defaults change.
     "DemoFusion paper": {
         "blending": "addition",
@@ -27,6 +27,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "alpha": 3.0,
         "noise": "shared",
         "progress": "noise level",
+        "fidelity": 0.0,
     },
     "ComfyUI node": {
         "blending": "addition",
@@ -34,6 +35,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "alpha": 2.4,
         "noise": "independent",
         "progress": "steps",
+        "fidelity": 0.0,
     },
 }
 """{name: {setting: value}}; what a preset doesn't name has its default."""
@@ -49,6 +51,9 @@ REASONS = {
 
 UNDECIDED = {"enabled", "seed", *(parameter.name for parameter in UpscaleSettings.own_parameters())}
 DECIDED = tuple(parameter for parameter in Settings.parameters() if parameter.name not in UNDECIDED)
+
+LATER = {"detail": 0.0, "fidelity": 0.0}
+"""Settings that came after the first presets were saved, at what those presets were made with."""
 
 MAX_PRESETS = 200
 MAX_NAME = 60
@@ -178,6 +183,8 @@ def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
     for name in values:
         if name in UNDECIDED:
             raise SettingsError(name, values[name], "Allowed: settings that a preset decides.")
+    if values.keys() >= {parameter.name for parameter in DECIDED} - LATER.keys():
+        values = {**LATER, **values}
     return decided(Settings(**values).changed())
 
 

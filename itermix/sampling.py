@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from itermix.curves import weights
+from itermix.enlarging import put_back
 from itermix.mixing import DEFAULT_SCALE, Callback, Mixer
 from itermix.noising import NoisedLatents, Parametrisation, ve
 from itermix.schedule import schedule
@@ -105,6 +106,9 @@ def mixed(
             x = noised.at(0, plan.levels[0]).clone()
         elif settings.start_at_step:
             x.copy_(noised.at(0, plan.levels[0]))
-        return mixer.run(model, x, *args, callback=callback)
+        result = mixer.run(model, x, *args, callback=callback)
+        if settings.fidelity:
+            put_back(result, latent, scale, settings.fidelity)
+        return result
 
     return run

@@ -230,7 +230,7 @@ class Settings:
         step=0.05,
     )
     detail: float = parameter(
-        0.0,
+        0.1,
         "Detail",
         "For the clean blendings: strengthens what is finer than they guide, by this share of it at full weight. "
         "Samplers of few steps fall short of the detail that they could reach. 0: off.",
@@ -337,6 +337,17 @@ class Settings:
     cleanup_sampler: str = parameter(
         SAME_SAMPLER, "Clean-up sampler", "Sampler of the clean-up.", "clean-up sampler", "Clean-up"
     )
+    fidelity: float = parameter(
+        0.5,
+        "Fidelity",
+        "After the last step, the result gets this share of what the smaller picture could hold back from the source. "
+        "What is finer is not changed. 0: off.",
+        "fidelity",
+        "Blending",
+        low=0.0,
+        high=1.0,
+        step=0.05,
+    )
 
     def __init__(self, /, **values: Any):
         parameters = {p.name: p for p in self.parameters()}
@@ -430,6 +441,14 @@ class UpscaleSettings(Settings):
         step=SIZE_MULTIPLE,
     )
     upscaler: str = parameter("Lanczos", "Upscaler", "Enlarges the picture before the mixing pass.", "upscaler", "Size")
+    back_projection: bool = parameter(
+        True,
+        "Back-projection",
+        "Correct the enlarged picture until it gives the source when it is made small again. Upscalers blur a little, "
+        "and some change colours. Latent upscalers are not corrected.",
+        "back-projection",
+        "Size",
+    )
 
     @classmethod
     def own_parameters(cls) -> tuple[Parameter, ...]:

@@ -21,7 +21,7 @@ from itermix.schema import json_schema
 from itermix.settings import MAX_SEED, Parameter, Settings, SettingsError, UpscaleSettings, shortened
 
 if TYPE_CHECKING:
-    from itermix.standalone.upscaling import Model
+    from itermix.standalone.upscaling import Method, Model
 
 INTRODUCTION = """\
 Upscale pictures with diffusion models past their training resolution, by iterative mixing.
@@ -207,7 +207,7 @@ def parser() -> Parser:
         "--mixing",
         action="append",
         default=[],
-        help=f"Measure this in place of the default and its rivals. {MIXING_HELP}",
+        help=f"Measure this in place of the default and its rivals. {MIXING_HELP} Also back_projection=false.",
     )
 
     command("schema", run_schema, "Print the JSON Schema of all settings.")
@@ -296,8 +296,7 @@ def run_bench(options: argparse.Namespace) -> int:
         seed=evaluation.seed_of(options.seeds),
         kinds=("model", "true") if options.sources == "both" else (options.sources,),
         scales=(2, 4) if options.scales == "both" else (int(options.scales),),
-        mixings=[evaluation.Method(text, mixing_of(text)) for text in dict.fromkeys(options.mixing)]
-        or evaluation.mixings(),
+        mixings=[method_of(text) for text in dict.fromkeys(options.mixing)] or evaluation.mixings(),
         references=effort.references,
         command=options.command_line,
     )
@@ -320,7 +319,8 @@ def built_in_upscale(options: argparse.Namespace, settings: UpscaleSettings, giv
     if not 0 <= seed <= MAX_SEED:
         raise SettingsError("picture-seed", seed, f"Allowed: a whole number from 0 to {MAX_SEED}.")
     model = model_of(options)
-    method = upscaling.Method("upscale", settings if settings.enabled else settings.denoise, upscaler=settings.upscaler)
+    recipe = settings if settings.enabled else settings.denoise
+    method = upscaling.Method("upscale", recipe, settings.upscaler, settings.back_projection)
     sources = upscaling.model_sources(model, 1, seed)
     *_, result = upscaling.phases(model, method, sources, settings.target(network.RESOLUTION, network.RESOLUTION))
     image = images.to_image(result[0])
@@ -431,13 +431,27 @@ def mixing_of(text: str) -> Settings:
         UsageError: not written so.
         SettingsError: an unknown name or a value that isn't allowed.
     """
-    parameters = {p.name: p for p in Settings.parameters()}
+    return Settings(**expanded(values_of(text)))
+
+
+def method_of(text: str) -> Method:
+    """A mixing to measure, written as for `mixing_of`; one of the names may be "back_projection" too."""
+    from itermix.standalone import upscaling
+
+    values = values_of(text)
+    declared = next(p for p in UpscaleSettings.parameters() if p.name == "back_projection")
+    corrected = declared.check(values.pop(declared.name, declared.default))
+    return upscaling.Method(text, Settings(**expanded(values)), back_projection=corrected)
+
+
+def values_of(text: str) -> dict[str, Any]:
+    """{name: value} of a text like "name=value name=value". Raises UsageError if it isn't written so."""
+    parameters = {p.name: p for p in UpscaleSettings.parameters()}
     before, *parts = re.split(r"(?:^|\s)(\w+)=", text)
     pairs = [(name, value.strip()) for name, value in zip(parts[::2], parts[1::2])]
     if before.strip() or not pairs or any(not value or "=" in value for _, value in pairs):
         raise UsageError(f'--mixing {shortened(repr(text))} is not possible. Allowed: "name=value name=value".')
-    values = {name: value_of(parameters[name], value) if name in parameters else value for name, value in pairs}
-    return Settings(**expanded(values))
+    return {name: value_of(parameters[name], value) if name in parameters else value for name, value in pairs}
 
 
 def whole(text: str) -> int:

@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from itermix.colour import match_statistics
+from itermix.enlarging import back_projected
 from itermix.noising import draw
 from itermix.phases import Size, plan
 from itermix.sampling import sample
@@ -38,7 +39,7 @@ UPSCALERS = {
     "Bicubic": Image.Resampling.BICUBIC,
     "Nearest": Image.Resampling.NEAREST,
 }
-UPSCALER = next(p.default for p in UpscaleSettings.own_parameters() if p.name == "upscaler")
+UPSCALER, BACK_PROJECTION = (UpscaleSettings().upscaler, UpscaleSettings().back_projection)
 
 STREAM = 10_000_000
 """Distance between the seeds of one picture's noises: of its source, of direct sampling, of each phase."""
@@ -104,11 +105,13 @@ class Method:
         recipe: settings of iterative mixing; or the strength of hires fix, where 0 only enlarges; or None for sampling
             the large picture from nothing but its label.
         upscaler: a name in `UPSCALERS`, which enlarges before each phase.
+        back_projection: whether what mixing gets is corrected by what was enlarged.
     """
 
     name: str
     recipe: Settings | float | None
     upscaler: str = UPSCALER
+    back_projection: bool = BACK_PROJECTION
 
     def __post_init__(self) -> None:
         if self.upscaler not in UPSCALERS:
@@ -172,8 +175,10 @@ def phases(model: Model, method: Method, sources: Sources, size: Size) -> Iterat
     sizes = plan(width, height, target=size, max_scale_per_phase=method.most, multiple=MULTIPLE)
     for phase, step in enumerate(sizes):
         seed = sources.seed + (2 + phase) * STREAM
-        current = enlarge(current, step, method.upscaler)
+        small, current = current, enlarge(current, step, method.upscaler)
         if isinstance(method.recipe, Settings):
+            if method.back_projection:
+                current = back_projected(current, small).clamp(-1, 1)
             settings = method.recipe.of_phase((width, height), step)
             if settings.seed >= 0:
                 seed = settings.seed + phase * STREAM

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from itermix.enlarging import back_projected
 from itermix.infotext import UNFINISHED
 from itermix.noising import Amounts, Parametrisation, ve, vp
 from itermix.settings import SettingsError
@@ -153,9 +154,20 @@ def flatten(image: Image.Image) -> Image.Image:
     return images.flatten(image, shared.opts.img2img_background_color)
 
 
-def enlarge(image: Image.Image, size: tuple[int, int], upscaler: str) -> Image.Image:
-    """The picture at `size` (width, height), by a named upscaler; latent modes leave pixels to Lanczos."""
-    return images.resize_image(0, image, *size, upscaler_name="Lanczos" if is_latent(upscaler) else upscaler)
+def enlarge(image: Image.Image, size: tuple[int, int], upscaler: str, corrected: bool) -> Image.Image:
+    """The picture at `size` (width, height), by a named upscaler and with back-projection if it is to be corrected.
+
+    Latent modes leave pixels to Lanczos, uncorrected.
+    """
+    if is_latent(upscaler):
+        return images.resize_image(0, image, *size, upscaler_name="Lanczos")
+    enlarged = images.resize_image(0, image, *size, upscaler_name=upscaler)
+    if not corrected:
+        return enlarged
+    both = (np.array(picture.convert("RGB")) for picture in (enlarged, image))  # Forge's results have an alpha channel
+    large, small = (torch.from_numpy(pixels).permute(2, 0, 1)[None].float() for pixels in both)
+    pixels = back_projected(large, small).round().clamp(0, 255)[0].permute(1, 2, 0)
+    return Image.fromarray(pixels.to(torch.uint8).numpy())
 
 
 def enlarged_latents(pictures: Sequence[Image.Image], size: tuple[int, int], upscaler: str, model: Any) -> Tensor:

@@ -85,7 +85,7 @@ class Job:
         assert isinstance(self.settings, UpscaleSettings)
         latent = host.enlarged_latents(self.pictures, (p.width, p.height), self.settings.upscaler, p.sd_model)
         latent = latent.to(p.init_latent).expand_as(p.init_latent)
-        if p.mask is not None and p.inpainting_fill in (2, 3):  # the masked part starts from noise or from nothing
+        if starts_from_nothing(p):
             latent = latent * p.mask + p.init_latent * p.nmask
         p.init_latent = latent
 
@@ -97,12 +97,20 @@ class Job:
             height, width = (side * host.LATENT_PIXELS for side in latent.shape[-2:])
             settings = settings.of_phase(self.source, (width, height))
         log.debug("Iterative Mixing: mixes with %s", dict(settings.changed()))
-        settings = settings.replace(denoise=1.0)  # the WebUI has left out the steps that denoise leaves out
+        changes = {"denoise": 1.0}  # the WebUI has left out the steps that denoise leaves out
+        if starts_from_nothing(p):
+            changes["fidelity"] = 0.0
+        settings = settings.replace(**changes)
         parametrisation = host.parametrisation(p.sampler)
         if settings.seed < 0:
             return mixed(func, latent, noise, p.seeds, settings, parametrisation)
         first = settings.seed + p.iteration * p.batch_size
         return mixed(func, latent, None, range(first, first + len(latent)), settings, parametrisation)
+
+
+def starts_from_nothing(p: Any) -> bool:
+    """Whether the masked part of an inpainting starts from latent noise or zeros, where there is no source to keep."""
+    return host.is_img2img(p) and p.mask is not None and p.inpainting_fill in (2, 3)
 
 
 def tasks(sizes: Sequence[tuple[int, int]], settings: Settings, steps: int) -> list[Task]:

@@ -148,7 +148,7 @@ def phase(p: Any, settings: UpscaleSettings, job: Job, sources: list[Image.Image
     q.comments = {}
     q.do_not_save_grid = True
     q.do_not_save_samples = p.do_not_save_samples or not (job.last or settings.save_phases)
-    q.init_images = [host.enlarge(picture, size, settings.upscaler) for picture in sources]
+    q.init_images = [host.enlarge(picture, size, settings.upscaler, settings.back_projection) for picture in sources]
     q.width, q.height = size
     q.resize_mode = 0
     if q.image_mask is not None:

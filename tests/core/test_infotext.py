@@ -42,13 +42,17 @@ DEFAULTS_OF_VERSION = {
         "cleanup": 0.0,
         "cleanup_steps": 0,
         "cleanup_sampler": SAME_SAMPLER,
+        "fidelity": 0.0,
         "scale": 2.0,
         "width": 0,
         "height": 0,
         "upscaler": "Lanczos",
+        "back_projection": False,
     },
 }
 """What a text of this version means by leaving a setting out. Of 0.1.0, before the texts had a version."""
+
+DEFAULTS_OF_VERSION[1] = {**DEFAULTS_OF_VERSION[0], "blending": "clean wavelet", "alpha": 0.35}
 
 
 def as_a_webui_writes(values):

@@ -17,7 +17,7 @@ from itermix.schedule import Schedule, sigmas_run
 
 STEPS = 6
 SIGMAS = kd.get_sigmas_karras(STEPS, 0.05, 12.0)
-SETTINGS = Settings(blending="addition", alpha=1.3, seed=3)
+SETTINGS = Settings(blending="addition", alpha=1.3, seed=3, detail=0.0, fidelity=0.0)
 ALPHAS = torch.linspace(0.9999, 0.005, 1000)
 # How many model calls each of k-diffusion's samplers makes in STEPS steps.
 CALLS = {
@@ -265,7 +265,7 @@ class Certain(nn.Module):
 def noise_ratios(sampler, blending, noise, alpha):
     """noise(x) / sigma of the blended state at every step; all clean parts are even, so all that deviates is noise."""
     levels = kd.get_sigmas_karras(20, 0.03, 15.0)
-    settings = Settings(blending=blending, noise=noise, alpha=alpha)
+    settings = Settings(blending=blending, noise=noise, alpha=alpha, detail=0.0, fidelity=0.0)
     ratios = []
     itermix.sample(
         sampler,

@@ -44,7 +44,7 @@ def test_a_built_in_preset_is_possible_and_says_why(name):
 
 def test_every_setting_is_a_presets_or_the_users():
     assert {parameter.name for parameter in DECIDED} | UNDECIDED == set(NAMES)
-    assert {"enabled", "seed", "scale", "width", "height", "upscaler"} == UNDECIDED
+    assert {"enabled", "seed", "scale", "width", "height", "upscaler", "back_projection"} == UNDECIDED
 
 
 @pytest.mark.parametrize(("name", "values"), FOR_OTHERS.items())
@@ -57,8 +57,15 @@ def test_a_preset_decides_what_it_does_not_name_too():
     assert (values["alpha"], values["stop"], len(values)) == (2.4, 1.0, len(DECIDED))
 
 
+def test_a_whole_preset_from_before_a_setting_means_what_it_did(file):
+    old = {name: value for name, value in decided({"alpha": 0.6}).items() if name not in ("detail", "fidelity")}
+    file.path.write_text(json.dumps({"Old": old, "Written by hand": {"alpha": 0.6}}))
+    assert file.load()["Old"] == decided({"alpha": 0.6, "detail": 0.0, "fidelity": 0.0})
+    assert file.load()["Written by hand"] == decided({"alpha": 0.6})
+
+
 def test_what_is_named_beside_a_preset_stands_above_it():
-    values = {**decided({"blending": "wavelet"}), "alpha": 0.5, "scale": 3.0}
+    values = {**decided({"blending": "wavelet", "fidelity": 0.0}), "alpha": 0.5, "scale": 3.0}
     assert expanded({"preset": "Creative", "alpha": 0.5, "scale": 3.0}) == values
     assert expanded({"alpha": 0.5}) == {"alpha": 0.5}
     assert expanded({"preset": "Mine"}, {"Mine": {"curve": "linear"}}) == decided({"curve": "linear"})

@@ -19,7 +19,7 @@ STEPS = 8
 SIGMAS = kd.get_sigmas_karras(STEPS, 0.05, 12.0)
 ALPHAS = torch.linspace(0.9999, 0.005, 1000)
 # Weight 1 in every step: each blended state is z' itself.
-TIED = Settings(blending="addition", lowest=1.0, seed=3)
+TIED = Settings(blending="addition", lowest=1.0, seed=3, fidelity=0.0)
 
 
 class Denoiser(nn.Module):

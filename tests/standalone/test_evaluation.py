@@ -72,8 +72,8 @@ def test_errors_are_paired():
 
 def test_the_default_is_measured_against_its_rivals():
     methods = mixings()
-    assert [m.name for m in methods if m.recipe == Settings()] == [m.name for m in methods if "default" in m.name]
-    assert "addition, alpha 1" in {m.name for m in methods}
+    assert [m.name for m in methods if m.recipe == Settings()] == [m.name for m in methods if "(default)" in m.name]
+    assert {m.name for m in methods if not m.back_projection} == {"default, guidance alone", "addition, alpha 1"}
     assert len({m.name for m in methods}) == len(methods) == 4
 
 

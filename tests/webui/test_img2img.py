@@ -41,7 +41,9 @@ def test_a_photograph_is_upscaled(webui, sampler):
 @pytest.mark.parametrize("sampler", ["Euler", "Euler a", "DPM++ 2M"])
 def test_full_weight_to_the_end_leaves_what_the_host_makes_of_the_last_step_alone(webui, sampler):
     """With weight 1 the last step starts at z' of its level: the same as the host's own img2img of just that step."""
-    (mixed,) = webui.generate("img2img", mixing({"blending": "addition", "lowest": 1.0}, sampler=sampler))
+    (mixed,) = webui.generate(
+        "img2img", mixing({"blending": "addition", "lowest": 1.0, "fidelity": 0.0}, sampler=sampler)
+    )
     (by_host,) = webui.generate("img2img", request_for(sampler, denoising_strength=0.01))
     (free,) = webui.generate("img2img", mixing({"blending": "addition", "lowest": 0.9}, sampler=sampler))
     assert difference(mixed, by_host) <= 1
@@ -51,8 +53,9 @@ def test_full_weight_to_the_end_leaves_what_the_host_makes_of_the_last_step_alon
 @pytest.mark.parametrize("blending", BLENDINGS)
 @pytest.mark.parametrize("sampler", ["Euler", "DDIM"])
 def test_every_model_call_is_what_a_hand_written_loop_makes_it(webui, sampler, blending):
-    settings = Settings(alpha=0.7, blending=blending)
-    webui.generate("img2img", mixing({"alpha": 0.7, "blending": blending}, sampler=sampler))
+    values = {"alpha": 0.7, "blending": blending, "detail": 0.0}
+    settings = Settings(**values)
+    webui.generate("img2img", mixing(values, sampler=sampler))
     probe = torch.load(webui.data / "probe.pt", weights_only=True)
     latent, noise, calls = probe["latent"], probe["noise"], probe["calls"]
     levels = torch.tensor([level for _, level, _ in calls])
@@ -92,6 +95,29 @@ def step_by_hand(sampler, x, output, level, following, alphas):
         return x + (x - output) / level * (following - level)
     a, a_next = alphas[int(level)], alphas[int(following)]  # output is the noise: arXiv 2010.02502, eq. 12, eta 0
     return a_next.sqrt() * (x - (1 - a).sqrt() * output) / a.sqrt() + (1 - a_next).sqrt() * output
+
+
+@pytest.mark.parametrize("sampler", ["Euler a", "DDIM"])
+def test_what_is_put_back_is_the_source(webui, sampler):
+    """At a cut-off of 1 that is all of the source, so that nothing is left of the seed."""
+
+    def made(fidelity, seed):
+        (picture,) = webui.generate(
+            "img2img", mixing({"cutoff": 1.0, "fidelity": fidelity}, sampler=sampler, seed=seed)
+        )
+        return picture
+
+    assert difference(made(1.0, 7), made(1.0, 8)) <= 1
+    assert difference(made(0.0, 7), made(0.0, 8)) > 1
+
+
+def test_an_enlarged_picture_is_corrected_where_it_does_not_give_the_source(webui):
+    def made(upscaler, corrected):
+        (picture,) = webui.generate("img2img", upscale({"upscaler": upscaler, "back_projection": corrected}))
+        return picture
+
+    assert difference(made("Nearest", True), made("Nearest", False)) == 0
+    assert difference(made("Lanczos", True), made("Lanczos", False)) > 0
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -177,7 +203,7 @@ def test_a_noise_seed_of_its_own_counts_through_the_batch(webui):
 @pytest.mark.parametrize("upscaler", ["Lanczos", "Latent"])
 def test_an_inpaint_mask_keeps_what_it_covers(webui, upscaler, fill):
     painted = {"mask": hosts.encoded(mask()), "inpaint_full_res": False, "inpainting_fill": fill, "mask_blur": 0}
-    (picture,) = webui.generate("img2img", upscale({"upscaler": upscaler}, **painted))
+    (picture,) = webui.generate("img2img", upscale({"upscaler": upscaler, "back_projection": False}, **painted))
     source = np.asarray(photograph(SIZE).resize((2 * SIZE, 2 * SIZE), 1)).astype(int)
     kept, changed = np.abs(picture.pixels - source)[:, : SIZE - 16], np.abs(picture.pixels - source)[:, SIZE + 16 :]
     assert kept.max() <= 2
@@ -186,7 +212,7 @@ def test_an_inpaint_mask_keeps_what_it_covers(webui, upscaler, fill):
 
 def test_only_the_masked_part_can_be_enlarged(webui):
     painted = {"mask": hosts.encoded(mask()), "inpaint_full_res": True, "inpainting_fill": 1, "mask_blur": 0}
-    (picture,) = webui.generate("img2img", upscale({}, **painted))
+    (picture,) = webui.generate("img2img", upscale({"back_projection": False}, **painted))
     source = np.asarray(photograph(SIZE).resize((2 * SIZE, 2 * SIZE), 1)).astype(int)
     assert picture.pixels.shape == source.shape
     assert np.abs(picture.pixels - source)[:, : SIZE - 16].max() <= 2

@@ -5,7 +5,7 @@ from browsing import send_by_png_info
 from payloads import mixing, photograph, request_for, upscale
 from PIL import PngImagePlugin
 
-from itermix.infotext import read
+from itermix.infotext import VERSION, read
 from itermix.settings import Settings, UpscaleSettings
 
 SETTINGS = {
@@ -32,8 +32,9 @@ SETTINGS = {
     "cleanup": 0.2,
     "cleanup_steps": 2,
     "cleanup_sampler": "DPM++ 2M",
+    "fidelity": 0.25,
 }
-SIZES = {"scale": 1.5, "width": 96, "height": 80, "upscaler": "Nearest"}
+SIZES = {"scale": 1.5, "width": 96, "height": 80, "upscaler": "Nearest", "back_projection": False}
 
 
 def test_the_settings_here_are_all_there_are_and_none_is_at_its_default():
@@ -117,7 +118,9 @@ def pasted(page, tab, parameters):
 
 
 def keys(values):
-    return {p.key: values[p.name] for p in UpscaleSettings.parameters() if p.name in values} | {"Itermix version": 1}
+    return {p.key: values[p.name] for p in UpscaleSettings.parameters() if p.name in values} | {
+        "Itermix version": VERSION
+    }
 
 
 DEFAULTS = {p.name: p.default for p in Settings.parameters()}

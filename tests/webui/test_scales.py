@@ -172,7 +172,9 @@ def test_an_odd_size_with_transparency(run):
 @pytest.mark.parametrize("only_masked", [False, True])
 def test_a_mask_holds_in_every_phase(run, only_masked):
     painted = {"mask": hosts.encoded(mask()), "inpaint_full_res": only_masked, "inpainting_fill": 1, "mask_blur": 0}
-    (picture,), calls = run("img2img", upscale({**TWO, "match_colours": True}, **painted, **QUICK))
+    (picture,), calls = run(
+        "img2img", upscale({**TWO, "match_colours": True, "back_projection": False}, **painted, **QUICK)
+    )
     source = photograph(SIZE)
     for side in (80, 96):
         source = source.resize((side, side), 1)
@@ -196,7 +198,7 @@ def test_soft_inpainting_blends_as_ever(run, by_script):
     sizes = {"init_images": [hosts.encoded(photograph(side))], "width": side, "height": side, **painted, **QUICK}
 
     def made(scripts):
-        request = upscale({"scale": 1.5}, **sizes) if by_script else mixing({}, **sizes)
+        request = upscale({"scale": 1.5, "back_projection": False}, **sizes) if by_script else mixing({}, **sizes)
         return run("img2img", {**request, "alwayson_scripts": {**request.get("alwayson_scripts", {}), **scripts}})[0][0]
 
     hard, soft = made({}), made(SOFT)
@@ -210,7 +212,7 @@ def test_soft_inpainting_blends_as_ever(run, by_script):
 @pytest.mark.parametrize("sampler", ["Euler", "DPM++ 2M"])
 def test_soft_inpainting_without_any_weight_is_the_hosts_own(run, sampler):
     painted = {"mask": hosts.encoded(mask()), "inpaint_full_res": False, "inpainting_fill": 1, "mask_blur": 4}
-    request = mixing({"clamp": 0.0}, sampler=sampler, **painted, **QUICK)
+    request = mixing({"clamp": 0.0, "fidelity": 0.0}, sampler=sampler, **painted, **QUICK)
     (ours,), _ = run("img2img", {**request, "alwayson_scripts": {**request["alwayson_scripts"], **SOFT}})
     by_host = {**request, "alwayson_scripts": SOFT, "denoising_strength": 1.0}
     (alone,), _ = run("img2img", by_host)
