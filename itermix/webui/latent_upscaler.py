@@ -54,7 +54,8 @@ def load(model: Any) -> tuple[LatentUpscaler, float]:
         where = f"{path.with_suffix('.pt')} (or .safetensors) is there; {SOURCE} has it"
         raise refusal(f"Allowed with this model once {where}.")
     try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        as_pickle = path.suffix == ".pt"
+        state = torch.load(path, map_location="cpu", weights_only=True) if as_pickle else load_file(path)
         return LatentUpscaler(state), factor
     except Exception as error:  # unpickling alone has a dozen kinds
         raise refusal(f"{path} is not the file of that name from {SOURCE}: {error}.") from error

@@ -86,9 +86,7 @@ def test_what_the_network_can_not_do_is_refused(webui, weights):
     assert "in img2img: false" in refused(webui, "img2img", upscale({"nn_upscaler": True}, **QUICK))
 
 
-@pytest.mark.parametrize(
-    ("path", "request_of"), [("img2img", mixing), ("img2img", upscale), ("txt2img", hires)], ids=str
-)
+@pytest.mark.parametrize(("path", "request_of"), [("img2img", mixing), ("img2img", upscale), ("txt2img", hires)])
 def test_deep_shrink_changes_its_picture_and_nothing_after_it(webui, plain_pictures, path, request_of):
     off = webui.generate(path, request_of({}, **QUICK))
     on = webui.generate(path, request_of(SHRUNK, **QUICK))
