@@ -58,7 +58,7 @@ def load(model: Any) -> tuple[LatentUpscaler, float]:
         state = torch.load(path, map_location="cpu", weights_only=True) if as_pickle else load_file(path)
         return LatentUpscaler(state), factor
     except Exception as error:  # unpickling alone has a dozen kinds
-        raise refusal(f"{path} is not the file of that name from {SOURCE}: {error}.") from error
+        raise refusal(f"{path} is not the file of that name from {SOURCE}.") from error
 
 
 def enlarge(latents: Tensor, size: tuple[int, int], model: Any) -> Tensor:

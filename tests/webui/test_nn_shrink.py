@@ -1,6 +1,8 @@
 """The network that enlarges latents, and Deep Shrink, in real WebUIs."""
 
+import io
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -24,12 +26,22 @@ def weights(webui):
     """weights(state, suffix) puts a file where the user would; it is gone after the test."""
     folder = webui.data / "models" / "itermix"
     folder.mkdir()
-    yield lambda state, suffix="pt": (torch.save if suffix == "pt" else save_file)(
+    yield lambda state, suffix="pt": (save_pickle if suffix == "pt" else save_file)(
         state, folder / f"sd15_resizer.{suffix}"
     )
     for file in folder.iterdir():
         file.unlink()
     folder.rmdir()
+
+
+def save_pickle(state, path):
+    """As torch saved when the weights were published: without the parts that newer ones add, which A1111 refuses."""
+    data = io.BytesIO()
+    torch.save(state, data)
+    with zipfile.ZipFile(data) as saved, zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as file:
+        for name in saved.namelist():
+            if not name.endswith((".format_version", ".storage_alignment")):
+                file.writestr(name, saved.read(name))
 
 
 def constant(value):
@@ -44,9 +56,10 @@ def constant(value):
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])
 def test_the_network_enlarges_in_the_script_and_in_the_hires_pass(webui, weights, suffix):
     weights(constant(0.1), suffix)
-    (by_script,) = webui.generate("img2img", upscale({**TIED, "upscaler": NN}, **QUICK))
-    (by_hires,) = webui.generate("txt2img", hires({**TIED, "nn_upscaler": True}, **QUICK))
-    (by_another,) = webui.generate("txt2img", hires(TIED, hr_upscaler="Latent", **QUICK))
+    plain_cfg = {**QUICK, "cfg_scale": 1.0}  # Forge's hires pass has another of its own, which is 1
+    (by_script,) = webui.generate("img2img", upscale({**TIED, "upscaler": NN}, **plain_cfg))
+    (by_hires,) = webui.generate("txt2img", hires({**TIED, "nn_upscaler": True}, **plain_cfg))
+    (by_another,) = webui.generate("txt2img", hires(TIED, hr_upscaler="Latent", **plain_cfg))
     assert difference(by_hires, by_script) <= 1
     assert difference(by_hires, by_another) > 2
     assert "Itermix NN upscaler: True" in by_hires.parameters
