@@ -40,6 +40,15 @@ CURVES: dict[str, Callable[[Tensor, float], Tensor]] = {
 }
 
 
+def progress_of(settings: Settings, steps: int, progress: Tensor | None = None) -> Tensor:
+    """[steps] progress at the start of each step, as ``settings.progress`` counts it; see `weights`."""
+    if settings.progress == "steps":
+        return torch.arange(steps, dtype=torch.float64) / steps
+    if progress is None:
+        raise SettingsError("progress", settings.progress, "Allowed here: steps, since the noise levels aren't known.")
+    return progress
+
+
 def weights(settings: Settings, steps: int, progress: Tensor | None = None) -> Tensor:
     """Weight of the noised latent at each of `steps` steps.
 
@@ -57,11 +66,7 @@ def weights(settings: Settings, steps: int, progress: Tensor | None = None) -> T
     """
     if steps < 1:
         raise SettingsError("steps", steps, "Allowed: a whole number from 1.")
-    if settings.progress == "steps":
-        progress = torch.arange(steps, dtype=torch.float64) / steps
-    elif progress is None:
-        raise SettingsError("progress", settings.progress, "Allowed here: steps, since the noise levels aren't known.")
-
+    progress = progress_of(settings, steps, progress)
     length = settings.stop - settings.start
     u = ((progress - settings.start) / length).clamp(0, 1)
     if settings.curve == "logistic":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from itermix import deep_shrink
 from itermix.curves import weights
+from itermix.deep_shrink import DeepShrink
 from itermix.enlarging import put_back
 from itermix.mixing import DEFAULT_SCALE, Callback, Mixer
 from itermix.noising import NoisedLatents, Parametrisation, ve
@@ -26,6 +29,7 @@ def sample(
     noise: Tensor | None = None,
     extra_args: dict[str, Any] | None = None,
     callback: Callback | None = None,
+    unet: nn.Module | None = None,
     **sampler_options: Any,
 ) -> Tensor:
     """Sample from z'(sigma_0) down, mixing z' into the state at every step.
@@ -40,6 +44,8 @@ def sample(
         settings: `enabled` is the WebUI's switch and has no part here; seed -1 counts as 0.
         noise: unit noise of the first step, shape of `latent`; drawn from the seed if None.
         extra_args, callback, sampler_options: handed to the sampler.
+        unet: the network that the denoiser runs, for `deep_shrink`: with input_blocks, middle_block and output_blocks,
+            as those of Stable Diffusion 1, 2 and XL.
 
     Returns:
         The sampled latent, shape of `latent`. The same arguments give the same bits; noise that the sampler draws from
@@ -52,8 +58,14 @@ def sample(
     check_inputs(latent, sigmas)
     seed = max(settings.seed, 0)
     parametrisation = ve(getattr(denoiser, "sigmas", None))
-    run = mixed(sampler, latent, noise, range(seed, seed + len(latent)), settings, parametrisation)
-    with torch.random.fork_rng([latent.device] if latent.is_cuda else []):
+    with contextlib.ExitStack() as stack:
+        shrink = None
+        if settings.deep_shrink:
+            deep_shrink.check(unet, settings)
+            shrink = DeepShrink(settings)
+            stack.enter_context(deep_shrink.attached(unet, shrink))
+        run = mixed(sampler, latent, noise, range(seed, seed + len(latent)), settings, parametrisation, shrink)
+        stack.enter_context(torch.random.fork_rng([latent.device] if latent.is_cuda else []))
         torch.manual_seed(seed)
         return run(denoiser, None, sigmas=sigmas, extra_args=extra_args, callback=callback, **sampler_options)
 
@@ -78,6 +90,7 @@ def mixed(
     seeds: Sequence[int],
     settings: Settings,
     parametrisation: Parametrisation,
+    shrink: DeepShrink | None = None,
 ) -> Callable[..., Tensor]:
     """The sampler function with mixing, and with the signature that WebUIs inspect.
 
@@ -89,6 +102,7 @@ def mixed(
         seeds: one per image.
         settings: the mixing.
         parametrisation: of the state that the sampler works on.
+        shrink: attached to the model's network; active in the first steps.
 
     Raises:
         SettingsError, SamplerRefused: when called, before the first model call, if the picture can't be made this way.
@@ -99,14 +113,17 @@ def mixed(
         plan = schedule(sampler, kwargs, settings)
         noised = NoisedLatents(latent, parametrisation, settings.noise, noise, seeds)
         noised.normalize(plan.levels, settings.normalize_fraction)
-        w = weights(settings, len(plan.levels), parametrisation.progress(plan.levels))
+        progress = parametrisation.progress(plan.levels)
+        w = weights(settings, len(plan.levels), progress)
         scale = settings.cutoff or DEFAULT_SCALE
         mixer = Mixer(sampler, plan, noised, w, settings.blending, scale, settings.detail)
         if x is None:
             x = noised.at(0, plan.levels[0]).clone()
         elif settings.start_at_step:
             x.copy_(noised.at(0, plan.levels[0]))
-        result = mixer.run(model, x, *args, callback=callback)
+        end = deep_shrink.last_level(settings, plan.levels, progress)
+        with contextlib.nullcontext() if shrink is None else shrink.following(model, end):
+            result = mixer.run(model, x, *args, callback=callback)
         if settings.fidelity:
             put_back(result, latent, scale, settings.fidelity)
         return result

@@ -25,6 +25,7 @@ BLENDINGS = (
     "clean wavelet",
     "variance-preserving",
 )
+SHRINK_METHODS = ("bicubic", "bilinear", "nearest-exact", "area")
 NOISES = ("shared", "independent", "cumulative")
 PROGRESSES = ("steps", "noise level")
 
@@ -348,6 +349,54 @@ class Settings:
         high=1.0,
         step=0.05,
     )
+    nn_upscaler: bool = parameter(
+        False,
+        "NN latent upscaler",
+        "Enlarge the latent by the network of NNLatentUpscale in every phase of a hires pass, in the place of hires "
+        "fix's upscaler. Its weights are to be put into the folder models/itermix; docs/latent-upscaler.md tells which "
+        "and from where. The upscale script has it among its upscalers.",
+        "NN upscaler",
+        "Hires pass",
+    )
+    deep_shrink: float = parameter(
+        0.0,
+        "Deep Shrink",
+        "Let the inner blocks of the U-Net work on a picture of the size that the model knows, up to this share of the "
+        "progress: 0.35 is usual. Against parts that are painted twice. For Stable Diffusion 1, 2 and XL. 0: off.",
+        "Deep Shrink",
+        "Deep Shrink",
+        low=0.0,
+        high=1.0,
+        step=0.05,
+    )
+    deep_shrink_factor: float = parameter(
+        0.0,
+        "Deep Shrink factor",
+        "By how much that picture is smaller. 0: the scale over all phases up to this one, or 2 where there is none.",
+        "Deep Shrink factor",
+        "Deep Shrink",
+        low=0.0,
+        high=MAX_SCALE,
+        step=0.05,
+    )
+    deep_shrink_block: int = parameter(
+        3,
+        "Deep Shrink block",
+        "The input block after which it is made smaller; SD 1 and 2 have 1 to 11, SDXL has 1 to 8.",
+        "Deep Shrink block",
+        "Deep Shrink",
+        low=1,
+        high=11,
+        step=1,
+    )
+    deep_shrink_method: str = parameter(
+        "bicubic",
+        "Deep Shrink method",
+        "The interpolation that makes it smaller, and larger again.",
+        "Deep Shrink method",
+        "Deep Shrink",
+        choices=SHRINK_METHODS,
+    )
 
     def __init__(self, /, **values: Any):
         parameters = {p.name: p for p in self.parameters()}
@@ -363,6 +412,8 @@ class Settings:
     def _check_together(self) -> None:
         if 0 < self.cutoff < 1:
             raise SettingsError("cutoff", self.cutoff, "Allowed: 0, or a number from 1 to 8.")
+        if 0 < self.deep_shrink_factor < 1:
+            raise SettingsError("deep_shrink_factor", self.deep_shrink_factor, "Allowed: 0, or a number from 1 to 8.")
         if 0 < self.cleanup < 0.05:
             raise SettingsError("cleanup", self.cleanup, "Allowed: 0, or a number from 0.05 to 0.25.")
         if self.stop <= self.start:
@@ -374,10 +425,21 @@ class Settings:
                 "end_at_step", self.end_at_step, f"Allowed: more than start_at_step, which is {self.start_at_step}."
             )
 
-    def of_phase(self, source: tuple[int, int], target: tuple[int, int]) -> Settings:
-        """The settings to enlarge from one size (width, height) to another with: a cut-off of 0 becomes the scale."""
-        scale = max(after / before for before, after in zip(source, target))
-        return self if self.cutoff else self.replace(cutoff=min(max(scale, 1.0), MAX_SCALE))
+    def of_phase(
+        self, source: tuple[int, int], target: tuple[int, int], first: tuple[int, int] | None = None
+    ) -> Settings:
+        """The settings to enlarge from one size (width, height) to another with.
+
+        A cut-off of 0 becomes the scale. So does a Deep Shrink factor of 0, but over all phases: from the size `first`.
+        """
+
+        def scale(before: tuple[int, int]) -> float:
+            return min(max(1.0, *(b / a for a, b in zip(before, target))), MAX_SCALE)
+
+        settings = self if self.cutoff else self.replace(cutoff=scale(source))
+        if settings.deep_shrink and not settings.deep_shrink_factor:
+            return settings.replace(deep_shrink_factor=scale(first or source))
+        return settings
 
     def steps_of_cleanup(self, steps: int) -> int:
         """Steps of the clean-up that follows a pass of `steps`, at least one."""

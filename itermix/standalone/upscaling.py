@@ -117,6 +117,11 @@ class Method:
         if self.upscaler not in UPSCALERS:
             allowed = f"Allowed with the built-in model: {', '.join(UPSCALERS)}."
             raise SettingsError("upscaler", self.upscaler, allowed)
+        if isinstance(self.recipe, Settings) and self.recipe.nn_upscaler:
+            raise SettingsError("nn_upscaler", True, "Allowed with the built-in model: false; it has no latents.")
+        if isinstance(self.recipe, Settings) and self.recipe.deep_shrink:
+            allowed = "Allowed with the built-in model: 0; its blocks are not those of Stable Diffusion."
+            raise SettingsError("deep_shrink", self.recipe.deep_shrink, allowed)
 
     @property
     def most(self) -> float:

@@ -12,19 +12,19 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from modules import errors
+from modules import errors, shared
 
 from itermix.infotext import UNFINISHED
 from itermix.phases import plan
 from itermix.samplers import SamplerRefused, check
 from itermix.settings import Settings, SettingsError
-from itermix.webui import controlnet, host
+from itermix.webui import controlnet, host, latent_upscaler
 from itermix.webui.errors import as_client_errors
 from itermix.webui.job import Job, Wrapped, tasks
 from itermix.webui.limits import check_size
 from itermix.webui.progress import Task, shared_out
 
-CHANGED = ("denoising_strength", "hr_upscale_to_x", "hr_upscale_to_y", "truncate_x", "truncate_y")
+CHANGED = ("denoising_strength", "hr_upscale_to_x", "hr_upscale_to_y", "truncate_x", "truncate_y", "latent_scale_mode")
 
 
 def replace(p: Any, job: Job) -> None:
@@ -43,6 +43,9 @@ def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> A
         sizes = sizes_of(p, settings)
         check_size(*sizes[-1])
         check(host.sampler(p, p.hr_sampler_name or p.sampler_name).func)
+        if settings.nn_upscaler:
+            latent_upscaler.check(settings)
+            latent_upscaler.load(p.sd_model)
     todo = tasks(sizes, settings, p.hr_second_pass_steps or p.steps)
     if p.firstpass_image is not None:  # of the gallery; Forge hides the infotext in an alpha channel
         p.firstpass_image = p.firstpass_image.convert("RGB")
@@ -75,7 +78,7 @@ def sample_hr_pass(
     settings = job.checked()
     sizes = sizes_of(p, settings)
     cut = any(before[name] for name in ("truncate_x", "truncate_y"))
-    source = (p.width, p.height)
+    job.first = source = (p.width, p.height)
     done: Any = None  # the decoded pictures of the last finished phase, as the WebUI gives them
     try:
         for phase, size in enumerate(sizes, 1):
@@ -87,8 +90,9 @@ def sample_hr_pass(
                 host.hires_checkpoint(p)
             problem = "it was stopped"
             try:
+                start = enlarged(p, samples, decoded, size) if settings.nn_upscaler else samples
                 with contextlib.nullcontext() if job.last else controlnet.hints_of_size(p, size, cut):
-                    result = original(samples, decoded, seeds, subseeds, *args)
+                    result = original(start, decoded, seeds, subseeds, *args)
                 job.check_mixed()
             except (SettingsError, SamplerRefused):
                 raise
@@ -114,3 +118,14 @@ def sample_hr_pass(
         p.is_hr_pass = False
         for name, value in before.items():
             setattr(p, name, value)
+
+
+def enlarged(p: Any, samples: Any, decoded: Any, size: tuple[int, int]) -> Any:
+    """The latents enlarged by the network, so that a latent mode of the WebUI's finds them at the size `size`.
+
+    Of a picture of the gallery there are no latents, unless its upscaler is a latent one.
+    """
+    if samples is None:
+        samples = host.encoded((decoded + 1) / 2, p.sd_model)
+    p.latent_scale_mode = shared.latent_upscale_modes["Latent (nearest-exact)"]
+    return latent_upscaler.enlarge(samples, size, p.sd_model)

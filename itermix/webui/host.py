@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,13 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from itermix import deep_shrink
+from itermix.deep_shrink import DeepShrink
 from itermix.enlarging import back_projected
 from itermix.infotext import UNFINISHED
 from itermix.noising import Amounts, Parametrisation, ve, vp
-from itermix.settings import SettingsError
+from itermix.settings import Settings, SettingsError
+from itermix.webui import latent_upscaler
 
 LATENT_PIXELS = 8
 """Pixels of the picture along one side of a latent pixel."""
@@ -135,8 +139,8 @@ def parametrisation(sampler: Any) -> Parametrisation:
 
 
 def upscalers() -> list[str]:
-    """Names of the WebUI's upscalers, the latent modes first, as in its hires fix."""
-    return [*shared.latent_upscale_modes, *(upscaler.name for upscaler in shared.sd_upscalers)]
+    """Names of the WebUI's upscalers, the latent modes first, as in its hires fix, with the network of ours."""
+    return [*shared.latent_upscale_modes, latent_upscaler.NAME, *(upscaler.name for upscaler in shared.sd_upscalers)]
 
 
 def check_upscaler(name: str) -> None:
@@ -146,7 +150,7 @@ def check_upscaler(name: str) -> None:
 
 
 def is_latent(upscaler: str) -> bool:
-    return upscaler in shared.latent_upscale_modes
+    return upscaler == latent_upscaler.NAME or upscaler in shared.latent_upscale_modes
 
 
 def flatten(image: Image.Image) -> Image.Image:
@@ -170,14 +174,53 @@ def enlarge(image: Image.Image, size: tuple[int, int], upscaler: str, corrected:
     return Image.fromarray(pixels.to(torch.uint8).numpy())
 
 
+def encoded(pictures: Tensor, model: Any) -> Tensor:
+    """Latents of pictures [B, 3, H, W] in [0, 1]."""
+    method = sd_samplers_common.approximation_indexes.get(shared.opts.sd_vae_encode_method)
+    return sd_samplers_common.images_tensor_to_samples(pictures, method, model)
+
+
 def enlarged_latents(pictures: Sequence[Image.Image], size: tuple[int, int], upscaler: str, model: Any) -> Tensor:
     """Latents [B, C, height / 8, width / 8] of the pictures, enlarged in latent space by a named latent mode."""
     pixels = np.stack([np.asarray(picture, dtype=np.float32) / 255 for picture in pictures])
-    latents = sd_samplers_common.images_tensor_to_samples(
-        torch.from_numpy(pixels).permute(0, 3, 1, 2),
-        sd_samplers_common.approximation_indexes.get(shared.opts.sd_vae_encode_method),
-        model,
-    )
+    latents = encoded(torch.from_numpy(pixels).permute(0, 3, 1, 2), model)
     width, height = size
+    if upscaler == latent_upscaler.NAME:
+        return latent_upscaler.enlarge(latents, size, model)
     mode = shared.latent_upscale_modes[upscaler]
     return F.interpolate(latents, size=(height // 8, width // 8), mode=mode["mode"], antialias=mode["antialias"])
+
+
+@contextmanager
+def deep_shrunk(model: Any, settings: Settings) -> Iterator[DeepShrink | None]:
+    """Deep Shrink on the model's U-Net, if the settings want it: by the patches that Forge and reForge have for it, or
+    else by hooks on the blocks.
+
+    Raises SettingsError for a model without such a U-Net.
+    """
+    if not settings.deep_shrink:
+        yield None
+        return
+    shrink = DeepShrink(settings)
+    if not hasattr(model, "forge_objects"):
+        network = model.model.diffusion_model
+        deep_shrink.check(network, settings)
+        with deep_shrink.attached(network, shrink):
+            yield shrink
+        return
+    before = model.forge_objects.unet
+    deep_shrink.check(before.model.diffusion_model, settings)
+
+    def after_block(h: Tensor, options: dict[str, Any]) -> Tensor:
+        return shrink.shrunk(h) if options["block"][1] == shrink.block else h
+
+    def before_joining(h: Tensor, skip: Tensor, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        return shrink.resized(h, skip.shape[-2:]), skip
+
+    model.forge_objects.unet = before.clone()
+    model.forge_objects.unet.set_model_input_block_patch_after_skip(after_block)
+    model.forge_objects.unet.set_model_output_block_patch(before_joining)
+    try:
+        yield shrink
+    finally:
+        model.forge_objects.unet = before

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +30,7 @@ class Job:
         settings: the mixing; what was wrong with the request instead, to be raised where the WebUI shows it.
         by_script: whether the selectable script made it, which stands above the accordion.
         source: size (width, height) of the picture that was enlarged, if one was.
+        first: size of the one that the first phase enlarged.
         pictures: the source pictures, where a latent mode is to enlarge them.
         last: whether this phase is the last, after which the clean-up comes.
         progress, task: where to tell that a sampling begins, and which task comes next.
@@ -40,6 +42,7 @@ class Job:
     settings: Settings | Exception
     by_script: bool = False
     source: tuple[int, int] | None = None
+    first: tuple[int, int] | None = None
     pictures: Sequence[Image.Image] = ()
     last: bool = True
     progress: Progress | None = None
@@ -78,7 +81,8 @@ class Job:
         self.finished = False
         if self.pictures:
             self.settings = kept(self._replace_latent, p) or self.settings
-        MixedSampling(p.sampler, functools.partial(self._mix, p), functools.partial(cleanup.finish, p, self)).attach()
+        mixing, finish = functools.partial(self._mixing, p), functools.partial(cleanup.finish, p, self)
+        MixedSampling(p.sampler, mixing, finish).attach()
 
     def _replace_latent(self, p: Any) -> None:
         """Put the source enlarged in latent space in the place of the encoded pixels."""
@@ -89,23 +93,27 @@ class Job:
             latent = latent * p.mask + p.init_latent * p.nmask
         p.init_latent = latent
 
-    def _mix(self, p: Any, func: Callable, latent: Tensor, noise: Tensor) -> Callable:
+    @contextmanager
+    def _mixing(self, p: Any, func: Callable, latent: Tensor, noise: Tensor) -> Iterator[Callable]:
         """The sampler function that mixes, for MixedSampling; raises what was wrong before."""
         settings = self.checked()
         self.begin()
         if self.source:
             height, width = (side * host.LATENT_PIXELS for side in latent.shape[-2:])
-            settings = settings.of_phase(self.source, (width, height))
+            settings = settings.of_phase(self.source, (width, height), self.first)
         log.debug("Iterative Mixing: mixes with %s", dict(settings.changed()))
         changes = {"denoise": 1.0}  # the WebUI has left out the steps that denoise leaves out
         if starts_from_nothing(p):
             changes["fidelity"] = 0.0
         settings = settings.replace(**changes)
         parametrisation = host.parametrisation(p.sampler)
-        if settings.seed < 0:
-            return mixed(func, latent, noise, p.seeds, settings, parametrisation)
-        first = settings.seed + p.iteration * p.batch_size
-        return mixed(func, latent, None, range(first, first + len(latent)), settings, parametrisation)
+        with host.deep_shrunk(p.sd_model, settings) as shrink:
+            if settings.seed < 0:
+                yield mixed(func, latent, noise, p.seeds, settings, parametrisation, shrink)
+            else:
+                first = settings.seed + p.iteration * p.batch_size
+                seeds = range(first, first + len(latent))
+                yield mixed(func, latent, None, seeds, settings, parametrisation, shrink)
 
 
 def starts_from_nothing(p: Any) -> bool:

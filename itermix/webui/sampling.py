@@ -9,6 +9,7 @@ three are undone on return, exception and interrupt.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from torch import Tensor
@@ -22,17 +23,18 @@ class MixedSampling:
     def __init__(
         self,
         sampler: Any,
-        mix: Callable[[Callable, Tensor, Tensor], Callable],
+        mixing: Callable[[Callable, Tensor, Tensor], AbstractContextManager[Callable]],
         finish: Callable[[Tensor, Tensor, tuple, dict], Tensor],
     ):
         """
         Args:
             sampler: the WebUI's sampler object.
-            mix: (func, latent, noise) -> a sampler function that mixes; what it raises fails the generation.
+            mixing: (func, latent, noise) -> a context with a sampler function that mixes, for the time of the call;
+                what it raises fails the generation.
             finish: (latent, samples, conditioning args, conditioning kwargs) -> what becomes of the samples.
         """
         self._sampler = sampler
-        self._mix = mix
+        self._mixing = mixing
         self._finish = finish
         self._replaced: Any = None
 
@@ -53,8 +55,7 @@ class MixedSampling:
         self.detach()
         func = self._sampler.func
         try:
-            with as_client_errors():
-                self._sampler.func = self._mix(func, x.to(noise), noise)
+            with as_client_errors(), self._mixing(func, x.to(noise), noise) as self._sampler.func:
                 samples = self._sampler.sample_img2img(p, x, noise, *args, **kwargs)
         finally:
             self._sampler.func = func

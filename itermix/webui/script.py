@@ -11,7 +11,7 @@ from torch import Tensor
 
 from itermix.infotext import UNFINISHED, written
 from itermix.settings import Settings
-from itermix.webui import hires, host, infotext, options, ui
+from itermix.webui import hires, host, infotext, latent_upscaler, options, ui
 from itermix.webui.errors import as_client_errors, kept
 from itermix.webui.job import Job, Wrapped, tasks
 from itermix.webui.presets import with_preset
@@ -88,6 +88,7 @@ def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> T
     """`sample` of an img2img request at the tab's own size: refuses what can't be done, and shares out the progress."""
     with as_client_errors():
         settings = job.checked()
+        latent_upscaler.refuse_of_hires(settings)
     p.extra_generation_params.pop(UNFINISHED, None)  # of the iteration before
     job.task = 0
     with shared_out(tasks([(p.width, p.height)], settings, p.steps), 1, note=host.batch_note(p)) as job.progress:

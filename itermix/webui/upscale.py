@@ -18,7 +18,7 @@ from PIL import Image
 from itermix.infotext import UNFINISHED
 from itermix.phases import Size, described, plan
 from itermix.settings import SettingsError, UpscaleSettings
-from itermix.webui import host, infotext, options, ui
+from itermix.webui import host, infotext, latent_upscaler, options, ui
 from itermix.webui.errors import as_client_errors
 from itermix.webui.job import Job, tasks
 from itermix.webui.limits import check_size
@@ -50,10 +50,13 @@ def upscaled(p: Any, args: Sequence[Any]) -> Any:
     with as_client_errors():
         settings = upscale_settings(p, args)
         host.check_upscaler(settings.upscaler)
+        if settings.upscaler == latent_upscaler.NAME:
+            latent_upscaler.check(settings)
         if not settings.enabled:
             raise SettingsError("enabled", False, "Allowed: true, since this script does nothing but mixing.")
         if not p.init_images or p.init_images[0] is None:
             raise SettingsError("init_images", p.init_images, "Allowed: a picture to enlarge.")
+        latent_upscaler.refuse_of_hires(settings)
         Job(settings).checked()
         sources = [host.flatten(picture) for picture in p.init_images]
         size = sources[0].size
@@ -110,10 +113,12 @@ def iterations(p: Any) -> Iterator[tuple[Any, int]]:
 def iteration(p: Any, settings: UpscaleSettings, sources: list[Image.Image], sizes: list[Size], note: str) -> Any:
     """All phases of one iteration; gives the WebUI's result of the last one that was finished."""
     finished: tuple[Any, Any, list[Image.Image]] | None = None
+    first = sources[0].size
     todo = tasks(sizes, settings, p.steps)
     with shared_out(todo, jobs=1, counted_by_host=0, note=note) as progress:
         for number, size in enumerate(sizes, 1):
             job = Job(settings, by_script=True, last=number == len(sizes), progress=progress, task=number - 1)
+            job.first = first
             q = phase(p, settings, job, sources, size)
             problem = "it was stopped"
             try:

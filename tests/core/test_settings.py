@@ -242,5 +242,13 @@ def test_steps_of_the_clean_up(settings, steps, expected):
     assert Settings(**settings).steps_of_cleanup(steps) == expected
 
 
+def test_deep_shrink_takes_the_scale_over_all_phases():
+    shrunk = Settings(deep_shrink=0.35).of_phase((512, 512), (1024, 1024), first=(256, 256))
+    assert (shrunk.cutoff, shrunk.deep_shrink_factor) == (2.0, 4.0)
+    assert Settings(deep_shrink=0.35).of_phase((512, 512), (768, 768)).deep_shrink_factor == 1.5
+    given = Settings(deep_shrink=0.35, deep_shrink_factor=3.0)
+    assert given.of_phase((512, 512), (1024, 1024)).deep_shrink_factor == 3.0
+
+
 def test_a_cut_off_that_was_given_stays_in_every_phase():
     assert Settings(cutoff=3.0).of_phase((512, 512), (1024, 1024)) == Settings(cutoff=3.0)

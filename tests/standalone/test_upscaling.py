@@ -124,6 +124,12 @@ def test_a_model_that_cannot_sample_is_an_error(model, field, value):
         dataclasses.replace(model, **{field: value})
 
 
+@pytest.mark.parametrize(("field", "value"), [("nn_upscaler", True), ("deep_shrink", 0.35)])
+def test_what_needs_another_model_is_an_error(field, value):
+    with pytest.raises(SettingsError, match=f"{field} = {value!r}.*with the built-in model"):
+        Method("mixing", Settings(**{field: value}))
+
+
 def test_an_unknown_upscaler_is_an_error():
     with pytest.raises(SettingsError, match=r"upscaler = 'ESRGAN'.*Lanczos, Bicubic, Nearest"):
         Method("enlarged", 0.0, upscaler="ESRGAN")
