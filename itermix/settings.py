@@ -231,7 +231,7 @@ class Settings:
         step=0.05,
     )
     detail: float = parameter(
-        0.1,
+        0.07,
         "Detail",
         "For the clean blendings: strengthens what is finer than they guide, by this share of it at full weight. "
         "Samplers of few steps fall short of the detail that they could reach. 0: off.",

@@ -24,7 +24,7 @@ from itermix.standalone.metrics import METRICS, Readings
 from itermix.standalone.network import RESOLUTION
 from itermix.standalone.upscaling import Method, Model, Sources
 
-SEEDS = {"tune": 100_000, "confirm": 700_000, "demo": 300_000}
+SEEDS = {"tune": 100_000, "confirm": 800_000, "demo": 300_000}
 """First seeds of the sources. What was tuned on one set is to be confirmed, once, on another that is fresh."""
 
 SCALES = (2, 4)
