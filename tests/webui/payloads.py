@@ -70,7 +70,12 @@ PLAIN = {
 }
 
 
-def plain(webui, name):
-    """The pictures of a PLAIN request, the same whatever was asked for before."""
+def repeatable(webui, path, request):
+    """The pictures of a request, the same whatever was asked for before."""
     webui.generate(*PRIMER)
-    return webui.generate(*PLAIN[name])
+    return webui.generate(path, request)
+
+
+def plain(webui, name):
+    """The pictures of a PLAIN request."""
+    return repeatable(webui, *PLAIN[name])

@@ -7,7 +7,7 @@ import hosts
 import numpy as np
 import pytest
 import torch
-from payloads import PLAIN, SIZE, STEPS, mask, mixing, photograph, plain, request_for, upscale
+from payloads import PLAIN, SIZE, STEPS, mask, mixing, photograph, plain, repeatable, request_for, upscale
 from PIL import Image
 
 from itermix import NoisedLatents, Settings, weights
@@ -113,7 +113,8 @@ def test_what_is_put_back_is_the_source(webui, sampler):
 
 def test_an_enlarged_picture_is_corrected_where_it_does_not_give_the_source(webui):
     def made(upscaler, corrected):
-        (picture,) = webui.generate("img2img", upscale({"upscaler": upscaler, "back_projection": corrected}))
+        request = upscale({"upscaler": upscaler, "back_projection": corrected})
+        (picture,) = repeatable(webui, "img2img", request)
         return picture
 
     assert difference(made("Nearest", True), made("Nearest", False)) == 0

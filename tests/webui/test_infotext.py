@@ -33,7 +33,13 @@ SETTINGS = {
     "cleanup_steps": 2,
     "cleanup_sampler": "DPM++ 2M",
     "fidelity": 0.25,
+    "nn_upscaler": True,
+    "deep_shrink": 0.35,
+    "deep_shrink_factor": 1.5,
+    "deep_shrink_block": 2,
+    "deep_shrink_method": "area",
 }
+IN_IMG2IMG = {**SETTINGS, "nn_upscaler": False}  # which is for the hires pass alone
 SIZES = {"scale": 1.5, "width": 96, "height": 80, "upscaler": "Nearest", "back_projection": False}
 
 
@@ -44,7 +50,7 @@ def test_the_settings_here_are_all_there_are_and_none_is_at_its_default():
 
 
 @pytest.mark.parametrize(
-    ("request_of", "settings"), [(mixing, SETTINGS), (upscale, {**SETTINGS, **SIZES})], ids=["mixing", "upscale"]
+    ("request_of", "settings"), [(mixing, IN_IMG2IMG), (upscale, {**IN_IMG2IMG, **SIZES})], ids=["mixing", "upscale"]
 )
 def test_the_webui_finds_the_settings_in_its_picture(webui, request_of, settings):
     response = webui.post("img2img", request_of(settings))
@@ -57,7 +63,7 @@ def test_the_webui_finds_the_settings_in_its_picture(webui, request_of, settings
 def test_a_request_with_the_infotext_of_a_picture_repeats_it(webui, host):
     if host.is_forge:
         pytest.skip("Forge's API answers every request with an infotext with HTTP 500")
-    (picture,) = webui.generate("img2img", mixing(SETTINGS))
+    (picture,) = webui.generate("img2img", mixing(IN_IMG2IMG))
     (repeated,) = webui.generate("img2img", request_for(infotext=picture.parameters))
     assert (picture.pixels == repeated.pixels).all()
     assert "Itermix alpha: 1.35" in repeated.parameters

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from payloads import hires, mixing, plain, upscale
+from payloads import hires, mixing, plain, repeatable, upscale
 from safetensors.torch import save_file
 from test_img2img import difference, equal
 from test_scales import failing, run  # noqa: F401
@@ -101,23 +101,23 @@ def test_what_the_network_can_not_do_is_refused(webui, weights):
 
 @pytest.mark.parametrize(("path", "request_of"), [("img2img", mixing), ("img2img", upscale), ("txt2img", hires)])
 def test_deep_shrink_changes_its_picture_and_nothing_after_it(webui, plain_pictures, path, request_of):
-    off = webui.generate(path, request_of({}, **QUICK))
-    on = webui.generate(path, request_of(SHRUNK, **QUICK))
+    off = repeatable(webui, path, request_of({}, **QUICK))
+    on = repeatable(webui, path, request_of(SHRUNK, **QUICK))
     assert not equal(off, on)
-    assert equal(webui.generate(path, request_of(SHRUNK, **QUICK)), on)
-    assert equal(webui.generate(path, request_of({**SHRUNK, "deep_shrink_factor": 1.0}, **QUICK)), off)
+    assert equal(repeatable(webui, path, request_of(SHRUNK, **QUICK)), on)
+    assert equal(repeatable(webui, path, request_of({**SHRUNK, "deep_shrink_factor": 1.0}, **QUICK)), off)
     assert "Itermix Deep Shrink: 0.7" in on[0].parameters
-    assert equal(webui.generate(path, request_of({}, **QUICK)), off)
+    assert equal(repeatable(webui, path, request_of({}, **QUICK)), off)
     assert equal(plain(webui, "txt2img"), plain_pictures["txt2img"])
 
 
 @pytest.mark.parametrize("how", ["error", "interrupt"])
 def test_nothing_of_deep_shrink_stays_after_a_stop(webui, run, plain_pictures, how):  # noqa: F811
-    off = webui.generate("img2img", upscale({}, **QUICK))
+    off = repeatable(webui, "img2img", upscale({}, **QUICK))
     two = {**SHRUNK, "scale": 1.5, "max_scale_per_phase": 1.25}
     pictures, _ = run("img2img", upscale(two, **QUICK), failing(2, how))
     assert "Itermix unfinished" in pictures[0].parameters
-    assert equal(webui.generate("img2img", upscale({}, **QUICK)), off)
+    assert equal(repeatable(webui, "img2img", upscale({}, **QUICK)), off)
     assert equal(plain(webui, "txt2img"), plain_pictures["txt2img"])
 
 
