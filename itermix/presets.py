@@ -52,8 +52,16 @@ REASONS = {
 UNDECIDED = {"enabled", "seed", *(parameter.name for parameter in UpscaleSettings.own_parameters())}
 DECIDED = tuple(parameter for parameter in Settings.parameters() if parameter.name not in UNDECIDED)
 
-LATER = {"detail": 0.0, "fidelity": 0.0}
-"""Settings that came after the first presets were saved, at what those presets were made with."""
+LATER = {
+    "detail": 0.0,
+    "fidelity": 0.0,
+    "nn_upscaler": False,
+    "deep_shrink": 0.0,
+    "deep_shrink_factor": 0.0,
+    "deep_shrink_block": 3,
+    "deep_shrink_method": "bicubic",
+}
+"""Settings that came after presets were first saved, at what those presets were made with; new ones go in here."""
 
 MAX_PRESETS = 200
 MAX_NAME = 60

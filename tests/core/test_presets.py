@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from itermix import Settings, SettingsError
 from itermix.presets import (
     DECIDED,
+    LATER,
     MAX_FILE,
     MAX_NAME,
     MAX_PRESETS,
@@ -57,11 +58,41 @@ def test_a_preset_decides_what_it_does_not_name_too():
     assert (values["alpha"], values["stop"], len(values)) == (2.4, 1.0, len(DECIDED))
 
 
-def test_a_whole_preset_from_before_a_setting_means_what_it_did(file):
-    old = {name: value for name, value in decided({"alpha": 0.6}).items() if name not in ("detail", "fidelity")}
-    file.path.write_text(json.dumps({"Old": old, "Written by hand": {"alpha": 0.6}}))
-    assert file.load()["Old"] == decided({"alpha": 0.6, "detail": 0.0, "fidelity": 0.0})
+FIRST_SAVED = {
+    "denoise": 1.0,
+    "curve": "cosine",
+    "alpha": 0.6,
+    "start": 0.0,
+    "stop": 1.0,
+    "clamp": 1.0,
+    "lowest": 0.0,
+    "highest": 1.0,
+    "progress": "steps",
+    "blending": "clean wavelet",
+    "cutoff": 0.0,
+    "noise": "shared",
+    "normalize_fraction": 0.0,
+    "start_at_step": 0,
+    "end_at_step": 10000,
+    "max_scale_per_phase": 2.0,
+    "save_phases": False,
+    "match_colours": False,
+    "cleanup": 0.0,
+    "cleanup_steps": 0,
+    "cleanup_sampler": "Use same sampler",
+}
+"""All that a preset held when presets were first saved. It stays as it is when settings are added."""
+
+
+@pytest.mark.parametrize("later", [{}, {"detail": 0.2}, {"detail": 0.0, "fidelity": 0.25}])
+def test_a_whole_preset_from_before_some_settings_means_what_it_did(file, later):
+    file.path.write_text(json.dumps({"Old": {**FIRST_SAVED, **later}, "Written by hand": {"alpha": 0.6}}))
+    assert file.load()["Old"] == {**decided({"alpha": 0.6, "detail": 0.0, "fidelity": 0.0}), **later}
     assert file.load()["Written by hand"] == decided({"alpha": 0.6})
+
+
+def test_every_setting_that_came_later_is_known_as_such():
+    assert LATER.keys() == {parameter.name for parameter in DECIDED} - FIRST_SAVED.keys()
 
 
 def test_what_is_named_beside_a_preset_stands_above_it():
