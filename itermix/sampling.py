@@ -121,8 +121,10 @@ def mixed(
             x = noised.at(0, plan.levels[0]).clone()
         elif settings.start_at_step:
             x.copy_(noised.at(0, plan.levels[0]))
-        end = deep_shrink.last_level(settings, plan.levels, progress)
-        with contextlib.nullcontext() if shrink is None else shrink.following(model, end):
+        with contextlib.ExitStack() as stack:
+            if shrink:
+                end = deep_shrink.last_level(settings, plan.levels, progress)
+                stack.enter_context(shrink.following(model, end))
             result = mixer.run(model, x, *args, callback=callback)
         if settings.fidelity:
             put_back(result, latent, scale, settings.fidelity)
