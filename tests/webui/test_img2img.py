@@ -111,6 +111,13 @@ def test_what_is_put_back_is_the_source(webui, sampler):
     assert difference(made(0.0, 7), made(0.0, 8)) > 1
 
 
+@pytest.mark.parametrize(("fill", "equal_pictures"), [(1, False), (2, True), (3, True)])
+def test_latent_noise_and_latent_nothing_are_no_source_to_put_back(webui, fill, equal_pictures):
+    painted = {"mask": hosts.encoded(mask()), "inpaint_full_res": False, "inpainting_fill": fill, "mask_blur": 0}
+    made = [repeatable(webui, "img2img", mixing({"fidelity": share}, **painted)) for share in (0.0, 1.0)]
+    assert equal(*made) == equal_pictures
+
+
 def test_an_enlarged_picture_is_corrected_where_it_does_not_give_the_source(webui):
     def made(upscaler, corrected):
         request = upscale({"upscaler": upscaler, "back_projection": corrected})
