@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from itermix.blending import BLENDINGS, USES_DENOISED, Guide
-from itermix.noising import NoisedLatents
+from itermix.noising import NoisedSource
 from itermix.samplers import STATE_IN_CALLBACK, SamplerRefused, name_of
 from itermix.schedule import Schedule
 
@@ -33,7 +33,7 @@ class Mixer:
         self,
         sampler: Callable,
         schedule: Schedule,
-        noised: NoisedLatents,
+        noised: NoisedSource,
         weights: Tensor,
         blending: str,
         scale: float = DEFAULT_SCALE,

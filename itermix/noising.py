@@ -6,6 +6,7 @@ says how much signal and how much noise a state has at a level: z' = signal * z0
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from itermix.settings import NOISES, SettingsError
+from itermix.settings import DRAWN_NOISES, SettingsError
 
 Amounts = tuple[Tensor, Tensor]
 
@@ -45,6 +46,13 @@ class Parametrisation:
             return output.clone()
         signal, amount = (a.to(x) for a in self.amounts(level))
         return (x - amount * output) / signal
+
+    def noise(self, x: Tensor, level: Tensor, output: Tensor) -> Tensor:
+        """The estimate of e in the same; the level's noise is not 0."""
+        if self.predicts_noise:
+            return output
+        signal, amount = (a.to(x) for a in self.amounts(level))
+        return (x - signal * output) / amount
 
 
 def ve(training_sigmas: Tensor | None = None) -> Parametrisation:
@@ -98,7 +106,44 @@ def draw(out: Tensor, seeds: Sequence[int], step: int) -> Tensor:
     return out
 
 
-class NoisedLatents:
+class NoisedSource(ABC):
+    """z' at any step of a sampler.
+
+    Attributes:
+        latent: z0, [B, C, H, W].
+        parametrisation: of the levels.
+    """
+
+    def __init__(self, latent: Tensor, parametrisation: Parametrisation):
+        self.latent = latent
+        self.parametrisation = parametrisation
+        self._bias: Tensor | None = None
+        self._buffer = torch.empty_like(latent, memory_format=torch.contiguous_format)  # as filters want it
+
+    def at(self, step: int, level: Tensor) -> Tensor:
+        """z' at `level` (0-dim tensor), for sampler step `step`; at step 0 the noise is the start noise.
+
+        Returns a contiguous buffer [B, C, H, W] that the next call overwrites; the caller may use it as scratch space.
+        """
+        self._fill(step, level)
+        return self._buffer if self._bias is None else self._buffer.sub_(self._bias)
+
+    @abstractmethod
+    def _fill(self, step: int, level: Tensor) -> None:
+        """Put z' of a step into the buffer."""
+
+    def normalize(self, levels: Tensor, fraction: float) -> None:
+        """Take each image's mean over the noisiest `fraction` of `levels` [n] off every z'; 0 does nothing.
+
+        normalize_fraction of the ComfyUI pack's Batch Unsampler, meant against a bias of the noisiest latents.
+        """
+        count = round(fraction * len(levels))
+        if count:
+            means = [self.at(step, levels[step]).mean(dim=(1, 2, 3), keepdim=True) for step in range(count)]
+            self._bias = torch.stack(means).mean(dim=0)
+
+
+class NoisedLatents(NoisedSource):
     """z' of a latent at any step, in two latents of memory however many steps there are.
 
     kind "shared": one draw e per image for all levels (DemoFusion's code).
@@ -128,33 +173,25 @@ class NoisedLatents:
         Raises:
             SettingsError: unknown kind, `noise` of another shape, or not one seed per image.
         """
-        if kind not in NOISES:
-            raise SettingsError("noise", kind, f"Allowed: {', '.join(NOISES)}.")
+        if kind not in DRAWN_NOISES:
+            raise SettingsError("noise", kind, f"Allowed: {', '.join(DRAWN_NOISES)}.")
         if noise is not None and noise.shape != latent.shape:
             raise SettingsError("noise", tuple(noise.shape), f"Allowed: the latent's shape, {tuple(latent.shape)}.")
         seeds = list(range(len(latent))) if seeds is None else list(seeds)
         if len(seeds) != len(latent):
             raise SettingsError("seeds", seeds, f"Allowed: one per image, which is {len(latent)}.")
-        self.latent = latent
-        self.parametrisation = parametrisation or ve()
+        super().__init__(latent, parametrisation or ve())
         self.kind = kind
         self.seeds = seeds
         self._noise = draw(torch.empty_like(latent), seeds, 0) if noise is None else noise.to(latent)
         if kind == "cumulative":
             self._noise = self._noise.clone()  # it changes from level to level, the caller's must not
         self._ratio: Tensor | None = None  # noise-to-signal ratio of the level that a cumulative `_noise` belongs to
-        self._bias: Tensor | None = None
-        self._buffer = torch.empty_like(latent, memory_format=torch.contiguous_format)  # as filters want it
 
-    def at(self, step: int, level: Tensor) -> Tensor:
-        """z' at `level` (0-dim tensor), for sampler step `step`; at step 0 the noise is the start noise.
-
-        Returns a contiguous buffer [B, C, H, W] that the next call overwrites; the caller may use it as scratch space.
-        """
+    def _fill(self, step: int, level: Tensor) -> None:
         signal, amount = (a.to(self.latent) for a in self.parametrisation.amounts(level))
         torch.mul(self._unit_noise(step, amount / signal), amount, out=self._buffer)
         self._buffer.addcmul_(self.latent, signal)
-        return self._buffer if self._bias is None else self._buffer.sub_(self._bias)
 
     def _unit_noise(self, step: int, ratio: Tensor) -> Tensor:
         """e of a step, of unit variance; `ratio` is noise / signal at its level."""
@@ -169,14 +206,6 @@ class NoisedLatents:
         return self._noise
 
     def normalize(self, levels: Tensor, fraction: float) -> None:
-        """Take each image's mean over the noisiest `fraction` of `levels` [n] off every z'; 0 does nothing.
-
-        normalize_fraction of the ComfyUI pack's Batch Unsampler, meant against a bias of the noisiest latents.
-        """
-        count = round(fraction * len(levels))
-        if not count:
-            return
         start = self._noise.clone()
-        means = [self.at(step, levels[step]).mean(dim=(1, 2, 3), keepdim=True) for step in range(count)]
-        self._bias = torch.stack(means).mean(dim=0)
+        super().normalize(levels, fraction)
         self._noise, self._ratio = start, None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,10 +14,11 @@ from itermix import deep_shrink
 from itermix.curves import weights
 from itermix.deep_shrink import DeepShrink
 from itermix.enlarging import put_back
+from itermix.inversion import Denoise, Inverting, invert
 from itermix.mixing import DEFAULT_SCALE, Callback, Mixer
-from itermix.noising import NoisedLatents, Parametrisation, ve
+from itermix.noising import NoisedLatents, NoisedSource, Parametrisation, ve
 from itermix.schedule import schedule
-from itermix.settings import Settings, SettingsError
+from itermix.settings import INVERTED, Settings, SettingsError
 
 
 def sample(
@@ -30,6 +31,7 @@ def sample(
     extra_args: dict[str, Any] | None = None,
     callback: Callback | None = None,
     unet: nn.Module | None = None,
+    inversion_args: dict[str, Any] | None = None,
     **sampler_options: Any,
 ) -> Tensor:
     """Sample from z'(sigma_0) down, mixing z' into the state at every step.
@@ -41,11 +43,12 @@ def sample(
             as the model's training schedule (k-diffusion's DiscreteSchedule).
         latent: z0, the enlarged picture that guides, [B, C, H, W] (pixels in [-1, 1] or a latent).
         sigmas: [steps + 1], falling to 0; `steps_range` says what denoise and the range of steps leave of them.
-        settings: `enabled` is the WebUI's switch and has no part here; seed -1 counts as 0.
+        settings: `enabled` and `inversion_prompt` are for the WebUI and have no part here; seed -1 counts as 0.
         noise: unit noise of the first step, shape of `latent`; drawn from the seed if None.
         extra_args, callback, sampler_options: handed to the sampler.
         unet: the network that the denoiser runs, for `deep_shrink`: with input_blocks, middle_block and output_blocks,
             as those of Stable Diffusion 1, 2 and XL.
+        inversion_args: in the place of `extra_args` in the model calls of inverted noise, which should have no guidance.
 
     Returns:
         The sampled latent, shape of `latent`. The same arguments give the same bits; noise that the sampler draws from
@@ -64,10 +67,18 @@ def sample(
             deep_shrink.check(unet, settings)
             shrink = DeepShrink(settings)
             stack.enter_context(deep_shrink.attached(unet, shrink))
-        run = mixed(sampler, latent, noise, range(seed, seed + len(latent)), settings, parametrisation, shrink)
+        args = extra_args if inversion_args is None else inversion_args
+        inverting = functools.partial(_inverting, args or {})
+        seeds = range(seed, seed + len(latent))
+        run = mixed(sampler, latent, noise, seeds, settings, parametrisation, shrink, inverting)
         stack.enter_context(torch.random.fork_rng([latent.device] if latent.is_cuda else []))
         torch.manual_seed(seed)
         return run(denoiser, None, sigmas=sigmas, extra_args=extra_args, callback=callback, **sampler_options)
+
+
+@contextlib.contextmanager
+def _inverting(args: dict[str, Any], denoiser: nn.Module, extra_args: dict[str, Any]) -> Iterator[Denoise]:
+    yield lambda x, level, step: denoiser(x, level, **args)
 
 
 def check_inputs(latent: Tensor, sigmas: Tensor) -> None:
@@ -91,6 +102,7 @@ def mixed(
     settings: Settings,
     parametrisation: Parametrisation,
     shrink: DeepShrink | None = None,
+    inverting: Inverting | None = None,
 ) -> Callable[..., Tensor]:
     """The sampler function with mixing, and with the signature that WebUIs inspect.
 
@@ -103,6 +115,7 @@ def mixed(
         settings: the mixing.
         parametrisation: of the state that the sampler works on.
         shrink: attached to the model's network; active in the first steps.
+        inverting: what inverts the latent, where the noise is to be inverted.
 
     Raises:
         SettingsError, SamplerRefused: when called, before the first model call, if the picture can't be made this way.
@@ -111,20 +124,26 @@ def mixed(
     @functools.wraps(sampler)
     def run(model: Any, x: Tensor | None, *args: Any, callback: Callback | None = None, **kwargs: Any) -> Tensor:
         plan = schedule(sampler, kwargs, settings)
-        noised = NoisedLatents(latent, parametrisation, settings.noise, noise, seeds)
-        noised.normalize(plan.levels, settings.normalize_fraction)
         progress = parametrisation.progress(plan.levels)
         w = weights(settings, len(plan.levels), progress)
         scale = settings.cutoff or DEFAULT_SCALE
-        mixer = Mixer(sampler, plan, noised, w, settings.blending, scale, settings.detail)
-        if x is None:
-            x = noised.at(0, plan.levels[0]).clone()
-        elif settings.start_at_step:
-            x.copy_(noised.at(0, plan.levels[0]))
         with contextlib.ExitStack() as stack:
             if shrink:
                 end = deep_shrink.last_level(settings, plan.levels, progress)
                 stack.enter_context(shrink.following(model, end))
+            noised: NoisedSource
+            if settings.noise == INVERTED:
+                assert inverting is not None
+                with inverting(model, kwargs.get("extra_args") or {}) as denoise:
+                    noised = invert(denoise, latent, plan.levels, parametrisation)
+            else:
+                noised = NoisedLatents(latent, parametrisation, settings.noise, noise, seeds)
+            noised.normalize(plan.levels, settings.normalize_fraction)
+            mixer = Mixer(sampler, plan, noised, w, settings.blending, scale, settings.detail)
+            if x is None:
+                x = noised.at(0, plan.levels[0]).clone()
+            elif settings.start_at_step or settings.noise == INVERTED:
+                x.copy_(noised.at(0, plan.levels[0]))
             result = mixer.run(model, x, *args, callback=callback)
         if settings.fidelity:
             put_back(result, latent, scale, settings.fidelity)

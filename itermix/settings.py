@@ -26,7 +26,9 @@ BLENDINGS = (
     "variance-preserving",
 )
 SHRINK_METHODS = ("bicubic", "bilinear", "nearest-exact", "area")
-NOISES = ("shared", "independent", "cumulative")
+DRAWN_NOISES = ("shared", "independent", "cumulative")
+INVERTED = "inverted"
+NOISES = (*DRAWN_NOISES, INVERTED)
 PROGRESSES = ("steps", "noise level")
 
 SAME_SAMPLER = "Use same sampler"
@@ -246,7 +248,8 @@ class Settings:
         "Noise",
         "How the noises of the steps are related. shared: one draw for all steps (DemoFusion). independent: a new draw "
         "each step (ComfyUI node). cumulative: noise added step by step, as in the forward process of latent "
-        "diffusion.",
+        "diffusion. inverted: none is drawn, but the noise from which the model itself would make the source is looked "
+        "for, which takes one more model call for each step.",
         "noise",
         "Noise",
         choices=NOISES,
@@ -396,6 +399,14 @@ class Settings:
         "Deep Shrink method",
         "Deep Shrink",
         choices=SHRINK_METHODS,
+    )
+    inversion_prompt: bool = parameter(
+        True,
+        "Invert with the prompt",
+        "For inverted noise: whether the model is shown the prompt while the noise is looked for, or the negative "
+        "prompt. Neither is strengthened by guidance (CFG scale 1).",
+        "inversion prompt",
+        "Noise",
     )
 
     def __init__(self, /, **values: Any):
