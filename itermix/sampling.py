@@ -48,7 +48,7 @@ def sample(
         extra_args, callback, sampler_options: handed to the sampler.
         unet: the network that the denoiser runs, for `deep_shrink`: with input_blocks, middle_block and output_blocks,
             as those of Stable Diffusion 1, 2 and XL.
-        inversion_args: in the place of `extra_args` in the model calls of inverted noise, which should have no guidance.
+        inversion_args: in the place of `extra_args` for the model calls of inverted noise; best without guidance.
 
     Returns:
         The sampled latent, shape of `latent`. The same arguments give the same bits; noise that the sampler draws from
