@@ -17,8 +17,8 @@ from torch import Tensor
 
 from itermix.noising import NoisedSource, Parametrisation
 
-Denoise = Callable[[Tensor, Tensor, int], Tensor]
-"""(x [B, C, H, W], level [B], step of the sampler that starts at this level) -> what the model makes of x."""
+Denoise = Callable[[Tensor, Tensor, float], Tensor]
+"""(x [B, C, H, W], level [B], share of the sampler's steps that come before it) -> what the model makes of x."""
 
 Inverting = Callable[[Any, dict[str, Any]], AbstractContextManager[Denoise]]
 """(denoiser, extra_args of the sampler) -> a context with a denoiser without guidance, for the time of an inversion."""
@@ -73,7 +73,7 @@ def invert(denoise: Denoise, latent: Tensor, levels: Tensor, parametrisation: Pa
 
     def seen(x: Tensor, step: int) -> Tensor:
         level = levels[step]
-        return parametrisation.noise(x, level, denoise(x, level * x.new_ones(len(x)), step))
+        return parametrisation.noise(x, level, denoise(x, level * x.new_ones(len(x)), step / len(levels)))
 
     last = len(levels) - 1
     found = [latent.cpu()]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from itermix.settings import MAX_SCALE, SettingsError, scaled_side
+from itermix.settings import INVERTED, MAX_SCALE, SettingsError, scaled_side
 
 Size = tuple[int, int]
 """Width and height in pixels."""
@@ -69,10 +69,14 @@ def plan(
     )
 
 
-def described(source: Size, sizes: Sequence[Size], steps: int) -> str:
-    """What will be done, in words: "768x512 -> 1536x1024 -> 3072x2048, 20 steps each"."""
+def described(source: Size, sizes: Sequence[Size], steps: int, noise: str = "shared") -> str:
+    """What will be done, in words: "768x512 -> 1536x1024 -> 3072x2048, 20 steps each".
+
+    Inverted noise takes as many model calls again: ", 20 steps and an inversion of 20 calls each".
+    """
     ways = " -> ".join(f"{width}x{height}" for width, height in (source, *sizes))
-    return f"{ways}, {steps} steps" + (" each" if len(sizes) > 1 else "")
+    inversion = f" and an inversion of {steps} calls" if noise == INVERTED else ""
+    return f"{ways}, {steps} steps{inversion}" + (" each" if len(sizes) > 1 else "")
 
 
 def _sides(start: int, end: int, count: int, most: float, multiple: int) -> list[int] | None:

@@ -78,7 +78,7 @@ def sample(
 
 @contextlib.contextmanager
 def _inverting(args: dict[str, Any], denoiser: nn.Module, extra_args: dict[str, Any]) -> Iterator[Denoise]:
-    yield lambda x, level, step: denoiser(x, level, **args)
+    yield lambda x, level, share: denoiser(x, level, **args)
 
 
 def check_inputs(latent: Tensor, sigmas: Tensor) -> None:

@@ -3,6 +3,11 @@
     const {find, number, steps, ask} = itermix;
     const shown = {};
 
+    // Inversion takes model calls of its own. While a choice is being typed it counts as another.
+    function noise(tab) {
+        return find(`#itermix_${tab}_noise input`)?.value === "inverted" ? "inverted" : "shared";
+    }
+
     function upscaleQuery() {
         const picture = find("#mode_img2img .tabitem:not([style*='display: none']) img, #img2img_image img");
         if (!picture || !picture.naturalWidth) return null;
@@ -14,6 +19,7 @@
             target_width: number("itermix_upscale_width"),
             target_height: number("itermix_upscale_height"),
             max_scale_per_phase: number("itermix_img2img_max_scale_per_phase"),
+            noise: noise("img2img"),
         };
     }
 
@@ -26,6 +32,7 @@
             steps: steps("txt2img"),
             scale: number("txt2img_hr_scale"),
             max_scale_per_phase: number("itermix_txt2img_max_scale_per_phase"),
+            noise: noise("txt2img"),
         };
         // Resize to: the picture is enlarged to cover that size, then cut, as hires fix does.
         const cover = Math.max(number("txt2img_hr_resize_x") / query.width, number("txt2img_hr_resize_y") / query.height);

@@ -25,7 +25,7 @@ from itermix.phases import Size, plan
 from itermix.sampling import sample
 from itermix.settings import MAX_SEED, SAME_SAMPLER, Settings, SettingsError, UpscaleSettings
 from itermix.standalone import pictures
-from itermix.standalone.network import MULTIPLE, RESOLUTION, SIGMA_MAX, SIGMA_MIN, Guided
+from itermix.standalone.network import MULTIPLE, NULL, RESOLUTION, SIGMA_MAX, SIGMA_MIN, Guided
 from itermix.standalone.parts import count_parts
 
 SAMPLERS = ("dpmpp_2m", "dpmpp_2m_sde", "euler", "euler_ancestral")
@@ -262,6 +262,7 @@ def mix(model: Model, enlarged: Tensor, labels: Tensor, settings: Settings, seed
             sigmas,
             settings.replace(seed=seed % (MAX_SEED + 1)),
             extra_args={"label": labels, "cfg": model.cfg},
+            inversion_args={"label": labels if settings.inversion_prompt else torch.full_like(labels, NULL)},
             **_sampler_options(model, enlarged, seed),
         )
 

@@ -52,7 +52,6 @@ def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> A
     else:
         todo.insert(0, Task(f"first pass, {p.width}x{p.height}", p.steps * p.width * p.height))
     p.extra_generation_params.pop(UNFINISHED, None)  # of the iteration before
-    job.task = 0
     with shared_out(todo, 2, note=host.batch_note(p)) as job.progress:
         if p.firstpass_image is None:
             job.begin()

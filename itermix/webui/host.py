@@ -17,6 +17,7 @@ from itermix import deep_shrink
 from itermix.deep_shrink import DeepShrink
 from itermix.enlarging import back_projected
 from itermix.infotext import UNFINISHED
+from itermix.inversion import Denoise
 from itermix.noising import Amounts, Parametrisation, ve, vp
 from itermix.settings import Settings, SettingsError
 from itermix.webui import latent_upscaler
@@ -189,6 +190,52 @@ def enlarged_latents(pictures: Sequence[Image.Image], size: tuple[int, int], ups
         return latent_upscaler.enlarge(latents, size, model)
     mode = shared.latent_upscale_modes[upscaler]
     return F.interpolate(latents, size=(height // 8, width // 8), mode=mode["mode"], antialias=mode["antialias"])
+
+
+@contextmanager
+def unguided(p: Any, denoiser: Any, extra_args: dict[str, Any], with_prompt: bool) -> Iterator[Denoise]:
+    """The denoiser at CFG scale 1, with the prompt or with the negative prompt of the sampler's `extra_args`.
+
+    No mask is painted over x, no refiner takes over, and the denoiser counts none of the calls as steps.
+
+    Raises SettingsError if the WebUI has made nothing of the negative prompt.
+    """
+    args = {**extra_args, "cond_scale": 1.0, "s_min_uncond": 0.0}
+    if not with_prompt:
+        if args["uncond"] is None:
+            allowed = "Allowed at CFG scale 1 in this WebUI: true, since it leaves the negative prompt out."
+            raise SettingsError("inversion_prompt", False, allowed)
+        # In both places, so that it doesn't matter which of them the WebUI asks the model for.
+        prompt = args["cond"]
+        part = type(prompt.batch[0][0])
+        args["cond"] = type(prompt)((len(args["uncond"]),), [[part(each, 1.0)] for each in args["uncond"]])
+
+    def denoise(x: Tensor, level: Tensor, share: float) -> Tensor:
+        denoiser.step = round(share * denoiser.total_steps)  # by which prompts change on the way
+        return denoiser(x, level, **args)
+
+    with _changed(
+        (denoiser, "step", denoiser.step),
+        (denoiser, "mask", None),
+        (denoiser, "cond_scale_miltiplier", 1.0),  # A1111's CFG++ leaves its own there
+        (p, "hr_cfg", 1.0),  # Forge takes it for the scale in the hires pass
+        (p, "refiner_checkpoint_info", None),
+    ):
+        yield denoise
+
+
+@contextmanager
+def _changed(*changes: tuple[Any, str, Any]) -> Iterator[None]:
+    """(object, attribute, value): what the WebUI has of these attributes at other values, inside the block."""
+    before = [(each, name, getattr(each, name)) for each, name, _ in changes if hasattr(each, name)]
+    try:
+        for each, name, value in changes:
+            if hasattr(each, name):
+                setattr(each, name, value)
+        yield
+    finally:
+        for each, name, value in before:
+            setattr(each, name, value)
 
 
 @contextmanager

@@ -12,8 +12,9 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from itermix.inversion import Denoise
 from itermix.sampling import mixed
-from itermix.settings import Settings, UpscaleSettings
+from itermix.settings import INVERTED, Settings, UpscaleSettings
 from itermix.webui import cleanup, host
 from itermix.webui.errors import kept
 from itermix.webui.progress import Progress, Task
@@ -33,7 +34,7 @@ class Job:
         first: size of the one that the first phase enlarged.
         pictures: the source pictures, where a latent mode is to enlarge them.
         last: whether this phase is the last, after which the clean-up comes.
-        progress, task: where to tell that a sampling begins, and which task comes next.
+        progress: where to tell that a sampling begins.
         finished: whether the last pass of mixing came to its end.
         samples: the latents that it made.
         made: the finished pictures of an img2img request.
@@ -46,7 +47,6 @@ class Job:
     pictures: Sequence[Image.Image] = ()
     last: bool = True
     progress: Progress | None = None
-    task: int = 0
     finished: bool = False
     samples: Tensor | None = None
     made: list[Image.Image] = field(default_factory=list)
@@ -65,8 +65,7 @@ class Job:
     def begin(self) -> None:
         """Tell that the next sampling begins."""
         if self.progress:
-            self.progress.begin(self.task)
-        self.task += 1
+            self.progress.begin()
 
     def check_mixed(self) -> None:
         """Raises RuntimeError if the last sampling was to mix and came to its end without, though nobody stopped it."""
@@ -94,7 +93,7 @@ class Job:
         p.init_latent = latent
 
     @contextmanager
-    def _mixing(self, p: Any, func: Callable, latent: Tensor, noise: Tensor) -> Iterator[Callable]:
+    def _mixing(self, p: Any, func: Callable, latent: Tensor, noise: Tensor | None) -> Iterator[Callable]:
         """The sampler function that mixes, for MixedSampling; raises what was wrong before."""
         settings = self.checked()
         self.begin()
@@ -107,13 +106,26 @@ class Job:
             changes["fidelity"] = 0.0
         settings = settings.replace(**changes)
         parametrisation = host.parametrisation(p.sampler)
+        seeds = p.seeds
+        if settings.seed >= 0:
+            first = settings.seed + p.iteration * p.batch_size
+            seeds, noise = range(first, first + len(latent)), None
+        inverting = functools.partial(self._inverting, p, settings)
         with host.deep_shrunk(p.sd_model, settings) as shrink:
-            if settings.seed < 0:
-                yield mixed(func, latent, noise, p.seeds, settings, parametrisation, shrink)
-            else:
-                first = settings.seed + p.iteration * p.batch_size
-                seeds = range(first, first + len(latent))
-                yield mixed(func, latent, None, seeds, settings, parametrisation, shrink)
+            yield mixed(func, latent, noise, seeds, settings, parametrisation, shrink, inverting)
+
+    @contextmanager
+    def _inverting(self, p: Any, settings: Settings, denoiser: Any, extra_args: dict[str, Any]) -> Iterator[Denoise]:
+        """What the model makes of a state without guidance, for `mixed`, which asks from the cleanest level up."""
+        with host.unguided(p, denoiser, extra_args, settings.inversion_prompt) as denoise:
+
+            def counted(x: Tensor, level: Tensor, share: float) -> Tensor:
+                if self.progress:
+                    self.progress.advance(1 - share)
+                return denoise(x, level, share)
+
+            yield counted
+        self.begin()
 
 
 def starts_from_nothing(p: Any) -> bool:
@@ -122,11 +134,12 @@ def starts_from_nothing(p: Any) -> bool:
 
 
 def tasks(sizes: Sequence[tuple[int, int]], settings: Settings, steps: int) -> list[Task]:
-    """The samplings of phases to these sizes, and of the clean-up. Work: steps times pixels."""
-    found = [
-        Task(f"phase {k} of {len(sizes)}, {width}x{height}", steps * width * height)
-        for k, (width, height) in enumerate(sizes, 1)
-    ]
+    """The samplings and inversions of phases to these sizes, and the clean-up. Work: steps times pixels."""
+    found: list[Task] = []
+    for k, (width, height) in enumerate(sizes, 1):
+        passes = ("inversion, ", "") if settings.noise == INVERTED else ("",)
+        work = steps * width * height
+        found += [Task(f"phase {k} of {len(sizes)}, {which}{width}x{height}", work) for which in passes]
     if settings.cleanup:
         width, height = sizes[-1]
         found.append(Task(f"clean-up, {width}x{height}", settings.steps_of_cleanup(steps) * width * height))

@@ -29,16 +29,23 @@ class Progress:
         self._done = done
         self._share = share
         self._note = note
+        self._begun = 0
 
-    def begin(self, index: int) -> None:
-        """Say that a task begins, and that all before it are done."""
-        task = self._tasks[index]
-        before, total = (sum(t.work for t in some) for some in (self._tasks[:index], self._tasks))
+    def begin(self) -> None:
+        """Say that the next task begins, and that all before it are done."""
+        task = self._tasks[self._begun]
+        before, total = (sum(t.work for t in some) for some in (self._tasks[: self._begun], self._tasks))
+        self._begun += 1
         state = shared.state
         state.job_count = total / (task.work * self._share)
         state.job_no = self._done * state.job_count + before / task.work
         state.sampling_step = 0
         state.job = state.textinfo = f"Iterative Mixing: {task.text}{self._note}"
+        self._job_no = state.job_no
+
+    def advance(self, share: float) -> None:
+        """Say that this share of the task is done, of which the WebUI doesn't count the steps."""
+        shared.state.job_no = self._job_no + share
 
 
 @contextmanager

@@ -90,7 +90,6 @@ def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> T
         settings = job.checked()
         latent_upscaler.refuse_of_hires(settings)
     p.extra_generation_params.pop(UNFINISHED, None)  # of the iteration before
-    job.task = 0
     with shared_out(tasks([(p.width, p.height)], settings, p.steps), 1, note=host.batch_note(p)) as job.progress:
         samples = original(*args, **kwargs)
     job.check_mixed()

@@ -62,7 +62,7 @@ def upscaled(p: Any, args: Sequence[Any]) -> Any:
         size = sources[0].size
         sizes = plan(*size, target=settings.target(*size), max_scale_per_phase=settings.max_scale_per_phase)
         check_size(*sizes[-1])
-    log.info("Iterative Mixing: %s", described(size, sizes, p.steps))
+    log.info("Iterative Mixing: %s", described(size, sizes, p.steps, settings.noise))
     if shared.state.job_count < 0:
         shared.state.job_count = p.n_iter
     results = []
@@ -117,7 +117,7 @@ def iteration(p: Any, settings: UpscaleSettings, sources: list[Image.Image], siz
     todo = tasks(sizes, settings, p.steps)
     with shared_out(todo, jobs=1, counted_by_host=0, note=note) as progress:
         for number, size in enumerate(sizes, 1):
-            job = Job(settings, by_script=True, last=number == len(sizes), progress=progress, task=number - 1)
+            job = Job(settings, by_script=True, last=number == len(sizes), progress=progress)
             job.first = first
             q = phase(p, settings, job, sources, size)
             problem = "it was stopped"

@@ -47,7 +47,7 @@ def test_a_wrong_value_is_an_error_with_field_value_and_what_is_allowed(paramete
     ("name", "allowed"),
     [
         ("enabled", "Allowed: true or false."),
-        ("noise", "Allowed: shared, independent, cumulative."),
+        ("noise", "Allowed: shared, independent, cumulative, inverted."),
         ("upscaler", "Allowed: a text of at most 255 printable characters."),
         ("seed", "Allowed: a whole number from -1 to 4294967295."),
         ("cleanup", "Allowed: a number from 0 to 0.25."),

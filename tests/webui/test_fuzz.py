@@ -102,7 +102,8 @@ def test_fuzz_of_payloads(webui, request_of):
         "cleanup_sampler": "x" * 10_000,
         "upscaler": "../../etc/passwd",
         "preset": ["Creative"],
-        "noise": "cumulative",
+        "noise": "inverted",
+        "inversion_prompt": False,
         "stop": 4,
         "x" * 50_000: 1,
     }

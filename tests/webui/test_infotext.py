@@ -21,7 +21,7 @@ SETTINGS = {
     "blending": "slerp",
     "cutoff": 3.0,
     "detail": 0.2,
-    "noise": "cumulative",
+    "noise": "inverted",
     "seed": 4294967290,
     "normalize_fraction": 0.25,
     "start_at_step": 1,
@@ -38,6 +38,7 @@ SETTINGS = {
     "deep_shrink_factor": 1.5,
     "deep_shrink_block": 2,
     "deep_shrink_method": "area",
+    "inversion_prompt": False,
 }
 IN_IMG2IMG = {**SETTINGS, "nn_upscaler": False}  # which is for the hires pass alone
 SIZES = {"scale": 1.5, "width": 96, "height": 80, "upscaler": "Nearest", "back_projection": False}

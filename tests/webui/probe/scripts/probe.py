@@ -31,7 +31,7 @@ def count(module, inputs):
     if not isinstance(module, CFGDenoiser):
         return
     runs = json.loads(RUNS.read_text()) if RUNS.exists() else []
-    if module.step == 0:
+    if module.step == 0 or not runs or runs[-1][3] != shared.state.job:  # an inversion begins at the last step
         runs.append([8 * inputs[0].shape[3], 8 * inputs[0].shape[2], 0, shared.state.job, []])
     runs[-1][2] += 1
     RUNS.write_text(json.dumps(runs))
