@@ -176,7 +176,8 @@ def model_calls_of(picture: Picture, settings: UpscaleSettings) -> tuple[str, in
     first, last = steps_range(settings.replace(denoise=1.0), left)
     calls = [_calls(sampler, last - first)] * len(sizes)
     if settings.noise == INVERTED:
-        calls += [last - first] * len(sizes)
+        levels = (last - first) // 3 + 1 if sampler == "DPM fast" else last - first  # it has blocks of three calls
+        calls += [levels] * len(sizes)
     if settings.cleanup:
         cleaner = sampler if settings.cleanup_sampler == SAME_SAMPLER else settings.cleanup_sampler
         calls.append(_calls(cleaner, settings.steps_of_cleanup(steps)))
