@@ -43,6 +43,7 @@ def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> A
         sizes = sizes_of(p, settings)
         check_size(*sizes[-1])
         check(host.sampler(p, p.hr_sampler_name or p.sampler_name).func)
+        host.check_inversion(p, settings)
         if settings.nn_upscaler:
             latent_upscaler.check(settings)
             latent_upscaler.load(p.sd_model)

@@ -19,7 +19,7 @@ from itermix.enlarging import back_projected
 from itermix.infotext import UNFINISHED
 from itermix.inversion import Denoise
 from itermix.noising import Amounts, Parametrisation, ve, vp
-from itermix.settings import Settings, SettingsError
+from itermix.settings import INVERTED, Settings, SettingsError
 from itermix.webui import latent_upscaler
 
 LATENT_PIXELS = 8
@@ -192,6 +192,17 @@ def enlarged_latents(pictures: Sequence[Image.Image], size: tuple[int, int], ups
     return F.interpolate(latents, size=(height // 8, width // 8), mode=mode["mode"], antialias=mode["antialias"])
 
 
+def check_inversion(p: Any, settings: Settings) -> None:
+    """Raises SettingsError if the hires pass of `p` will have no negative prompt, and is to be inverted with it."""
+    if settings.noise == INVERTED and not settings.inversion_prompt and getattr(p, "hr_cfg", None) == 1:
+        raise no_negative_prompt()
+
+
+def no_negative_prompt() -> SettingsError:
+    allowed = "Allowed at CFG scale 1 in this WebUI: true, since it leaves the negative prompt out."
+    return SettingsError("inversion_prompt", False, allowed)
+
+
 @contextmanager
 def unguided(p: Any, denoiser: Any, extra_args: dict[str, Any], with_prompt: bool) -> Iterator[Denoise]:
     """The denoiser at CFG scale 1, with the prompt or with the negative prompt of the sampler's `extra_args`.
@@ -203,8 +214,7 @@ def unguided(p: Any, denoiser: Any, extra_args: dict[str, Any], with_prompt: boo
     args = {**extra_args, "cond_scale": 1.0, "s_min_uncond": 0.0}
     if not with_prompt:
         if args["uncond"] is None:
-            allowed = "Allowed at CFG scale 1 in this WebUI: true, since it leaves the negative prompt out."
-            raise SettingsError("inversion_prompt", False, allowed)
+            raise no_negative_prompt()
         # In both places, so that it doesn't matter which of them the WebUI asks the model for.
         prompt = args["cond"]
         part = type(prompt.batch[0][0])

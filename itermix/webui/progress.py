@@ -30,6 +30,7 @@ class Progress:
         self._share = share
         self._note = note
         self._begun = 0
+        self._job_no = 0.0  # the WebUI's at the begin of the task
 
     def begin(self) -> None:
         """Say that the next task begins, and that all before it are done."""
@@ -38,10 +39,9 @@ class Progress:
         self._begun += 1
         state = shared.state
         state.job_count = total / (task.work * self._share)
-        state.job_no = self._done * state.job_count + before / task.work
+        state.job_no = self._job_no = self._done * state.job_count + before / task.work
         state.sampling_step = 0
         state.job = state.textinfo = f"Iterative Mixing: {task.text}{self._note}"
-        self._job_no = state.job_no
 
     def advance(self, share: float) -> None:
         """Say that this share of the task is done, of which the WebUI doesn't count the steps."""

@@ -163,8 +163,12 @@ def test_a_mask_covers_the_sampling_but_not_the_inversion(webui):
 
 
 def test_a_webui_that_leaves_the_negative_prompt_out_can_not_show_it_to_the_model(webui, host):
-    request = mixing({**INVERTED, "inversion_prompt": False}, cfg_scale=1.0)
-    if host.is_forge:
-        assert "inversion_prompt = False" in refused(webui, "img2img", request)
-    else:
-        webui.generate("img2img", request)
+    without = {**INVERTED, "inversion_prompt": False}
+    requests = (("img2img", mixing(without, cfg_scale=1.0)), ("txt2img", hires(without, hr_cfg=1.0, **QUICK)))
+    for path, request in requests:
+        if host.is_forge:
+            (webui.data / "runs.json").unlink(missing_ok=True)
+            assert "inversion_prompt = False" in refused(webui, path, request)
+            assert not (webui.data / "runs.json").exists()  # no model call was made
+        else:
+            webui.generate(path, request)
