@@ -206,6 +206,8 @@ class NoisedLatents(NoisedSource):
         return self._noise
 
     def normalize(self, levels: Tensor, fraction: float) -> None:
-        start = self._noise.clone()
+        start = self._noise
+        if fraction and self.kind == "cumulative":
+            self._noise = start.clone()  # which the way through the levels changes
         super().normalize(levels, fraction)
         self._noise, self._ratio = start, None
