@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 
 import itermix
 from itermix.mixing import Mixer
-from itermix.settings import BLENDINGS, NOISES
+from itermix.settings import BLENDINGS, DRAWN_NOISES
 
 LATENT = (1, 4, 64, 64)  # SD 1.5 at 512 px
 
@@ -120,7 +120,7 @@ def main() -> None:
     options = parser.parse_args()
 
     cases = [itermix.Settings(blending=b) for b in BLENDINGS]
-    cases += [itermix.Settings(noise=n) for n in NOISES if n != itermix.Settings().noise]
+    cases += [itermix.Settings(noise=n) for n in DRAWN_NOISES if n != itermix.Settings().noise]
     print("Extra memory in latents, the given start noise not counted, at 5 and at 50 steps:")
     for case in cases:
         print(f"  {case.blending:20s} {case.noise:12s} {held_latents(case, 5):.2f}  {held_latents(case, 50):.2f}")
