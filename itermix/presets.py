@@ -60,6 +60,12 @@ LATER = {
     "deep_shrink_factor": 0.0,
     "deep_shrink_block": 3,
     "deep_shrink_method": "bicubic",
+    "window": 0,
+    "window_jitter": True,
+    "window_batch": 4,
+    "dilated": 1.0,
+    "gaussian_sigma": 1.0,
+    "gaussian_alpha": 1.0,
 }
 """Settings that came after presets were first saved, at what those presets were made with; new ones go in here."""
 

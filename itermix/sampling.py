@@ -10,14 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from itermix import deep_shrink
-from itermix.curves import weights
+from itermix import deep_shrink, windows
+from itermix.curves import progress_of, weights
 from itermix.deep_shrink import DeepShrink
 from itermix.enlarging import put_back
 from itermix.mixing import DEFAULT_SCALE, Callback, Mixer
 from itermix.noising import NoisedLatents, Parametrisation, ve
 from itermix.schedule import schedule
 from itermix.settings import Settings, SettingsError
+from itermix.windows import Windows
 
 
 def sample(
@@ -37,8 +38,9 @@ def sample(
     Args:
         sampler: called as ``sampler(denoiser, x, sigmas, extra_args=, callback=, **sampler_options)``, such as
             ``k_diffusion.sampling.sample_euler``.
-        denoiser: any module with forward(x, sigma, **extra_args) -> denoised. Its `sigmas`, if it has them, are taken
-            as the model's training schedule (k-diffusion's DiscreteSchedule).
+        denoiser: any module with forward(x, sigma, **extra_args) -> denoised; with `window` it gets parts of x, and of
+            the `extra_args` what belongs to them (`windows.of_views`). Its `sigmas`, if it has them, are taken as the
+            model's training schedule (k-diffusion's DiscreteSchedule).
         latent: z0, the enlarged picture that guides, [B, C, H, W] (pixels in [-1, 1] or a latent).
         sigmas: [steps + 1], falling to 0; `steps_range` says what denoise and the range of steps leave of them.
         settings: `enabled` is the WebUI's switch and has no part here; seed -1 counts as 0.
@@ -64,7 +66,11 @@ def sample(
             deep_shrink.check(unet, settings)
             shrink = DeepShrink(settings)
             stack.enter_context(deep_shrink.attached(unet, shrink))
-        run = mixed(sampler, latent, noise, range(seed, seed + len(latent)), settings, parametrisation, shrink)
+        parts = None
+        if settings.window:
+            parts = Windows(settings)
+            stack.enter_context(windows.attached(denoiser, parts))
+        run = mixed(sampler, latent, noise, range(seed, seed + len(latent)), settings, parametrisation, shrink, parts)
         stack.enter_context(torch.random.fork_rng([latent.device] if latent.is_cuda else []))
         torch.manual_seed(seed)
         return run(denoiser, None, sigmas=sigmas, extra_args=extra_args, callback=callback, **sampler_options)
@@ -91,6 +97,7 @@ def mixed(
     settings: Settings,
     parametrisation: Parametrisation,
     shrink: DeepShrink | None = None,
+    parts: Windows | None = None,
 ) -> Callable[..., Tensor]:
     """The sampler function with mixing, and with the signature that WebUIs inspect.
 
@@ -103,6 +110,7 @@ def mixed(
         settings: the mixing.
         parametrisation: of the state that the sampler works on.
         shrink: attached to the model's network; active in the first steps.
+        parts: attached to the model; told the noise level of each of its calls.
 
     Raises:
         SettingsError, SamplerRefused: when called, before the first model call, if the picture can't be made this way.
@@ -125,6 +133,10 @@ def mixed(
             if shrink:
                 end = deep_shrink.last_level(settings, plan.levels, progress)
                 stack.enter_context(shrink.following(model, end))
+            if parts:
+                done = progress_of(settings, len(plan.levels), progress).tolist()
+                at = functools.partial(parametrisation.between, levels=plan.levels, values=done)
+                stack.enter_context(parts.following(model, at))
             result = mixer.run(model, x, *args, callback=callback)
         if settings.fidelity:
             put_back(result, latent, scale, settings.fidelity)
