@@ -475,12 +475,8 @@ class Settings:
             raise SettingsError("cutoff", self.cutoff, "Allowed: 0, or a number from 1 to 8.")
         if 0 < self.deep_shrink_factor < 1:
             raise SettingsError("deep_shrink_factor", self.deep_shrink_factor, "Allowed: 0, or a number from 1 to 8.")
-        if 0 < self.window < 2 * WINDOW_MULTIPLE or self.window % WINDOW_MULTIPLE:
-            allowed = f"Allowed: 0, or a multiple of {WINDOW_MULTIPLE} from {2 * WINDOW_MULTIPLE} to 256."
-            raise SettingsError("window", self.window, allowed)
-        if self.window and self.deep_shrink:
-            allowed = "Allowed together with a window: 0, since each shows the model the size that it knows."
-            raise SettingsError("deep_shrink", self.deep_shrink, allowed)
+        if self.window % WINDOW_MULTIPLE:
+            raise SettingsError("window", self.window, f"Allowed: a multiple of {WINDOW_MULTIPLE}, or 0.")
         if 0 < self.cleanup < 0.05:
             raise SettingsError("cleanup", self.cleanup, "Allowed: 0, or a number from 0.05 to 0.25.")
         if self.stop <= self.start:
