@@ -68,6 +68,7 @@ def sample(
             stack.enter_context(deep_shrink.attached(unet, shrink))
         parts = None
         if settings.window:
+            windows.check(settings)
             parts = Windows(settings)
             stack.enter_context(windows.attached(denoiser, parts))
         run = mixed(sampler, latent, noise, range(seed, seed + len(latent)), settings, parametrisation, shrink, parts)

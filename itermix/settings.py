@@ -26,6 +26,8 @@ BLENDINGS = (
     "variance-preserving",
 )
 SHRINK_METHODS = ("bicubic", "bilinear", "nearest-exact", "area")
+DEMOFUSION = "DemoFusion"
+FORMULAS = ("clean picture", DEMOFUSION)
 NOISES = ("shared", "independent", "cumulative")
 PROGRESSES = ("steps", "noise level")
 
@@ -426,6 +428,16 @@ class Settings:
         low=1,
         high=64,
         step=1,
+    )
+    window_formulas: str = parameter(
+        "clean picture",
+        "Window formulas",
+        "clean picture: what the model finds in a thinned-out picture counts as the clean picture, and crops that "
+        "reach over the edge see its mirror image there. DemoFusion: as in its code, what counts is the noise that is "
+        "found, so that some noise is left; and over the edge there is nothing. Not for the clean blendings.",
+        "window formulas",
+        "Windows",
+        choices=FORMULAS,
     )
     dilated: float = parameter(
         1.0,

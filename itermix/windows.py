@@ -4,10 +4,14 @@ arXiv 2311.16973, sections 3.3 and 3.4, with the formulas of its code. Local: ov
 model knows, averaged. Global: the picture's sub-grids h::s, w::s, each of that size, too, taken from the blurred state.
 The code averages what a step makes of the states. Here the model's outputs are averaged: the same in samplers whose
 step is affine in state and output (Euler, DDIM), and it works with all others.
+
+In the code the noise that is found in the blurred state is taken off the state as it is. Fine noise, which the blur has
+hidden, stays in it then. By default it is the clean picture instead that holds for the state as it is.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,8 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from itermix.blending import USES_DENOISED
 from itermix.curves import cosine
-from itermix.settings import Settings
+from itermix.noising import Parametrisation
+from itermix.settings import DEMOFUSION, FORMULAS, Settings, SettingsError
 
 View = tuple[slice, slice]
 """Rows and columns of a picture that the model sees as one."""
@@ -42,11 +48,13 @@ class Windows:
         blur: standard deviation of the global path's Gaussian in it, in latent pixels.
     """
 
-    def __init__(self, settings: Settings, predicts_noise: bool = False):
-        """`predicts_noise`: whether the model's output is its estimate of the noise, not that of the clean picture."""
+    def __init__(self, settings: Settings, noise_of: Parametrisation | None = None):
+        """`noise_of`: how the state is made of signal and noise, if the model gives its estimate of that noise."""
         self._settings = settings
-        self._predicts_noise = predicts_noise
+        self._noise_of = noise_of
+        self._exact = settings.window_formulas == DEMOFUSION
         self._calls = 0
+        self._noise = 0.0
         self.weight = 0.0
         self.blur = 0.0
 
@@ -63,6 +71,8 @@ class Windows:
             self.weight = float(cosine(progress, settings.dilated)) if settings.dilated else 0.0
             share = (1 - LEAST_SIGMA) * float(cosine(progress, settings.gaussian_alpha)) + LEAST_SIGMA
             self.blur = settings.gaussian_sigma * share
+            if self._noise_of:
+                self._noise = float(self._noise_of.amounts(args[1].flatten()[0])[1])
             self._calls += 1
 
         hook = denoiser.register_forward_pre_hook(before_call)
@@ -92,72 +102,82 @@ class Windows:
         """The mean over all crops that show a pixel, like x but in single precision at least."""
         height, width = x.shape[-2:]
         window = self._settings.window
-        margin = jitter_range(window) if self._settings.window_jitter else 0
         # The same in every picture, so that it doesn't matter with which others it is made.
-        offsets = np.random.default_rng(self._calls) if margin else None
-        views = crops(height, width, window, offsets)
-        around = (margin, margin, margin, margin)
-        padded = F.pad(x, around)
+        jitter = np.random.default_rng(self._calls) if self._settings.window_jitter else None
+        above, before = margins(height, width, window) if jitter else (0, 0)
+        views = crops(height, width, window, jitter)
+        mode = "constant" if self._exact else "reflect"
+        surrounded = functools.partial(F.pad, pad=(before, before, above, above), mode=mode)
+        padded = surrounded(x)
         total = torch.zeros_like(padded, dtype=torch.promote_types(x.dtype, torch.float32))
         count = total.new_zeros(total.shape[-2:])
-        for (rows, columns), part in self._outputs(model, x, padded, views, around):
+        for (rows, columns), part in self._outputs(model, x, padded, views, surrounded):
             total[..., rows, columns] += part
             count[rows, columns] += 1
-        rows, columns = slice(margin, margin + height), slice(margin, margin + width)
+        rows, columns = slice(above, above + height), slice(before, before + width)
         return total[..., rows, columns] / count[rows, columns]
 
     def _global(self, model: Model, x: Tensor) -> Tensor:
-        """The sub-grids put together again, like x but in single precision at least.
-
-        The noise that the model finds in the blurred state is taken off the state as it is: where the model gives the
-        clean picture, what the blur took from the state comes back.
-        """
+        """The sub-grids put together again, like x but in single precision at least."""
         height, width = x.shape[-2:]
         scale = dilation(height, width, self._settings.window)
-        before = (-width % scale, 0, -height % scale, 0)
-        padded = F.pad(x, before)
+        above, before = -height % scale, -width % scale
+        mode = "constant" if self._exact else "replicate"
+        surrounded = functools.partial(F.pad, pad=(before, 0, above, 0), mode=mode)
+        padded = surrounded(x)
         blurred = gaussian(padded, 2 * scale - 1, self.blur)
         views = [(slice(h, None, scale), slice(w, None, scale)) for h in range(scale) for w in range(scale)]
         result = torch.empty_like(padded, dtype=torch.promote_types(x.dtype, torch.float32))
-        for (rows, columns), part in self._outputs(model, x, blurred, views, before):
+        for (rows, columns), part in self._outputs(model, x, blurred, views, surrounded):
             result[..., rows, columns] = part
-        if not self._predicts_noise:
-            result += padded - blurred
-        return result[..., before[2] :, before[0] :]
+        if self._exact and not self._noise_of:
+            result += padded - blurred  # the clean picture at which the noise found is that of the state as it is
+        elif self._noise_of and not self._exact:
+            result += (padded - blurred) / self._noise  # the noise at which the picture found is
+        return result[..., above:, before:]
 
     def _outputs(
-        self, model: Model, x: Tensor, state: Tensor, views: Sequence[View], around: Sequence[int]
+        self, model: Model, x: Tensor, state: Tensor, views: Sequence[View], surrounded: Callable[[Tensor], Tensor]
     ) -> Iterator[tuple[View, Tensor]]:
-        """(view, output [N, C, h, w]) of each view of the state: that of the pictures x, with zeros `around`."""
+        """(view, output [N, C, h, w]) of each view of the state: that of the pictures x, `surrounded`."""
         most = self._settings.window_batch
         for first in range(0, len(views), most):
             some = views[first : first + most]
-            output = model(stacked(state, some), lambda value, some=some: of_views(value, x, some, around))  # type: ignore[misc]
+            of_parts = functools.partial(of_views, x=x, views=some, surrounded=surrounded)
+            output = model(stacked(state, some), of_parts)
             yield from zip(some, output.unflatten(0, (len(x), len(some))).unbind(dim=1))
 
 
-def jitter_range(window: int) -> int:
-    """How far a crop may be moved: a quarter of what neighbours overlap by."""
-    return (window - window // 2) // 4
+def check(settings: Settings) -> None:
+    """Raises SettingsError if the settings can't be used together."""
+    if settings.window and settings.window_formulas == DEMOFUSION and settings.blending in USES_DENOISED:
+        allowed = f"Allowed with the blending {settings.blending}, which needs the clean picture: {FORMULAS[0]}."
+        raise SettingsError("window_formulas", settings.window_formulas, allowed)
+
+
+def margins(height: int, width: int, window: int) -> tuple[int, int]:
+    """How far a crop may be moved, up or down and to the sides: a quarter of what neighbours overlap by."""
+    most = (window - window // 2) // 4
+    return most * (height > window), most * (width > window)
 
 
 def crops(height: int, width: int, window: int, jitter: np.random.Generator | None = None) -> list[View]:
     """Crops that cover a picture larger than the window, neighbours overlapping by half of it or more.
 
     With `jitter` each is moved at random, but at the picture's edges only outwards, so that it stays covered; rows and
-    columns then count from `jitter_range(window)` pixels outside of the picture.
+    columns then count from `margins` outside of the picture.
     """
-    margin = jitter_range(window) if jitter else 0
 
-    def moved(start: int, side: int) -> slice:
+    def moved(start: int, side: int, margin: int) -> slice:
         length = min(window, side)
-        if jitter:
+        if jitter and margin:
             low = 0 if start + length == side else -margin
             start += margin + int(jitter.integers(low, 0 if start == 0 else margin, endpoint=True))
         return slice(start, start + length)
 
+    above, before = margins(height, width, window)
     places = [(top, left) for top in starts(height, window) for left in starts(width, window)]
-    return [(moved(top, height), moved(left, width)) for top, left in places]
+    return [(moved(top, height, above), moved(left, width, before)) for top, left in places]
 
 
 def starts(side: int, window: int) -> list[int]:
@@ -222,20 +242,20 @@ def stacked(x: Tensor, views: Sequence[View]) -> Tensor:
     return torch.stack([x[..., rows, columns] for rows, columns in views], dim=1).flatten(0, 1)
 
 
-def of_views(value: Any, x: Tensor, views: Sequence[View], around: Sequence[int]) -> Any:
-    """What the views of the pictures x [N, C, H, W], which have zeros `around` them, need of what came with x.
+def of_views(value: Any, x: Tensor, views: Sequence[View], surrounded: Callable[[Tensor], Tensor]) -> Any:
+    """What the views of the `surrounded` pictures x [N, C, H, W] need of what came with x.
 
     A tensor of pictures like x is cut like it, another with one row for each picture gets one for each view; anything
     else stays as it is. In dicts, lists and tuples it is so with all that they hold.
     """
     if isinstance(value, dict):
-        return {key: of_views(item, x, views, around) for key, item in value.items()}
+        return {key: of_views(item, x, views, surrounded) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(of_views(item, x, views, around) for item in value)
+        return type(value)(of_views(item, x, views, surrounded) for item in value)
     if not isinstance(value, Tensor) or not value.ndim or len(value) != len(x):
         return value
     if value.ndim == 4 and value.shape[-2:] == x.shape[-2:]:
-        return stacked(F.pad(value, tuple(around)), views)
+        return stacked(surrounded(value), views)
     return value.repeat_interleave(len(views), dim=0)
 
 

@@ -51,6 +51,7 @@ DEFAULTS_OF_VERSION = {
         "window": 0,
         "window_jitter": True,
         "window_batch": 4,
+        "window_formulas": "clean picture",
         "dilated": 1.0,
         "gaussian_sigma": 1.0,
         "gaussian_alpha": 1.0,

@@ -11,9 +11,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from itermix import Settings, SettingsError, sample
+from itermix.blending import USES_DENOISED
 from itermix.noising import ve, vp
 from itermix.sampling import mixed
-from itermix.windows import Windows, attached, calls, crops, dilation, gaussian, jitter_range, of_views, parts, work
+from itermix.settings import DEMOFUSION, FORMULAS
+from itermix.windows import Windows, attached, calls, crops, dilation, gaussian, margins, of_views, parts, work
 
 WINDOW = 16
 CHANNELS = 4
@@ -154,12 +156,13 @@ def test_with_ddim_it_is_demofusions_pipeline(height, width, batch):
         fidelity=0.0,
         window=WINDOW,
         window_batch=batch,
+        window_formulas="DemoFusion",
         dilated=1.3,
         gaussian_sigma=0.8,
         gaussian_alpha=0.7,
     )
     model = Model()
-    windows = Windows(settings, predicts_noise=True)
+    windows = Windows(settings, vp(ALPHAS))
     with attached(model, windows):
         run = mixed(ddim, latent, noise, [0], settings, vp(ALPHAS), parts=windows)
         found = run(model, None, timesteps=TIMESTEPS)
@@ -170,7 +173,8 @@ def test_with_ddim_it_is_demofusions_pipeline(height, width, batch):
     assert (plain - expected).abs().max() > 0.01
 
 
-def test_with_euler_it_is_the_same_of_a_model_that_gives_the_clean_picture():
+@pytest.mark.parametrize("formulas", FORMULAS)
+def test_with_euler_it_is_the_same_of_a_model_that_gives_the_clean_picture(formulas):
     """The step of DDIM is Euler's in x / sqrt(a), and the model's clean picture says as much as its noise."""
 
     class Clean(nn.Module):
@@ -184,8 +188,9 @@ def test_with_euler_it_is_the_same_of_a_model_that_gives_the_clean_picture():
             return x - at * self.noise(x / (1 + at**2).sqrt(), t.expand(len(x)))
 
     latent, noise = picture(32, 32), picture(32, 32, seed=2)
-    settings = Settings(blending="addition", fidelity=0.0, window=WINDOW, progress="noise level")
-    windows = Windows(settings, predicts_noise=True)
+    some = {"blending": "addition", "fidelity": 0.0, "progress": "noise level"}
+    settings = Settings(**some, window=WINDOW, window_formulas=formulas)
+    windows = Windows(settings, vp(ALPHAS))
     model = Model()
     with attached(model, windows):
         run = mixed(ddim, latent, noise, [0], settings, vp(ALPHAS), parts=windows)
@@ -267,7 +272,41 @@ def test_a_model_without_surroundings_gives_the_same_with_sub_grids_if_nothing_i
     with attached(model, windows):
         torch.testing.assert_close(model(x, torch.ones(1)), 0.3 * x + 0.1, rtol=0, atol=1e-12)
         windows.blur = 1.0
-        assert (model(x, torch.ones(1)) - 0.3 * x - 0.1).abs().max() > 0.1
+        expected = 0.3 * gaussian(x, 5, 1.0) + 0.1
+        torch.testing.assert_close(model(x, torch.ones(1)), expected, rtol=0, atol=1e-12)
+
+
+def test_the_two_formulas_differ_by_what_the_blur_has_hidden():
+    """Of a clean picture D(blurred x) the noise in x is x - D, and that in the blurred state is blurred x - D."""
+    x, found = picture(32, 32), {}
+    for formulas in FORMULAS:
+        model, windows = Affine(), Windows(Settings(**ON, window_formulas=formulas))
+        windows.weight, windows.blur = 1.0, 1.0
+        with attached(model, windows):
+            found[formulas] = model(x, torch.ones(1))
+    torch.testing.assert_close(found[DEMOFUSION] - found["clean picture"], x - gaussian(x, 3, 1.0))
+
+
+def test_over_the_edge_a_crop_sees_the_mirror_image_or_nothing():
+    x = torch.ones(1, CHANNELS, 40, 40, dtype=torch.float64)
+    for formulas, least in (("clean picture", 1.0), (DEMOFUSION, 0.0)):
+        seen = []
+
+        class Seeing(nn.Module):
+            def forward(self, x, level, seen=seen):
+                seen.append(float(x.min()))
+                return x
+
+        model, windows = Seeing(), Windows(Settings(**ON, dilated=0.0, window_formulas=formulas))
+        with attached(model, windows):
+            assert torch.allclose(model(x, torch.ones(1)), x)
+        assert min(seen) == least
+
+
+@pytest.mark.parametrize("blending", sorted(USES_DENOISED))
+def test_demofusions_formulas_are_refused_where_the_clean_picture_is_needed(blending):
+    with pytest.raises(SettingsError, match=f"with the blending {blending}, .*: clean picture"):
+        run(Model(), picture(32, 32), {**ON, "blending": blending, "window_formulas": DEMOFUSION})
 
 
 @pytest.mark.parametrize("sampler", [kd.sample_euler, kd.sample_heun, kd.sample_dpmpp_2m, kd.sample_dpmpp_sde])
@@ -297,6 +336,7 @@ def test_no_generator_of_others_moves():
     [
         {"window": 24},
         {"window_jitter": False},
+        {"window_formulas": DEMOFUSION},
         {"dilated": 0.0},
         {"dilated": 2.0},
         {"gaussian_sigma": 0.0},
@@ -305,8 +345,8 @@ def test_no_generator_of_others_moves():
     ],
 )
 def test_every_setting_changes_the_result(changes):
-    latent = picture(48, 48)
-    assert (run(Model(), latent, {**ON, **changes}) - run(Model(), latent, ON)).abs().max() > 1e-6
+    latent, on = picture(48, 48), {**ON, "blending": "addition"}
+    assert (run(Model(), latent, {**on, **changes}) - run(Model(), latent, on)).abs().max() > 1e-6
 
 
 def test_how_many_a_call_takes_does_not():
@@ -326,16 +366,16 @@ def test_without_a_window_the_other_settings_do_nothing():
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (17, 40), (40, 17), (16, 33), (9, 90), (128, 31)])
 @pytest.mark.parametrize("window", [8, 16, 24])
 def test_the_crops_cover_the_picture_however_they_are_moved(height, width, window):
-    margin = jitter_range(window)
     for seed in range(20):
-        for jitter, around in ((None, 0), (np.random.default_rng(seed), margin)):
-            seen = torch.zeros(height + 2 * around, width + 2 * around)
+        for jitter in (None, np.random.default_rng(seed)):
+            above, before = margins(height, width, window) if jitter else (0, 0)
+            seen = torch.zeros(height + 2 * above, width + 2 * before)
             for rows, columns in crops(height, width, window, jitter):
                 assert rows.stop - rows.start == min(window, height)
                 assert 0 <= rows.start < rows.stop <= len(seen)
                 assert 0 <= columns.start < columns.stop <= seen.shape[1]
                 seen[rows, columns] += 1
-            assert seen[around : around + height, around : around + width].min() >= 1
+            assert seen[above : above + height, before : before + width].min() >= 1
 
 
 def test_the_sub_grids_fit_and_are_the_whole_picture():
@@ -375,7 +415,7 @@ def test_what_comes_with_the_pictures_is_cut_and_repeated_with_them():
     row = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     single, number, text = torch.ones(1, 3), torch.tensor(5.0), "text"
     given = {"a": [with_picture], "b": (row, {"c": single}), "d": number, "e": text, "f": torch.zeros(2, 5, 1, 1)}
-    found = of_views(given, x, views, (1, 1, 1, 1))
+    found = of_views(given, x, views, lambda value: F.pad(value, (1, 1, 1, 1)))
     around = F.pad(with_picture, (1, 1, 1, 1))
     for k, image in itertools.product(range(2), range(2)):
         rows, columns = views[k]

@@ -41,6 +41,7 @@ SETTINGS = {
     "window": 8,
     "window_jitter": False,
     "window_batch": 2,
+    "window_formulas": "DemoFusion",
     "dilated": 3.0,
     "gaussian_sigma": 0.8,
     "gaussian_alpha": 2.0,
