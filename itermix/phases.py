@@ -69,10 +69,16 @@ def plan(
     )
 
 
-def described(source: Size, sizes: Sequence[Size], steps: int) -> str:
-    """What will be done, in words: "768x512 -> 1536x1024 -> 3072x2048, 20 steps each"."""
+def described(source: Size, sizes: Sequence[Size], steps: int, calls: Sequence[int] = ()) -> str:
+    """What will be done, in words: "768x512 -> 1536x1024 -> 3072x2048, 20 steps each".
+
+    `calls`: how many model calls take the place of one in each phase; told if they are more than one in any.
+    """
     ways = " -> ".join(f"{width}x{height}" for width, height in (source, *sizes))
-    return f"{ways}, {steps} steps" + (" each" if len(sizes) > 1 else "")
+    told = f"{ways}, {steps} steps" + (" each" if len(sizes) > 1 else "")
+    if max(calls, default=1) == 1:
+        return told
+    return f"{told}, {', then '.join(map(str, calls))} calls of the model in the place of one"
 
 
 def _sides(start: int, end: int, count: int, most: float, multiple: int) -> list[int] | None:

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from itermix.blending import USES_DENOISED
 from itermix.curves import cosine
 from itermix.noising import Parametrisation
-from itermix.settings import DEMOFUSION, FORMULAS, Settings, SettingsError
+from itermix.settings import DEMOFUSION, FORMULAS, SIZE_MULTIPLE, Settings, SettingsError
 
 View = tuple[slice, slice]
 """Rows and columns of a picture that the model sees as one."""
@@ -80,6 +80,10 @@ class Windows:
             yield
         finally:
             hook.remove()
+
+    def of_crops(self, denoiser: nn.Module) -> AbstractContextManager[None]:
+        """As `following`, with crops alone: what the weights come to at the clean end."""
+        return self.following(denoiser, lambda level: 1.0)
 
     def evaluated(self, model: Model, x: Tensor) -> Tensor:
         """The output of the model for x [N, C, H, W], put together from those for parts of it.
@@ -204,8 +208,27 @@ def parts(settings: Settings, height: int, width: int) -> tuple[int, int]:
 
 
 def calls(settings: Settings, height: int, width: int) -> int:
-    """Model calls, each of `window_batch` parts at most, that take the place of one of the whole picture."""
-    return sum(math.ceil(count / settings.window_batch) for count in parts(settings, height, width)) or 1
+    """Model calls, of `window_batch` parts at most, in the place of one with the whole picture (in latent pixels)."""
+    return sum(_calls(settings, height, width)) or 1
+
+
+def calls_of_run(settings: Settings, height: int, width: int, count: int) -> int:
+    """The same in the place of the `count` calls of a run. Counted in steps, progress is 0 in the first of them: it has
+    no crops."""
+    local, thinned = _calls(settings, height, width)
+    without = local if thinned and settings.progress == "steps" else 0
+    return count * calls(settings, height, width) - without
+
+
+def calls_of_phases(settings: Settings, sizes: Iterable[tuple[int, int]]) -> list[int]:
+    """As `calls`, in phases to these sizes (width, height) in pixels."""
+    return [calls(settings, height // SIZE_MULTIPLE, width // SIZE_MULTIPLE) for width, height in sizes]
+
+
+def _calls(settings: Settings, height: int, width: int) -> tuple[int, int]:
+    """(with crops, with sub-grids), 0 and 0 if the picture stays whole."""
+    local, thinned = (math.ceil(count / settings.window_batch) for count in parts(settings, height, width))
+    return local, thinned
 
 
 def work(settings: Settings, height: int, width: int) -> int:
@@ -250,7 +273,7 @@ def of_views(value: Any, x: Tensor, views: Sequence[View], surrounded: Callable[
     """
     if isinstance(value, dict):
         return {key: of_views(item, x, views, surrounded) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
+    if type(value) in (list, tuple):
         return type(value)(of_views(item, x, views, surrounded) for item in value)
     if not isinstance(value, Tensor) or not value.ndim or len(value) != len(x):
         return value
@@ -260,12 +283,23 @@ def of_views(value: Any, x: Tensor, views: Sequence[View], surrounded: Callable[
 
 
 @contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Inside, the object's attribute is this value; then what it was again, be it the object's own or its class's."""
+    own, before = name in vars(owner), getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before) if own else delattr(owner, name)
+
+
+@contextmanager
 def attached(module: nn.Module, windows: Windows, before_call: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Inside, the module(x, level, **conditioning), and nothing else of it, runs on parts of x.
 
     `before_call` comes before each call of it, and may raise. What hooks on the module see is the whole.
     """
-    forward, own = module.forward, vars(module).get("forward")
+    forward = module.forward
 
     def in_parts(x: Tensor, level: Tensor, **kwargs: Any) -> Tensor:
         def model(part: Tensor, of_parts: OfParts) -> Tensor:
@@ -274,11 +308,5 @@ def attached(module: nn.Module, windows: Windows, before_call: Callable[[], None
 
         return windows.evaluated(model, x)
 
-    module.forward = in_parts  # type: ignore[method-assign]
-    try:
+    with replaced(module, "forward", in_parts):
         yield
-    finally:
-        if own is None:
-            del module.forward
-        else:
-            module.forward = own  # type: ignore[method-assign]

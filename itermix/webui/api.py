@@ -14,6 +14,7 @@ from fastapi.routing import APIRoute
 from modules import shared
 
 import itermix
+from itermix import windows
 from itermix.phases import described, plan
 from itermix.presets import PRESETS, REASONS, PresetFileError
 from itermix.schema import json_schema
@@ -117,15 +118,28 @@ def plan_route(
     target_width: int = 0,
     target_height: int = 0,
     max_scale_per_phase: float = Settings().max_scale_per_phase,
+    window: int = Settings().window,
+    window_batch: int = Settings().window_batch,
+    dilated: float = Settings().dilated,
 ) -> dict[str, Any]:
-    """The phases to a scale or a target: {"phases": [[width, height], ...], "text": the same in words}."""
+    """The phases to a scale or a target: {"phases": [[width, height], ...], "text": the same in words}.
+
+    With a window the text tells what it costs.
+    """
     width, height = (side.check(value) for side, value in zip(SIDES, (width, height)))
     settings = UpscaleSettings(
-        scale=scale, width=target_width, height=target_height, max_scale_per_phase=max_scale_per_phase
+        scale=scale,
+        width=target_width,
+        height=target_height,
+        max_scale_per_phase=max_scale_per_phase,
+        window=window,
+        window_batch=window_batch,
+        dilated=dilated,
     )
     sizes = plan(width, height, target=settings.target(width, height), max_scale_per_phase=max_scale_per_phase)
     check_size(*sizes[-1])
-    return {"phases": sizes, "text": described((width, height), sizes, STEPS.check(steps))}
+    text = described((width, height), sizes, STEPS.check(steps), windows.calls_of_phases(settings, sizes))
+    return {"phases": sizes, "text": text}
 
 
 def given(settings: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from itermix import windows
 from itermix.sampling import mixed
 from itermix.settings import Settings, UpscaleSettings
 from itermix.webui import cleanup, host
@@ -60,6 +61,7 @@ class Job:
         if isinstance(self.settings, Exception):
             raise self.settings
         cleanup.check(self.settings)
+        windows.check(self.settings)
         return self.settings
 
     def begin(self) -> None:
@@ -107,13 +109,13 @@ class Job:
             changes["fidelity"] = 0.0
         settings = settings.replace(**changes)
         parametrisation = host.parametrisation(p.sampler)
-        with host.deep_shrunk(p.sd_model, settings) as shrink:
+        with host.deep_shrunk(p.sd_model, settings) as shrink, host.windowed(p, settings) as parts:
             if settings.seed < 0:
-                yield mixed(func, latent, noise, p.seeds, settings, parametrisation, shrink)
+                yield mixed(func, latent, noise, p.seeds, settings, parametrisation, shrink, parts)
             else:
                 first = settings.seed + p.iteration * p.batch_size
                 seeds = range(first, first + len(latent))
-                yield mixed(func, latent, None, seeds, settings, parametrisation, shrink)
+                yield mixed(func, latent, None, seeds, settings, parametrisation, shrink, parts)
 
 
 def starts_from_nothing(p: Any) -> bool:
@@ -122,14 +124,20 @@ def starts_from_nothing(p: Any) -> bool:
 
 
 def tasks(sizes: Sequence[tuple[int, int]], settings: Settings, steps: int) -> list[Task]:
-    """The samplings of phases to these sizes, and of the clean-up. Work: steps times pixels."""
+    """The samplings of phases to these sizes, and of the clean-up. Work: steps times the pixels that the model sees."""
+
+    def pixels(settings: Settings, width: int, height: int) -> int:
+        side = host.LATENT_PIXELS
+        return side**2 * windows.work(settings, height // side, width // side)
+
     found = [
-        Task(f"phase {k} of {len(sizes)}, {width}x{height}", steps * width * height)
+        Task(f"phase {k} of {len(sizes)}, {width}x{height}", steps * pixels(settings, width, height))
         for k, (width, height) in enumerate(sizes, 1)
     ]
     if settings.cleanup:
         width, height = sizes[-1]
-        found.append(Task(f"clean-up, {width}x{height}", settings.steps_of_cleanup(steps) * width * height))
+        work = settings.steps_of_cleanup(steps) * pixels(settings.replace(dilated=0.0), width, height)
+        found.append(Task(f"clean-up, {width}x{height}", work))
     return found
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from modules import errors, processing, scripts, shared
 from PIL import Image
 
+from itermix import windows
 from itermix.infotext import UNFINISHED
 from itermix.phases import Size, described, plan
 from itermix.settings import SettingsError, UpscaleSettings
@@ -62,7 +63,7 @@ def upscaled(p: Any, args: Sequence[Any]) -> Any:
         size = sources[0].size
         sizes = plan(*size, target=settings.target(*size), max_scale_per_phase=settings.max_scale_per_phase)
         check_size(*sizes[-1])
-    log.info("Iterative Mixing: %s", described(size, sizes, p.steps))
+    log.info("Iterative Mixing: %s", described(size, sizes, p.steps, windows.calls_of_phases(settings, sizes)))
     if shared.state.job_count < 0:
         shared.state.job_count = p.n_iter
     results = []
