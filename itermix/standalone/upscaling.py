@@ -283,8 +283,10 @@ def check_sub_grids(settings: Settings, height: int, width: int) -> None:
         return
     scale = dilation(height, width, window)
     if any(-(-side // scale) % MULTIPLE for side in (height, width)):
-        allowed = f"Allowed with the built-in model at {width}x{height}: a size whose {scale}th part is a multiple of"
-        raise SettingsError("window", window, f"{allowed} {MULTIPLE}, or dilated = 0.")
+        allowed = (
+            f"Allowed with the built-in model at {width}x{height}: 0, or dilated = 0, since the picture thinned out"
+        )
+        raise SettingsError("window", window, f"{allowed} {scale} times has sides that are no multiples of {MULTIPLE}.")
 
 
 def _denoised_from(model: Model, clean: Tensor, labels: Tensor, sigmas: Tensor, seed: int, cfg: float) -> Tensor:

@@ -92,6 +92,9 @@ def test_a_low_limit_takes_many_phases(most, phases):
 def test_the_plan_in_words():
     assert described((768, 512), plan(768, 512, 4.0), 20) == "768x512 -> 1536x1024 -> 3072x2048, 20 steps each"
     assert described((64, 64), [(128, 128)], 5) == "64x64 -> 128x128, 5 steps"
+    assert described((64, 64), [(128, 128)], 5, [1]) == "64x64 -> 128x128, 5 steps"
+    told = described((768, 512), plan(768, 512, 4.0), 20, [1, 6])
+    assert told.endswith("20 steps each, 1 then 6 calls of the model in the place of one")
 
 
 EITHER = "Allowed: either a scale or a target, which is "
