@@ -12,24 +12,22 @@ from itermix.standalone.sheets import Block, Row, contact_sheet
 from itermix.standalone.upscaling import Method, Model
 
 PICTURE = Path(__file__).parent / "pictures" / "demofusion.png"
-COUNT = 4
+COUNT, STEPS = 3, 16
 SEED = 300_000
 SIDE = 4 * network.RESOLUTION
 WINDOW = {"window": network.RESOLUTION, "window_batch": 16}
 PAPER, COMPLETE = PRESETS["DemoFusion paper"], PRESETS["DemoFusion complete"]
 METHODS = {
-    "enlarged": 0.0,
     "paper's curve": Settings(**PAPER),
-    "with crops": Settings(**PAPER, **WINDOW, dilated=0.0),
     "complete": Settings(**{**COMPLETE, **WINDOW}),
-    "clean picture": Settings(**{**COMPLETE, **WINDOW, "window_formulas": "clean picture"}),
+    "complete, clean": Settings(**{**COMPLETE, **WINDOW, "window_formulas": "clean picture"}),
     "default": Settings(),
     "default, windows": Settings(**WINDOW),
 }
 
 
 def main() -> None:
-    model = Model(network.Guided(network.load()))
+    model = Model(network.Guided(network.load()), steps=STEPS)
     sources = upscaling.model_sources(model, COUNT, SEED)
     rows = []
     for name, recipe in METHODS.items():

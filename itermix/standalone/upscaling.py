@@ -283,10 +283,9 @@ def check_sub_grids(settings: Settings, height: int, width: int) -> None:
         return
     scale = dilation(height, width, window)
     if any(-(-side // scale) % MULTIPLE for side in (height, width)):
-        allowed = (
-            f"Allowed with the built-in model at {width}x{height}: 0, or dilated = 0, since the picture thinned out"
-        )
-        raise SettingsError("window", window, f"{allowed} {scale} times has sides that are no multiples of {MULTIPLE}.")
+        reason = f"Thinned out {scale} times, its sides are no multiples of {MULTIPLE}"
+        allowed = f"Allowed with the built-in model at {width}x{height}: 0, or dilated = 0. {reason}."
+        raise SettingsError("window", window, allowed)
 
 
 def _denoised_from(model: Model, clean: Tensor, labels: Tensor, sigmas: Tensor, seed: int, cfg: float) -> Tensor:

@@ -94,7 +94,7 @@ def test_the_plan_in_words():
     assert described((64, 64), [(128, 128)], 5) == "64x64 -> 128x128, 5 steps"
     assert described((64, 64), [(128, 128)], 5, [1]) == "64x64 -> 128x128, 5 steps"
     told = described((768, 512), plan(768, 512, 4.0), 20, [1, 6])
-    assert told.endswith("20 steps each, 1 then 6 calls of the model in the place of one")
+    assert told.endswith("20 steps each, 1, then 6 calls of the model in the place of one")
 
 
 EITHER = "Allowed: either a scale or a target, which is "
