@@ -141,12 +141,12 @@ def test_windows_bound_what_the_model_is_shown(model, cleanup):
     hook = model.denoiser.denoiser.register_forward_pre_hook(lambda module, args: shapes.append(tuple(args[0].shape)))
     sources = up.true_sources(2, seed=0)
     settings = Settings(window=32, window_batch=3, cleanup=cleanup, cleanup_steps=2)
-    found = result(model, Method("windows", settings), sources, (96, 64))
+    found = result(model, Method("windows", settings), sources, (64, 48))
     hook.remove()
-    assert found.shape == (2, 3, 64, 96)
+    assert found.shape == (2, 3, 48, 64)
     assert max(rows for rows, *_ in shapes) == 2 * 3
     assert max(max(shape[2:]) for shape in shapes) == 32
-    assert not torch.equal(found, result(model, Method("whole", settings.replace(window=0)), sources, (96, 64)))
+    assert not torch.equal(found, result(model, Method("whole", settings.replace(window=0)), sources, (64, 48)))
 
 
 def test_sub_grids_that_the_model_does_not_take_are_an_error(model):

@@ -89,16 +89,16 @@ def test_a_picture_that_fits_is_made_as_without(seen):
     assert runs == before
 
 
-@pytest.mark.parametrize("sampler", ["DDIM", "Heun", "DPM++ 2M", "DPM++ SDE", "UniPC", "LCM", "DPM adaptive"])
-@pytest.mark.parametrize("formulas", ["clean picture", "DemoFusion"])
+@pytest.mark.parametrize(
+    ("sampler", "formulas"),
+    [("DDIM", "clean picture"), ("DDIM", "DemoFusion"), ("DPM++ SDE", "clean picture"), ("UniPC", "DemoFusion")],
+)
 def test_with_every_kind_of_sampler(seen, sampler, formulas):
     settings = {**WINDOWS, "window_formulas": formulas, "blending": "addition"}
     on, runs = seen("img2img", upscale(settings, sampler=sampler, **QUICK))
     assert all(height <= 8 and width <= 8 for _, _, height, width in runs[0][2])
     assert on[0].pixels.std() > 1
     assert "unfinished" not in on[0].parameters
-    again, _ = seen("img2img", upscale(settings, sampler=sampler, **QUICK))
-    assert equal(on, again)
 
 
 @pytest.mark.parametrize("sampler", ["Euler", "DDIM"])
