@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 from torch import Tensor, nn
 
 from itermix.blending import BLENDINGS, USES_DENOISED, Guide
@@ -141,7 +140,10 @@ class Mixer:
     def _start(self, step: int, x: Tensor, level: Tensor) -> None:
         """Blend the state x [B, C, H, W] at the start of a step, at `level` (0-dim tensor)."""
         self._step, self._starts_step = step, True
-        weight = self._weight(level) if self._schedule.own_levels else self._weights[step]
+        if self._schedule.own_levels:
+            weight = self._noised.parametrisation.between(level, self._schedule.levels, self._weights)
+        else:
+            weight = self._weights[step]
         if not weight:
             return
         noised = self._noised.at(step, level).to(x)
@@ -155,12 +157,6 @@ class Mixer:
             signal, _ = self._noised.parametrisation.amounts(level)
             guide = Guide(self._scale, self._noised.latent.to(x), self._denoised.to(x), float(signal), self._detail)
         self._blend(x, noised, weight, guide)
-
-    def _weight(self, level: Tensor) -> float:
-        """The weight at a level between those of the schedule, along the model's timesteps."""
-        timestep = self._noised.parametrisation.timestep
-        known = timestep(self._schedule.levels).flip(0).cpu().numpy()
-        return float(np.interp(timestep(level.reshape(1)).cpu().numpy(), known, self._weights[::-1])[0])
 
     def _refusal(self) -> SamplerRefused:
         return SamplerRefused(

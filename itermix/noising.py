@@ -37,6 +37,11 @@ class Parametrisation:
         """[n] levels -> [n] progress, 0 at the noisiest end: DemoFusion's code measures it in timesteps, 1 - t / T."""
         return 1 - self.timestep(levels)
 
+    def between(self, level: Tensor, levels: Tensor, values: Sequence[float]) -> float:
+        """What `values` [n] at `levels` [n], falling, are at a level (0-dim tensor): straight in the timesteps."""
+        known = self.timestep(levels).flip(0).cpu().numpy()
+        return float(np.interp(self.timestep(level.reshape(1)).cpu().numpy(), known, values[::-1])[0])
+
     def denoised(self, x: Tensor, level: Tensor, output: Tensor) -> Tensor:
         """The estimate of z0 in what the model made of the state x [B, C, H, W] at `level` (0-dim tensor).
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from itermix.settings import Settings, SettingsError, UpscaleSettings, shortened
+from itermix.settings import DEMOFUSION, Settings, SettingsError, UpscaleSettings, shortened
 
 PRESETS: dict[str, dict[str, Any]] = {
     "Balanced": {},
@@ -28,6 +28,21 @@ PRESETS: dict[str, dict[str, Any]] = {
         "noise": "shared",
         "progress": "noise level",
         "fidelity": 0.0,
+    },
+    "DemoFusion complete": {
+        "blending": "addition",
+        "curve": "cosine",
+        "alpha": 3.0,
+        "noise": "shared",
+        "progress": "noise level",
+        "fidelity": 0.0,
+        "match_colours": True,
+        "window": 128,
+        "window_jitter": True,
+        "window_formulas": DEMOFUSION,
+        "dilated": 1.0,
+        "gaussian_sigma": 1.0,
+        "gaussian_alpha": 1.0,
     },
     "ComfyUI node": {
         "blending": "addition",
@@ -45,6 +60,7 @@ REASONS = {
     "Faithful": "Closest to the source, for a trace of the detail.",
     "Creative": "Lets go of the picture earlier: most detail of the model's own, as far from the source as hires fix.",
     "DemoFusion paper": "The curve of arXiv 2311.16973. Without its dilated sampling it repeats parts beyond 2x.",
+    "DemoFusion complete": "All that DemoFusion's code does, at SDXL's window of 128; that of SD 1 is 64. Costs time.",
     "ComfyUI node": "The ComfyUI Iterative Mixing node as it comes, with new noise in every step. Smooth.",
 }
 """{name of a built-in preset: why one would choose it}."""
@@ -61,6 +77,13 @@ LATER = {
     "deep_shrink_block": 3,
     "deep_shrink_method": "bicubic",
     "inversion_prompt": True,
+    "window": 0,
+    "window_jitter": True,
+    "window_batch": 4,
+    "window_formulas": "clean picture",
+    "dilated": 1.0,
+    "gaussian_sigma": 1.0,
+    "gaussian_alpha": 1.0,
 }
 """Settings that came after presets were first saved, at what those presets were made with; new ones go in here."""
 

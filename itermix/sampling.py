@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from itermix import deep_shrink
-from itermix.curves import weights
+from itermix import deep_shrink, windows
+from itermix.curves import progress_of, weights
 from itermix.deep_shrink import DeepShrink
 from itermix.enlarging import put_back
 from itermix.inversion import Denoise, Inverting, invert
@@ -19,6 +19,7 @@ from itermix.mixing import DEFAULT_SCALE, Callback, Mixer
 from itermix.noising import NoisedLatents, NoisedSource, Parametrisation, ve
 from itermix.schedule import schedule
 from itermix.settings import INVERTED, Settings, SettingsError
+from itermix.windows import Windows
 
 
 def sample(
@@ -39,8 +40,9 @@ def sample(
     Args:
         sampler: called as ``sampler(denoiser, x, sigmas, extra_args=, callback=, **sampler_options)``, such as
             ``k_diffusion.sampling.sample_euler``.
-        denoiser: any module with forward(x, sigma, **extra_args) -> denoised. Its `sigmas`, if it has them, are taken
-            as the model's training schedule (k-diffusion's DiscreteSchedule).
+        denoiser: any module with forward(x, sigma, **extra_args) -> denoised; with `window` it gets parts of x, and of
+            the `extra_args` what belongs to them (`windows.of_views`). Its `sigmas`, if it has them, are taken as the
+            model's training schedule (k-diffusion's DiscreteSchedule).
         latent: z0, the enlarged picture that guides, [B, C, H, W] (pixels in [-1, 1] or a latent).
         sigmas: [steps + 1], falling to 0; `steps_range` says what denoise and the range of steps leave of them.
         settings: `enabled` and `inversion_prompt` are for the WebUI and have no part here; seed -1 counts as 0.
@@ -67,10 +69,15 @@ def sample(
             deep_shrink.check(unet, settings)
             shrink = DeepShrink(settings)
             stack.enter_context(deep_shrink.attached(unet, shrink))
+        parts = None
+        if settings.window:
+            windows.check(settings)
+            parts = Windows(settings)
+            stack.enter_context(windows.attached(denoiser, parts))
         args = extra_args if inversion_args is None else inversion_args
         inverting = functools.partial(_inverting, args or {})
         seeds = range(seed, seed + len(latent))
-        run = mixed(sampler, latent, noise, seeds, settings, parametrisation, shrink, inverting)
+        run = mixed(sampler, latent, noise, seeds, settings, parametrisation, shrink, parts, inverting)
         stack.enter_context(torch.random.fork_rng([latent.device] if latent.is_cuda else []))
         torch.manual_seed(seed)
         return run(denoiser, None, sigmas=sigmas, extra_args=extra_args, callback=callback, **sampler_options)
@@ -102,6 +109,7 @@ def mixed(
     settings: Settings,
     parametrisation: Parametrisation,
     shrink: DeepShrink | None = None,
+    parts: Windows | None = None,
     inverting: Inverting | None = None,
 ) -> Callable[..., Tensor]:
     """The sampler function with mixing, and with the signature that WebUIs inspect.
@@ -115,6 +123,7 @@ def mixed(
         settings: the mixing.
         parametrisation: of the state that the sampler works on.
         shrink: attached to the model's network; active in the first steps.
+        parts: attached to the model; told the noise level of each of its calls.
         inverting: what inverts the latent, where the noise is to be inverted.
 
     Raises:
@@ -131,6 +140,10 @@ def mixed(
             if shrink:
                 end = deep_shrink.last_level(settings, plan.levels, progress)
                 stack.enter_context(shrink.following(model, end))
+            if parts:
+                done = progress_of(settings, len(plan.levels), progress).tolist()
+                at = functools.partial(parametrisation.between, levels=plan.levels, values=done)
+                stack.enter_context(parts.following(model, at))
             noised: NoisedSource
             if settings.noise == INVERTED:
                 assert inverting is not None

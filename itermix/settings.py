@@ -29,6 +29,8 @@ SHRINK_METHODS = ("bicubic", "bilinear", "nearest-exact", "area")
 DRAWN_NOISES = ("shared", "independent", "cumulative")
 INVERTED = "inverted"
 NOISES = (*DRAWN_NOISES, INVERTED)
+DEMOFUSION = "DemoFusion"
+FORMULAS = ("clean picture", DEMOFUSION)
 PROGRESSES = ("steps", "noise level")
 
 SAME_SAMPLER = "Use same sampler"
@@ -37,6 +39,7 @@ MAX_SEED = 2**32 - 1
 MAX_TEXT = 255  # characters of a setting that is a text
 MAX_SHOWN = 500  # characters of a value that are shown in a sentence
 MAX_SCALE = 8.0
+WINDOW_MULTIPLE = 8  # latent pixels: sides that every U-Net can halve
 SIZE_MULTIPLE = 8  # pixels of a latent pixel: every WebUI accepts sizes in multiples of this
 
 
@@ -408,6 +411,76 @@ class Settings:
         "inversion prompt",
         "Noise",
     )
+    window: int = parameter(
+        0,
+        "Window",
+        "Show the model crops of this size (in latent pixels) in the place of the whole picture, and the picture "
+        "thinned out to it, as DemoFusion does: 128 is what SDXL knows, 64 what SD 1 knows. No picture then needs more "
+        "memory in the model than such a crop. It costs time. 0: off.",
+        "window",
+        "Windows",
+        low=0,
+        high=256,
+        step=WINDOW_MULTIPLE,
+    )
+    window_jitter: bool = parameter(
+        True,
+        "Window jitter",
+        "Move the crops a little at random in every step, so that no seams build up.",
+        "window jitter",
+        "Windows",
+    )
+    window_batch: int = parameter(
+        4,
+        "Windows per call",
+        "How many crops the model gets at once: more is faster on a graphics card and takes more memory.",
+        "windows per call",
+        "Windows",
+        low=1,
+        high=64,
+        step=1,
+    )
+    window_formulas: str = parameter(
+        "clean picture",
+        "Window formulas",
+        "clean picture: what the model finds in a thinned-out picture counts as the clean picture, and crops that "
+        "reach over the edge see its mirror image there. DemoFusion: as in its code, what counts is the noise that is "
+        "found, so that some noise is left; and over the edge there is nothing. Not for the clean blendings.",
+        "window formulas",
+        "Windows",
+        choices=FORMULAS,
+    )
+    dilated: float = parameter(
+        1.0,
+        "Dilated sampling",
+        "How soon the thinned-out pictures, which hold the whole together, give way to the crops, which make the "
+        "detail: an exponent, more is sooner. 0: crops alone. Without a window it does nothing.",
+        "dilated sampling",
+        "Windows",
+        low=0.0,
+        high=10.0,
+        step=0.05,
+    )
+    gaussian_sigma: float = parameter(
+        1.0,
+        "Gaussian sigma",
+        "Blur, in latent pixels, of what is thinned out, at the noisiest level. 0: none.",
+        "Gaussian sigma",
+        "Windows",
+        low=0.0,
+        high=4.0,
+        step=0.05,
+    )
+    gaussian_alpha: float = parameter(
+        1.0,
+        "Gaussian alpha",
+        "How soon that blur goes away: an exponent, more is sooner.",
+        "Gaussian alpha",
+        "Windows",
+        low=0.0,
+        high=10.0,
+        step=0.05,
+    )
 
     def __init__(self, /, **values: Any):
         parameters = {p.name: p for p in self.parameters()}
@@ -425,6 +498,8 @@ class Settings:
             raise SettingsError("cutoff", self.cutoff, "Allowed: 0, or a number from 1 to 8.")
         if 0 < self.deep_shrink_factor < 1:
             raise SettingsError("deep_shrink_factor", self.deep_shrink_factor, "Allowed: 0, or a number from 1 to 8.")
+        if self.window % WINDOW_MULTIPLE:
+            raise SettingsError("window", self.window, f"Allowed: a multiple of {WINDOW_MULTIPLE}, or 0.")
         if 0 < self.cleanup < 0.05:
             raise SettingsError("cleanup", self.cleanup, "Allowed: 0, or a number from 0.05 to 0.25.")
         if self.stop <= self.start:

@@ -3,9 +3,12 @@
     const {find, number, steps, ask} = itermix;
     const shown = {};
 
-    // Inversion takes model calls of its own. While a choice is being typed it counts as another.
-    function noise(tab) {
-        return find(`#itermix_${tab}_noise input`)?.value === "inverted" ? "inverted" : "shared";
+    // What of the settings under this prefix counts for the plan.
+    function mixing(prefix) {
+        const names = ["max_scale_per_phase", "window", "window_batch", "dilated"];
+        // While a choice is being typed it counts as another.
+        const noise = find(`#${prefix}_noise input`)?.value === "inverted" ? "inverted" : "shared";
+        return {noise, ...Object.fromEntries(names.map((name) => [name, number(`${prefix}_${name}`)]))};
     }
 
     function upscaleQuery() {
@@ -18,8 +21,7 @@
             scale: number("itermix_upscale_scale"),
             target_width: number("itermix_upscale_width"),
             target_height: number("itermix_upscale_height"),
-            max_scale_per_phase: number("itermix_img2img_max_scale_per_phase"),
-            noise: noise("img2img"),
+            ...mixing("itermix_img2img"),
         };
     }
 
@@ -31,8 +33,7 @@
             height: number("txt2img_height"),
             steps: steps("txt2img"),
             scale: number("txt2img_hr_scale"),
-            max_scale_per_phase: number("itermix_txt2img_max_scale_per_phase"),
-            noise: noise("txt2img"),
+            ...mixing("itermix_txt2img"),
         };
         // Resize to: the picture is enlarged to cover that size, then cut, as hires fix does.
         const cover = Math.max(number("txt2img_hr_resize_x") / query.width, number("txt2img_hr_resize_y") / query.height);

@@ -6,6 +6,7 @@ and can be compared picture by picture.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import itertools
@@ -27,6 +28,7 @@ from itermix.settings import MAX_SEED, SAME_SAMPLER, Settings, SettingsError, Up
 from itermix.standalone import pictures
 from itermix.standalone.network import MULTIPLE, NULL, RESOLUTION, SIGMA_MAX, SIGMA_MIN, Guided
 from itermix.standalone.parts import count_parts
+from itermix.windows import Windows, attached, dilation
 
 SAMPLERS = ("dpmpp_2m", "dpmpp_2m_sde", "euler", "euler_ancestral")
 """k-diffusion's samplers that can be chosen, without their prefix `sample_`."""
@@ -243,7 +245,12 @@ def clean_up(model: Model, pictures: Tensor, labels: Tensor, settings: Settings,
         raise SettingsError("cleanup_sampler", settings.cleanup_sampler, allowed)
     sampler = model.sampler if same else settings.cleanup_sampler
     light = dataclasses.replace(model, sampler=sampler, steps=settings.steps_of_cleanup(model.steps))
-    return hires_fix(light, pictures, labels, settings.cleanup, seed)
+    with contextlib.ExitStack() as stack:
+        if settings.window:
+            parts = Windows(settings)
+            stack.enter_context(attached(model.denoiser, parts))
+            stack.enter_context(parts.of_crops(model.denoiser))
+        return hires_fix(light, pictures, labels, settings.cleanup, seed)
 
 
 def mix(model: Model, enlarged: Tensor, labels: Tensor, settings: Settings, seed: int) -> Tensor:
@@ -252,6 +259,7 @@ def mix(model: Model, enlarged: Tensor, labels: Tensor, settings: Settings, seed
     Raises:
         SettingsError: settings that don't fit the number of steps.
     """
+    check_sub_grids(settings, *enlarged.shape[-2:])
     sigmas = karras(model.steps)
 
     def run(enlarged: Tensor, labels: Tensor, seed: int) -> Tensor:
@@ -267,6 +275,18 @@ def mix(model: Model, enlarged: Tensor, labels: Tensor, settings: Settings, seed
         )
 
     return _in_batches(run, enlarged, labels, seed)
+
+
+def check_sub_grids(settings: Settings, height: int, width: int) -> None:
+    """Raises SettingsError if sub-grids of this picture would have sides that the built-in model doesn't take."""
+    window = settings.window
+    if not window or not settings.dilated or max(height, width) <= window:
+        return
+    scale = dilation(height, width, window)
+    if any(-(-side // scale) % MULTIPLE for side in (height, width)):
+        reason = f"Thinned out {scale} times, its sides are no multiples of {MULTIPLE}"
+        allowed = f"Allowed with the built-in model at {width}x{height}: 0, or dilated = 0. {reason}."
+        raise SettingsError("window", window, allowed)
 
 
 def _denoised_from(model: Model, clean: Tensor, labels: Tensor, sigmas: Tensor, seed: int, cfg: float) -> Tensor:

@@ -118,8 +118,14 @@ def plan_route(
     target_height: int = 0,
     max_scale_per_phase: float = Settings().max_scale_per_phase,
     noise: str = Settings().noise,
+    window: int = Settings().window,
+    window_batch: int = Settings().window_batch,
+    dilated: float = Settings().dilated,
 ) -> dict[str, Any]:
-    """The phases to a scale or a target: {"phases": [[width, height], ...], "text": the same in words}."""
+    """The phases to a scale or a target: {"phases": [[width, height], ...], "text": the same in words}.
+
+    With a window the text tells what it costs.
+    """
     width, height = (side.check(value) for side, value in zip(SIDES, (width, height)))
     settings = UpscaleSettings(
         scale=scale,
@@ -127,10 +133,13 @@ def plan_route(
         height=target_height,
         max_scale_per_phase=max_scale_per_phase,
         noise=noise,
+        window=window,
+        window_batch=window_batch,
+        dilated=dilated,
     )
     sizes = plan(width, height, target=settings.target(width, height), max_scale_per_phase=max_scale_per_phase)
     check_size(*sizes[-1])
-    return {"phases": sizes, "text": described((width, height), sizes, STEPS.check(steps), noise)}
+    return {"phases": sizes, "text": described((width, height), sizes, STEPS.check(steps), settings)}
 
 
 def given(settings: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -67,6 +68,9 @@ def clean_up(p: Any, job: Any, samples: Tensor, steps: int, args: tuple, kwargs:
     try:
         p.sampler = host.sampler(p, host.sampler_name(p) if same else settings.cleanup_sampler)
         p.denoising_strength = settings.cleanup
-        return p.sampler.sample_img2img(p, samples, noise, *args, **{**kwargs, "steps": steps})
+        with ExitStack() as stack:
+            if windows := stack.enter_context(host.windowed(p, settings)):
+                stack.enter_context(windows.of_crops(p.sampler.model_wrap_cfg))
+            return p.sampler.sample_img2img(p, samples, noise, *args, **{**kwargs, "steps": steps})
     finally:
         p.sampler, p.denoising_strength = before

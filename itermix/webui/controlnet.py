@@ -39,6 +39,11 @@ def units(p: Any) -> list[Any]:
     return [param for param in params if is_picture(param.hr_hint_cond)]
 
 
+def acts(p: Any) -> bool:
+    """Whether sd-webui-controlnet has a unit that acts on the sampling."""
+    return any(getattr(script, "latest_network", None) is not None for script in p.scripts.alwayson_scripts)
+
+
 def is_picture(hint: Any) -> bool:
     return isinstance(hint, Tensor) and hint.ndim == 4
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,8 @@ from itermix.infotext import UNFINISHED
 from itermix.inversion import Denoise
 from itermix.noising import Amounts, Parametrisation, ve, vp
 from itermix.settings import INVERTED, Settings, SettingsError
-from itermix.webui import latent_upscaler
+from itermix.webui import controlnet, latent_upscaler
+from itermix.windows import OfParts, Windows, attached, replaced
 
 LATENT_PIXELS = 8
 """Pixels of the picture along one side of a latent pixel."""
@@ -281,3 +282,79 @@ def deep_shrunk(model: Any, settings: Settings) -> Iterator[DeepShrink | None]:
         yield shrink
     finally:
         model.forge_objects.unet = before
+
+
+@contextmanager
+def windowed(p: Any, settings: Settings) -> Iterator[Windows | None]:
+    """DemoFusion's windows on the model of `p.sampler`, if the settings want them, and on a refiner's that follows it.
+
+    They are below the WebUI's denoiser, so that guidance, masks and counted steps are of the whole picture. Raises
+    SettingsError if there is a ControlNet: its hints are of the whole picture, too.
+    """
+    if not settings.window:
+        yield None
+        return
+    denoiser = p.sampler.model_wrap_cfg
+    update = denoiser.update_inner_model
+    forge = hasattr(shared.sd_model, "forge_objects")
+    of_state = parametrisation(p.sampler)
+    windows = Windows(settings, of_state if of_state.predicts_noise and not forge else None)
+
+    def on_model() -> AbstractContextManager[None]:
+        check_no_controlnet(p, settings)
+        return on_patcher(shared.sd_model, windows) if forge else attached(denoiser.inner_model, windows, check_stop)
+
+    def updated() -> None:
+        update()
+        models.enter_context(on_model())
+
+    with ExitStack() as models:
+        models.enter_context(on_model())
+        models.enter_context(replaced(denoiser, "update_inner_model", updated))
+        yield windows
+
+
+def check_no_controlnet(p: Any, settings: Settings) -> None:
+    """Raises SettingsError if a ControlNet acts on the model that is loaded."""
+    patcher = getattr(getattr(shared.sd_model, "forge_objects", None), "unet", None)
+    if controlnet.acts(p) or getattr(patcher, "controlnet_linked_list", None) is not None:
+        allowed = "Allowed together with ControlNet: 0, since its hints are of the whole picture."
+        raise SettingsError("window", settings.window, allowed)
+
+
+def check_stop() -> None:
+    """Ends the sampling, as the WebUI's denoiser does before each of its calls, if the user wants it to end."""
+    if stopped():
+        raise sd_samplers_common.InterruptedException
+
+
+@contextmanager
+def on_patcher(model: Any, windows: Windows) -> Iterator[None]:
+    """The windows as a wrapper of the model's calls on a clone of its patcher, as Forge and reForge have it. A wrapper
+    that is there gets the parts."""
+    before = model.forge_objects.unet
+    inner = before.model_options.get("model_function_wrapper")
+
+    def in_parts(apply_model: Any, call: dict[str, Any]) -> Tensor:
+        def run(part: Tensor, of_parts: OfParts) -> Tensor:
+            check_stop()
+            c, level = of_parts(call["c"]), of_parts(call["timestep"])
+            c["transformer_options"] = of_rows(c["transformer_options"], len(part) // len(call["input"]))
+            if inner:
+                return inner(apply_model, {**call, "input": part, "timestep": level, "c": c})
+            return apply_model(part, level, **c)
+
+        return windows.evaluated(run, call["input"])
+
+    model.forge_objects.unet = before.clone()
+    model.forge_objects.unet.set_model_unet_function_wrapper(in_parts)
+    try:
+        yield
+    finally:
+        model.forge_objects.unet = before
+
+
+def of_rows(options: dict[str, Any], count: int) -> dict[str, Any]:
+    """Options of Forge's transformers where each row of the batch has become `count` rows."""
+    names = options.keys() & {"cond_indices", "uncond_indices"}
+    return options | {name: [row * count + k for row in options[name] for k in range(count)] for name in names}

@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from itermix import windows
 from itermix.inversion import Denoise
 from itermix.sampling import mixed
 from itermix.settings import INVERTED, Settings, UpscaleSettings
@@ -60,6 +61,7 @@ class Job:
         if isinstance(self.settings, Exception):
             raise self.settings
         cleanup.check(self.settings)
+        windows.check(self.settings)
         return self.settings
 
     def begin(self) -> None:
@@ -111,8 +113,8 @@ class Job:
             first = settings.seed + p.iteration * p.batch_size
             seeds, noise = range(first, first + len(latent)), None
         inverting = functools.partial(self._inverting, p, settings)
-        with host.deep_shrunk(p.sd_model, settings) as shrink:
-            yield mixed(func, latent, noise, seeds, settings, parametrisation, shrink, inverting)
+        with host.deep_shrunk(p.sd_model, settings) as shrink, host.windowed(p, settings) as parts:
+            yield mixed(func, latent, noise, seeds, settings, parametrisation, shrink, parts, inverting)
 
     @contextmanager
     def _inverting(self, p: Any, settings: Settings, denoiser: Any, extra_args: dict[str, Any]) -> Iterator[Denoise]:
@@ -134,15 +136,22 @@ def starts_from_nothing(p: Any) -> bool:
 
 
 def tasks(sizes: Sequence[tuple[int, int]], settings: Settings, steps: int) -> list[Task]:
-    """The samplings and inversions of phases to these sizes, and the clean-up. Work: steps times pixels."""
+    """The samplings and inversions of phases to these sizes, and the clean-up. Work: steps times the pixels that the
+    model sees."""
+
+    def pixels(settings: Settings, width: int, height: int) -> int:
+        side = host.LATENT_PIXELS
+        return side**2 * windows.work(settings, height // side, width // side)
+
     found: list[Task] = []
     for k, (width, height) in enumerate(sizes, 1):
         passes = ("inversion, ", "") if settings.noise == INVERTED else ("",)
-        work = steps * width * height
+        work = steps * pixels(settings, width, height)
         found += [Task(f"phase {k} of {len(sizes)}, {which}{width}x{height}", work) for which in passes]
     if settings.cleanup:
         width, height = sizes[-1]
-        found.append(Task(f"clean-up, {width}x{height}", settings.steps_of_cleanup(steps) * width * height))
+        work = settings.steps_of_cleanup(steps) * pixels(settings.replace(dilated=0.0), width, height)
+        found.append(Task(f"clean-up, {width}x{height}", work))
     return found
 
 

@@ -62,7 +62,7 @@ def upscaled(p: Any, args: Sequence[Any]) -> Any:
         size = sources[0].size
         sizes = plan(*size, target=settings.target(*size), max_scale_per_phase=settings.max_scale_per_phase)
         check_size(*sizes[-1])
-    log.info("Iterative Mixing: %s", described(size, sizes, p.steps, settings.noise))
+    log.info("Iterative Mixing: %s", described(size, sizes, p.steps, settings))
     if shared.state.job_count < 0:
         shared.state.job_count = p.n_iter
     results = []

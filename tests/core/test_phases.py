@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from itermix import SettingsError, plan
+from itermix import Settings, SettingsError, plan
 from itermix.phases import described
 
 SIDES = st.integers(64, 2048)
@@ -92,8 +92,11 @@ def test_a_low_limit_takes_many_phases(most, phases):
 def test_the_plan_in_words():
     assert described((768, 512), plan(768, 512, 4.0), 20) == "768x512 -> 1536x1024 -> 3072x2048, 20 steps each"
     assert described((64, 64), [(128, 128)], 5) == "64x64 -> 128x128, 5 steps"
-    inverted = described((64, 64), [(128, 128)], 5, "inverted")
+    inverted = described((64, 64), [(128, 128)], 5, Settings(noise="inverted"))
     assert inverted == "64x64 -> 128x128, 5 steps and an inversion of 5 calls"
+    windows = Settings(window=64, window_batch=64)
+    told = described((512, 512), plan(512, 512, 4.0), 20, windows)
+    assert told.endswith("20 steps each, 2, then 2 calls of the model in the place of one")
 
 
 EITHER = "Allowed: either a scale or a target, which is "

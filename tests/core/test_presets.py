@@ -27,6 +27,7 @@ from itermix.settings import UpscaleSettings
 NAMES = [parameter.name for parameter in UpscaleSettings.parameters()]
 FOR_OTHERS = {
     "DemoFusion paper": ("addition", "cosine", 3.0, "shared", "noise level"),
+    "DemoFusion complete": ("addition", "cosine", 3.0, "shared", "noise level"),
     "ComfyUI node": ("addition", "comfy-cosine", 2.4, "independent", "steps"),
 }
 
@@ -51,6 +52,11 @@ def test_every_setting_is_a_presets_or_the_users():
 @pytest.mark.parametrize(("name", "values"), FOR_OTHERS.items())
 def test_presets_that_stand_for_other_projects_do_not_lean_on_the_defaults(name, values):
     assert tuple(PRESETS[name][key] for key in ("blending", "curve", "alpha", "noise", "progress")) == values
+
+
+def test_the_complete_demofusion_names_all_of_it():
+    windows = {parameter.name for parameter in DECIDED if parameter.group == "Windows"} - {"window_batch"}
+    assert {*PRESETS["DemoFusion paper"], *windows, "match_colours"} == PRESETS["DemoFusion complete"].keys()
 
 
 def test_a_preset_decides_what_it_does_not_name_too():

@@ -471,6 +471,13 @@ def test_the_dry_run_prints_plan_and_model_calls_and_asks_nobody(fakes, tmp_path
     said = capsys.readouterr().out
     assert said.startswith("a.png: 16x16 -> 32x32, 2 steps: model calls as the sampler decides\n")
     assert said.endswith("2 to make with 0 model calls and those of 2 that aren't known, 0 failed, 0 done before.\n")
+    flags = "--dry-run --scale 8 --steps 10 --window-batch 4 --cleanup 0.2 --window"
+    assert batch(source, tmp_path / "new", fake, flags=f"{flags} 16") == 0
+    # 16x16 -> 32x32 -> 64x64 -> 128x128: a latent of 16 pixels fits, so a call stays one.
+    assert "-> 128x128, 10 steps each: 32 model calls" in capsys.readouterr().out
+    assert batch(source, tmp_path / "new", fake, flags=f"{flags} 8") == 0
+    # Of the last phase 9 crops and 4 sub-grids in 3 + 1 calls, but no crops in the first step; 2 of the clean-up.
+    assert f"10 steps each: {10 + 10 + 10 * 4 - 3 + 2 * 3} model calls" in capsys.readouterr().out
     assert batch(source, tmp_path / "new", fake, flags="--dry-run --start-at-step 2") == 1
     assert "a.png failed: start_at_step = 2 is not possible. Allowed: less than" in capsys.readouterr().out
 

@@ -133,3 +133,25 @@ def test_what_needs_another_model_is_an_error(field, value):
 def test_an_unknown_upscaler_is_an_error():
     with pytest.raises(SettingsError, match=r"upscaler = 'ESRGAN'.*Lanczos, Bicubic, Nearest"):
         Method("enlarged", 0.0, upscaler="ESRGAN")
+
+
+@pytest.mark.parametrize("cleanup", [0.0, 0.25])
+def test_windows_bound_what_the_model_is_shown(model, cleanup):
+    shapes = []
+    hook = model.denoiser.denoiser.register_forward_pre_hook(lambda module, args: shapes.append(tuple(args[0].shape)))
+    sources = up.true_sources(2, seed=0)
+    settings = Settings(window=32, window_batch=3, cleanup=cleanup, cleanup_steps=2)
+    found = result(model, Method("windows", settings), sources, (64, 48))
+    hook.remove()
+    assert found.shape == (2, 3, 48, 64)
+    assert max(rows for rows, *_ in shapes) == 2 * 3
+    assert max(max(shape[2:]) for shape in shapes) == 32
+    assert not torch.equal(found, result(model, Method("whole", settings.replace(window=0)), sources, (64, 48)))
+
+
+def test_sub_grids_that_the_model_does_not_take_are_an_error(model):
+    sources = up.true_sources(1, seed=0)
+    method = Method("windows", Settings(window=32))
+    with pytest.raises(SettingsError, match=r"window = 32.*at 64x36: 0, .*Thinned out 2 times, .* no multiples of 4"):
+        result(model, method, sources, (64, 36))
+    assert result(model, Method("crops", Settings(window=32, dilated=0.0)), sources, (64, 36)).shape[-2:] == (36, 64)

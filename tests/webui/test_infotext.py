@@ -39,6 +39,13 @@ SETTINGS = {
     "deep_shrink_block": 2,
     "deep_shrink_method": "area",
     "inversion_prompt": False,
+    "window": 8,
+    "window_jitter": False,
+    "window_batch": 2,
+    "window_formulas": "DemoFusion",
+    "dilated": 3.0,
+    "gaussian_sigma": 0.8,
+    "gaussian_alpha": 2.0,
 }
 IN_IMG2IMG = {**SETTINGS, "nn_upscaler": False}  # which is for the hires pass alone
 SIZES = {"scale": 1.5, "width": 96, "height": 80, "upscaler": "Nearest", "back_projection": False}

@@ -12,11 +12,12 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
+from itermix import windows
 from itermix.phases import Size, described
 from itermix.phases import plan as phases
 from itermix.samplers import model_calls
 from itermix.schedule import run_by_host, steps_range
-from itermix.settings import INVERTED, SAME_SAMPLER, UpscaleSettings
+from itermix.settings import INVERTED, SAME_SAMPLER, SIZE_MULTIPLE, Settings, UpscaleSettings
 from itermix.standalone import server
 from itermix.standalone.generation import exif_of, generation_of
 from itermix.standalone.images import PictureError, opened
@@ -174,14 +175,23 @@ def model_calls_of(picture: Picture, settings: UpscaleSettings) -> tuple[str, in
     whole, skipped = run_by_host(settings.denoise, steps, exact=False)
     left = max(1, whole - skipped - 2 * (sampler in TWO_STEPS_FEWER))
     first, last = steps_range(settings.replace(denoise=1.0), left)
-    calls = [_calls(sampler, last - first)] * len(sizes)
+    whole_calls = _calls(sampler, last - first)
+    calls = [None if whole_calls is None else _of_windows(settings, size, whole_calls) for size in sizes]
     if settings.noise == INVERTED:
         levels = (last - first) // 3 + 1 if sampler == "DPM fast" else last - first  # it has blocks of three calls
-        calls += [levels] * len(sizes)
+        calls += [_of_windows(settings, size, levels) for size in sizes]
     if settings.cleanup:
         cleaner = sampler if settings.cleanup_sampler == SAME_SAMPLER else settings.cleanup_sampler
-        calls.append(_calls(cleaner, settings.steps_of_cleanup(steps)))
-    return described(picture.size, sizes, steps, settings.noise), None if None in calls else sum(filter(None, calls))
+        whole_calls = _calls(cleaner, settings.steps_of_cleanup(steps))
+        alone = settings.replace(dilated=0.0)
+        calls.append(None if whole_calls is None else _of_windows(alone, sizes[-1], whole_calls))
+    return described(picture.size, sizes, steps, settings), None if None in calls else sum(filter(None, calls))
+
+
+def _of_windows(settings: Settings, size: Size, calls: int) -> int:
+    """So many model calls with a picture of this size (width, height), as the settings split them up."""
+    width, height = (side // SIZE_MULTIPLE for side in size)
+    return windows.calls_of_run(settings, height, width, calls)
 
 
 def _calls(sampler: str, steps: int) -> int | None:

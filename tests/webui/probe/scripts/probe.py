@@ -15,15 +15,22 @@ import torch
 from modules import script_callbacks, scripts, shared
 from modules.sd_samplers_cfg_denoiser import CFGDenoiser
 
+UNETS = ("UNetModel", "IntegratedUNet2DConditionModel")  # A1111's and reForge's, Forge's
 FOLDER = Path(os.environ["ITERMIX_PROBE"])
 RUNS, FAIL, SETTINGS = (FOLDER / name for name in ("runs.json", "fail.json", "settings.json"))
 
 
 def count(module, inputs):
-    """One more call: [width, height, calls, job text, hints] of each sampling since the tests removed the file.
+    """One more call: [width, height, calls, job text, hints, parts] of each sampling since the tests removed the file.
 
     The hints are the sizes [width, height] of what a ControlNet was shown: its first layer makes 16 channels of 3.
+    The parts are the shapes [B, C, H, W] of what the U-Net was shown.
     """
+    if type(module).__name__ in UNETS and RUNS.exists():
+        runs = json.loads(RUNS.read_text())
+        runs[-1][5].append(inputs[0].shape)
+        RUNS.write_text(json.dumps(runs))
+        fail_if_told(inputs, [len(runs), len(runs[-1][5])], "part")
     if isinstance(module, torch.nn.Conv2d) and module.weight.shape[:2] == (16, 3):
         runs = json.loads(RUNS.read_text())
         runs[-1][4].append(inputs[0].shape[:1:-1])
@@ -32,11 +39,16 @@ def count(module, inputs):
         return
     runs = json.loads(RUNS.read_text()) if RUNS.exists() else []
     if module.step == 0 or not runs or runs[-1][3] != shared.state.job:  # an inversion begins at the last step
-        runs.append([8 * inputs[0].shape[3], 8 * inputs[0].shape[2], 0, shared.state.job, []])
+        runs.append([8 * inputs[0].shape[3], 8 * inputs[0].shape[2], 0, shared.state.job, [], []])
     runs[-1][2] += 1
     RUNS.write_text(json.dumps(runs))
+    fail_if_told(inputs, [len(runs), runs[-1][2]], "call")
+
+
+def fail_if_told(inputs, where, what):
+    """Fail in the way that fail.json says, if it names this run and this "call" or "part" of it."""
     fail = json.loads(FAIL.read_text()) if FAIL.exists() else {}
-    if [len(runs), runs[-1][2]] == [fail.get("run"), fail.get("call")]:
+    if where == [fail.get("run"), fail.get(what)]:
         if fail["how"] == "nan":
             inputs[0].fill_(torch.nan)
         elif fail["how"] in ("interrupt", "skip"):

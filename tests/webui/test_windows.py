@@ -1,0 +1,171 @@
+"""DemoFusion's windows in real WebUIs, with every call of the U-Net and the size of what it is shown."""
+
+import json
+
+import hosts
+import numpy as np
+import pytest
+from payloads import SIZE, hires, mask, mixing, photograph, plain, repeatable, upscale
+from test_img2img import difference, equal
+from test_models import SECOND
+from test_together import control_unit, controlled, run, started, with_script  # noqa: F401
+
+from itermix import Settings
+from itermix.windows import calls_of_run, parts
+
+STEPS = 3
+QUICK = {"steps": STEPS, "hr_cfg": 2.0}
+WINDOWS = {"window": 8, "window_batch": 2}  # of the 16 latent pixels of 128 px: 9 crops and 4 sub-grids
+SETTINGS = Settings(**WINDOWS)
+PATHS = pytest.mark.parametrize(("path", "request_of"), [("img2img", upscale), ("txt2img", hires)])
+
+
+@pytest.fixture
+def seen(webui):
+    """seen(path, request, fail=None) -> (pictures, runs): (side in pixels, calls, shapes that the U-Net was shown)."""
+    runs, failing = webui.data / "runs.json", webui.data / "fail.json"
+
+    def generate(path, request, fail=None):
+        runs.unlink(missing_ok=True)
+        failing.write_text(json.dumps(fail or {}))
+        try:
+            pictures = repeatable(webui, path, request)
+            found = [(counted[0], counted[2], counted[5]) for counted in json.loads(runs.read_text())]
+            return pictures, found[1:]  # without that of the request before it, which makes it repeatable
+        finally:
+            failing.unlink()
+            runs.unlink()
+
+    return generate
+
+
+def check_parts(shapes, steps, settings=SETTINGS, side=16):
+    """The U-Net was shown all parts and nothing larger; both prompts at once, or one after the other."""
+    rows = sum(shape[0] for shape in shapes)
+    local, thinned = parts(settings, side, side)
+    assert rows == 2 * (steps * (local + thinned) - (local if thinned else 0))
+    assert all(height <= settings.window and width <= settings.window for _, _, height, width in shapes)
+    assert max(shape[0] for shape in shapes) == 2 * settings.window_batch
+    assert len(shapes) == calls_of_run(settings, side, side, steps)
+
+
+@PATHS
+def test_the_model_is_shown_windows_and_nothing_else_changes(webui, seen, plain_pictures, path, request_of):
+    off, before = seen(path, request_of({}, **QUICK))
+    on, runs = seen(path, request_of(WINDOWS, **QUICK))
+    assert [(side, calls) for side, calls, _ in runs] == [(side, calls) for side, calls, _ in before]
+    check_parts(runs[-1][2], STEPS)
+    assert on[0].pixels.shape == (2 * SIZE, 2 * SIZE, 3)
+    assert on[0].pixels.std() > 1
+    assert difference(on[0], off[0]) > 1
+    assert "Itermix window: 8" in on[0].parameters
+    assert "unfinished" not in on[0].parameters
+    again, _ = seen(path, request_of(WINDOWS, **QUICK))
+    assert equal(on, again)
+    still_off, _ = seen(path, request_of({}, **QUICK))
+    assert equal(off, still_off)
+    assert equal(plain(webui, "txt2img"), plain_pictures["txt2img"])
+    assert equal(plain(webui, "img2img"), plain_pictures["img2img"])
+
+
+@PATHS
+def test_each_phase_has_its_own_and_the_clean_up_has_crops(seen, path, request_of):
+    size = {"hr_scale": 4.0} if path == "txt2img" else {}
+    settings = {**WINDOWS, "window_batch": 9, "cleanup": 0.25, "cleanup_steps": 2}
+    settings |= {"scale": 4.0} if path == "img2img" else {}
+    (picture,), runs = seen(path, request_of(settings, **QUICK, **size))
+    *_, first, second, cleaned = runs
+    assert [first[0], second[0], cleaned[0]] == [128, 256, 256]
+    check_parts(first[2], STEPS, Settings(**{**WINDOWS, "window_batch": 9}))
+    check_parts(second[2], STEPS, Settings(**{**WINDOWS, "window_batch": 9}), side=32)
+    check_parts(cleaned[2], cleaned[1], Settings(window=8, window_batch=9, dilated=0.0), side=32)
+    assert "unfinished" not in picture.parameters
+
+
+def test_a_picture_that_fits_is_made_as_without(seen):
+    off, before = seen("img2img", mixing({}, **QUICK))
+    on, runs = seen("img2img", mixing(WINDOWS, **QUICK))
+    assert equal(on, off)
+    assert runs == before
+
+
+@pytest.mark.parametrize(
+    ("sampler", "formulas"),
+    [("DDIM", "clean picture"), ("DDIM", "DemoFusion"), ("DPM++ SDE", "clean picture"), ("UniPC", "DemoFusion")],
+)
+def test_with_every_kind_of_sampler(seen, sampler, formulas):
+    settings = {**WINDOWS, "window_formulas": formulas, "blending": "addition"}
+    on, runs = seen("img2img", upscale(settings, sampler=sampler, **QUICK))
+    assert all(height <= 8 and width <= 8 for _, _, height, width in runs[0][2])
+    assert on[0].pixels.std() > 1
+    assert "unfinished" not in on[0].parameters
+
+
+@pytest.mark.parametrize("sampler", ["Euler", "DDIM"])
+def test_an_inpainting_keeps_what_is_not_masked(seen, sampler):
+    wide = {"width": 2 * SIZE, "height": 2 * SIZE}
+    request = {"mask": hosts.encoded(mask(2 * SIZE)), "mask_blur": 0, "inpaint_full_res": False, "inpainting_fill": 1}
+    request["init_images"] = [hosts.encoded(photograph(2 * SIZE))]
+    (off,), _ = seen("img2img", mixing({}, sampler=sampler, **QUICK, **wide, **request))
+    (on,), runs = seen("img2img", mixing(WINDOWS, sampler=sampler, **QUICK, **wide, **request))
+    check_parts(runs[0][2], STEPS if sampler == "Euler" else runs[0][1])
+    kept = slice(None), slice(0, SIZE - 8)
+    assert np.abs(on.pixels[kept] - off.pixels[kept]).max() <= 1
+    assert difference(on, off) > 1
+
+
+def test_several_pictures_at_once_are_those_made_alone(seen):
+    both, runs = seen("img2img", upscale(WINDOWS, batch_size=2, **QUICK))
+    assert max(shape[0] for shape in runs[0][2]) == 2 * 2 * 2
+    for k in range(2):
+        (alone,), _ = seen("img2img", upscale(WINDOWS, seed=7 + k, **QUICK))
+        if k == 0:  # the encoder draws for the batch as a whole
+            assert difference(both[k], alone) <= 1
+    assert difference(*both) > 1
+
+
+@PATHS
+@pytest.mark.parametrize("how", ["interrupt", "error"])
+def test_nothing_stays_after_a_stop_in_the_middle_of_a_step(webui, seen, plain_pictures, path, request_of, how):
+    off, _ = seen(path, request_of({}, **QUICK))
+    two = {**WINDOWS, "max_scale_per_phase": 1.25}
+    size = {"hr_scale": 1.5} if path == "txt2img" else {}
+    two |= {"scale": 1.5} if path == "img2img" else {}
+    number = 4 if path == "txt2img" else 3  # the second phase, with that of the request before it
+    pictures, runs = seen(path, request_of(two, **QUICK, **size), {"run": number, "part": 7, "how": how})
+    assert "Itermix unfinished: " in pictures[0].parameters
+    assert len(runs[-1][2]) == 7  # no further part was shown to the model
+    still_off, _ = seen(path, request_of({}, **QUICK))
+    assert equal(off, still_off)
+    assert equal(plain(webui, "txt2img"), plain_pictures["txt2img"])
+
+
+@PATHS
+def test_the_refiner_gets_windows_too(seen, path, request_of):
+    refiner = {"refiner_checkpoint": SECOND, "refiner_switch_at": 0.5}
+    (refined,), runs = seen(path, request_of(WINDOWS, **refiner, **QUICK))
+    assert f"Refiner: {SECOND}" in refined.parameters
+    assert all(height <= 8 and width <= 8 for _, _, height, width in runs[-1][2])
+    (alone,), _ = seen(path, request_of(WINDOWS, **QUICK))
+    assert difference(refined, alone) > 1
+    _, after = seen(path, request_of({}, **QUICK))
+    assert {tuple(shape[2:]) for shape in after[-1][2]} == {(16, 16)}
+
+
+def test_what_can_not_be_combined_is_refused_before_anything_is_made(webui):
+    for path, request_of in (("img2img", upscale), ("img2img", mixing), ("txt2img", hires)):
+        response = webui.post(path, request_of({**WINDOWS, "window_formulas": "DemoFusion"}, **QUICK))
+        assert response.status_code == 422, response.text[-2000:]
+        assert "with the blending clean wavelet" in response.json()["detail"]
+    response = webui.post("img2img", upscale({"window": 12}, **QUICK))
+    assert "a multiple of 8" in response.json()["detail"]
+
+
+@PATHS
+def test_controlnet_is_refused(controlled, path, request_of):  # noqa: F811
+    args = control_unit(controlled, "controlnet", image=hosts.encoded(photograph(SIZE)))
+    response = controlled.post(path, with_script(request_of(WINDOWS, **QUICK), "ControlNet", args))
+    assert response.status_code == 422, response.text[-2000:]
+    assert "Allowed together with ControlNet: 0" in response.json()["detail"]
+    _, runs = run(controlled, path, with_script(request_of({}, **QUICK), "ControlNet", args))
+    assert len(runs[-1][3]) == STEPS
