@@ -60,6 +60,12 @@ LATER = {
     "deep_shrink_factor": 0.0,
     "deep_shrink_block": 3,
     "deep_shrink_method": "bicubic",
+    "rewind": False,
+    "rewind_min": 0.5,
+    "rewind_max": 0.8,
+    "mask_mode": "multiply",
+    "perlin": 0.0,
+    "perlin_scale": 10.0,
 }
 """Settings that came after presets were first saved, at what those presets were made with; new ones go in here."""
 

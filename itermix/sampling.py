@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from itermix import deep_shrink
-from itermix.curves import weights
+from itermix.curves import progress_of, weights
 from itermix.deep_shrink import DeepShrink
 from itermix.enlarging import put_back
+from itermix.masks import mask_of
 from itermix.mixing import DEFAULT_SCALE, Callback, Mixer
 from itermix.noising import NoisedLatents, Parametrisation, ve
+from itermix.rewinding import first_draw, starts
 from itermix.schedule import schedule
 from itermix.settings import Settings, SettingsError
 
@@ -30,6 +32,7 @@ def sample(
     extra_args: dict[str, Any] | None = None,
     callback: Callback | None = None,
     unet: nn.Module | None = None,
+    mask: Tensor | None = None,
     **sampler_options: Any,
 ) -> Tensor:
     """Sample from z'(sigma_0) down, mixing z' into the state at every step.
@@ -46,6 +49,7 @@ def sample(
         extra_args, callback, sampler_options: handed to the sampler.
         unet: the network that the denoiser runs, for `deep_shrink`: with input_blocks, middle_block and output_blocks,
             as those of Stable Diffusion 1, 2 and XL.
+        mask: how much of the weight each pixel gets, [B or 1, 1, h, w] in [0, 1], 0 is free; of any size, resized.
 
     Returns:
         The sampled latent, shape of `latent`. The same arguments give the same bits; noise that the sampler draws from
@@ -64,7 +68,7 @@ def sample(
             deep_shrink.check(unet, settings)
             shrink = DeepShrink(settings)
             stack.enter_context(deep_shrink.attached(unet, shrink))
-        run = mixed(sampler, latent, noise, range(seed, seed + len(latent)), settings, parametrisation, shrink)
+        run = mixed(sampler, latent, noise, range(seed, seed + len(latent)), settings, parametrisation, shrink, mask)
         stack.enter_context(torch.random.fork_rng([latent.device] if latent.is_cuda else []))
         torch.manual_seed(seed)
         return run(denoiser, None, sigmas=sigmas, extra_args=extra_args, callback=callback, **sampler_options)
@@ -91,6 +95,8 @@ def mixed(
     settings: Settings,
     parametrisation: Parametrisation,
     shrink: DeepShrink | None = None,
+    mask: Tensor | None = None,
+    rewound: Callable[[int, float], None] | None = None,
 ) -> Callable[..., Tensor]:
     """The sampler function with mixing, and with the signature that WebUIs inspect.
 
@@ -103,6 +109,9 @@ def mixed(
         settings: the mixing.
         parametrisation: of the state that the sampler works on.
         shrink: attached to the model's network; active in the first steps.
+        mask: [B or 1, 1, h, w], see `itermix.masks.fitted`.
+        rewound: called before every pass but the first with (calls, done): the number of model calls after which the
+            first stood where this one begins, and how much was sampled until now, 1 for all steps.
 
     Raises:
         SettingsError, SamplerRefused: when called, before the first model call, if the picture can't be made this way.
@@ -111,23 +120,46 @@ def mixed(
     @functools.wraps(sampler)
     def run(model: Any, x: Tensor | None, *args: Any, callback: Callback | None = None, **kwargs: Any) -> Tensor:
         plan = schedule(sampler, kwargs, settings)
-        noised = NoisedLatents(latent, parametrisation, settings.noise, noise, seeds)
-        noised.normalize(plan.levels, settings.normalize_fraction)
-        progress = parametrisation.progress(plan.levels)
-        w = weights(settings, len(plan.levels), progress)
+        begins = starts(settings, len(plan.levels))
+        passes = [plan.after(first) for first in begins]
+        by_level = parametrisation.progress(plan.levels)
+        progress = progress_of(settings, len(plan.levels), by_level)
+        w = weights(settings, len(plan.levels), by_level)
         scale = settings.cutoff or DEFAULT_SCALE
-        mixer = Mixer(sampler, plan, noised, w, settings.blending, scale, settings.detail)
-        if x is None:
-            x = noised.at(0, plan.levels[0]).clone()
-        elif settings.start_at_step:
-            x.copy_(noised.at(0, plan.levels[0]))
+        pixels = mask_of(settings, latent, seeds, mask)
+        first_mixer, source = None, latent
         with contextlib.ExitStack() as stack:
             if shrink:
-                end = deep_shrink.last_level(settings, plan.levels, progress)
+                end = deep_shrink.last_level(settings, plan.levels, by_level)
                 stack.enter_context(shrink.following(model, end))
-            result = mixer.run(model, x, *args, callback=callback)
+            for number, (first, part) in enumerate(zip(begins, passes)):
+                given = None if number else noise
+                noised = NoisedLatents(source, parametrisation, settings.noise, given, seeds, first_draw(number))
+                noised.normalize(plan.levels[first:], settings.normalize_fraction)
+                if x is None or number:
+                    x = noised.at(0, part.begin).clone()
+                elif settings.start_at_step:
+                    x.copy_(noised.at(0, plan.levels[0]))
+                if first_mixer and rewound:
+                    done = sum(len(plan.levels) - begin for begin in begins[:number])
+                    rewound(first_mixer.calls_before(part.begin), done / len(plan.levels))
+                of_part = slice(0 if part.own_levels else first, None)
+                mixer = Mixer(
+                    sampler,
+                    part,
+                    noised,
+                    w[of_part],
+                    settings.blending,
+                    scale,
+                    settings.detail,
+                    progress[of_part],
+                    pixels,
+                )
+                first_mixer = first_mixer or mixer
+                result = mixer.run(model, x, *args, callback=callback)
+                source = result.to(latent)
         if settings.fidelity:
-            put_back(result, latent, scale, settings.fidelity)
+            put_back(result, latent, scale, settings.fidelity, pixels and pixels.values)
         return result
 
     return run

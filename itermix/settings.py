@@ -28,6 +28,7 @@ BLENDINGS = (
 SHRINK_METHODS = ("bicubic", "bilinear", "nearest-exact", "area")
 NOISES = ("shared", "independent", "cumulative")
 PROGRESSES = ("steps", "noise level")
+MASK_MODES = ("multiply", "threshold")
 
 SAME_SAMPLER = "Use same sampler"
 
@@ -396,6 +397,65 @@ class Settings:
         "Deep Shrink method",
         "Deep Shrink",
         choices=SHRINK_METHODS,
+    )
+    rewind: bool = parameter(
+        False,
+        "Rewind",
+        "Run the last part of the steps again, from the result with fresh noise on it, and then the last part of that. "
+        "For more detail of the model's own; costs those steps again.",
+        "rewind",
+        "Rewind",
+    )
+    rewind_min: float = parameter(
+        0.5,
+        "Rewind by",
+        "Share of the steps it has just run that a rewound pass leaves out. 0.5 at 20 steps: begins at step 10, 15, ...",
+        "rewind min",
+        "Rewind",
+        low=0.05,
+        high=0.95,
+        step=0.05,
+    )
+    rewind_max: float = parameter(
+        0.8,
+        "Rewind up to",
+        "No pass begins later than at this share of all steps.",
+        "rewind max",
+        "Rewind",
+        low=0.05,
+        high=1.0,
+        step=0.05,
+    )
+    mask_mode: str = parameter(
+        "multiply",
+        "Mask mode",
+        "What a mask does, in which white is the most guidance and black none. multiply: the weight of a pixel is that "
+        "of the curve times its value. threshold: its weight is the highest for as long as the progress is below its "
+        "value, and the lowest from there on, in the place of the curve (Differential Diffusion).",
+        "mask mode",
+        "Mask",
+        choices=MASK_MODES,
+    )
+    perlin: float = parameter(
+        0.0,
+        "Perlin noise",
+        "Guide unevenly: take up to this share of the weight away in smooth random patches. Their seed is that of the "
+        "noise. 0: off.",
+        "Perlin noise",
+        "Mask",
+        low=0.0,
+        high=1.0,
+        step=0.05,
+    )
+    perlin_scale: float = parameter(
+        10.0,
+        "Perlin scale",
+        "How many of the largest patches lie along the picture's longer side.",
+        "Perlin scale",
+        "Mask",
+        low=1.0,
+        high=100.0,
+        step=1.0,
     )
 
     def __init__(self, /, **values: Any):
