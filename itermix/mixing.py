@@ -94,6 +94,7 @@ class Mixer:
 
     def _run_step_by_step(self, denoiser: nn.Module, x: Tensor, *args: Any, callback: Callback | None) -> Tensor:
         """As `run`, with a call of the sampler for each step. It remembers nothing of the steps before."""
+
         def count(x: Tensor, level: Tensor) -> None:
             self._calls += 1
 

@@ -167,7 +167,9 @@ class NoisedLatents:
             if self._ratio is not None:
                 low, high = torch.minimum(ratio, self._ratio), torch.maximum(ratio, self._ratio)
                 kept = torch.where(low == high, 1.0, low / high)
-                self._noise.mul_(kept).addcmul_(draw(self._buffer, self.seeds, self._first_draw + step), (1 - kept**2).sqrt())
+                self._noise.mul_(kept).addcmul_(
+                    draw(self._buffer, self.seeds, self._first_draw + step), (1 - kept**2).sqrt()
+                )
             self._ratio = ratio
         return self._noise
 

@@ -137,7 +137,7 @@ def mixed(
                 noised = NoisedLatents(source, parametrisation, settings.noise, given, seeds, first_draw(number))
                 noised.normalize(plan.levels[first:], settings.normalize_fraction)
                 if x is None or number:
-                    x = noised.at(0, part.begin).clone()
+                    x = noised.at(0, part.begin if number else plan.levels[0]).clone()
                 elif settings.start_at_step:
                     x.copy_(noised.at(0, plan.levels[0]))
                 if first_mixer and rewound:

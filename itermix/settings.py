@@ -409,7 +409,7 @@ class Settings:
     rewind_min: float = parameter(
         0.5,
         "Rewind by",
-        "Share of the steps it has just run that a rewound pass leaves out. 0.5 at 20 steps: begins at step 10, 15, ...",
+        "Share of the steps just run that the next pass leaves out: by 0.5 those of 20 steps begin at 10, 15, ...",
         "rewind min",
         "Rewind",
         low=0.05,

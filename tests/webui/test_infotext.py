@@ -38,6 +38,12 @@ SETTINGS = {
     "deep_shrink_factor": 1.5,
     "deep_shrink_block": 2,
     "deep_shrink_method": "area",
+    "rewind": True,
+    "rewind_min": 0.45,
+    "rewind_max": 0.85,
+    "mask_mode": "threshold",
+    "perlin": 0.3,
+    "perlin_scale": 7.0,
 }
 IN_IMG2IMG = {**SETTINGS, "nn_upscaler": False}  # which is for the hires pass alone
 SIZES = {"scale": 1.5, "width": 96, "height": 80, "upscaler": "Nearest", "back_projection": False}
