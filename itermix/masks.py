@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -64,6 +66,13 @@ def mask_of(settings: Settings, latent: Tensor, seeds: Sequence[int], picture: T
     if values is None:
         return None
     return Mask(values.to(latent.device), settings.mask_mode, settings.lowest, settings.highest)
+
+
+def values_of(image: Any) -> Tensor:
+    """[1, 1, H, W] in [0, 1], white is 1, of a Pillow image: its brightness, whatever is transparent."""
+    deep = image.mode.startswith("I")  # of 16 bits
+    levels = np.asarray(image if deep else image.convert("L"), dtype=np.float32)
+    return torch.from_numpy(levels / (65535 if deep else 255))[None, None].clamp(0, 1)
 
 
 def fitted(picture: Tensor, latent: Tensor) -> Tensor:

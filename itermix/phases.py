@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from itermix.settings import MAX_SCALE, SettingsError, scaled_side
+from itermix.rewinding import starts
+from itermix.settings import MAX_SCALE, Settings, SettingsError, scaled_side
 
 Size = tuple[int, int]
 """Width and height in pixels."""
@@ -69,10 +70,15 @@ def plan(
     )
 
 
-def described(source: Size, sizes: Sequence[Size], steps: int) -> str:
-    """What will be done, in words: "768x512 -> 1536x1024 -> 3072x2048, 20 steps each"."""
+def described(source: Size, sizes: Sequence[Size], steps: int, settings: Settings | None = None) -> str:
+    """What will be done, in words: "768x512 -> 1536x1024 -> 3072x2048, 20 steps each".
+
+    With settings that rewind: "..., 20 steps each, and 10 + 5 of them again".
+    """
     ways = " -> ".join(f"{width}x{height}" for width, height in (source, *sizes))
-    return f"{ways}, {steps} steps" + (" each" if len(sizes) > 1 else "")
+    text = f"{ways}, {steps} steps" + (" each" if len(sizes) > 1 else "")
+    again = [str(steps - start) for start in starts(settings or Settings(), steps)[1:]]
+    return f"{text}, and {' + '.join(again)} of them again" if again else text
 
 
 def _sides(start: int, end: int, count: int, most: float, multiple: int) -> list[int] | None:

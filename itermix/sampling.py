@@ -159,7 +159,7 @@ def mixed(
                 result = mixer.run(model, x, *args, callback=callback)
                 source = result.to(latent)
         if settings.fidelity:
-            put_back(result, latent, scale, settings.fidelity, pixels and pixels.values)
+            put_back(result, latent, scale, settings.fidelity, pixels.values if pixels else None)
         return result
 
     return run

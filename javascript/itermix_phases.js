@@ -3,6 +3,17 @@
     const {find, number, steps, ask} = itermix;
     const shown = {};
 
+    // What of the settings under this prefix counts for the plan.
+    function mixing(prefix) {
+        const rewind = find(`#${prefix}_rewind input`);
+        return {
+            max_scale_per_phase: number(`${prefix}_max_scale_per_phase`),
+            rewind: Boolean(rewind && rewind.checked),
+            rewind_min: number(`${prefix}_rewind_min`),
+            rewind_max: number(`${prefix}_rewind_max`),
+        };
+    }
+
     function upscaleQuery() {
         const picture = find("#mode_img2img .tabitem:not([style*='display: none']) img, #img2img_image img");
         if (!picture || !picture.naturalWidth) return null;
@@ -13,7 +24,7 @@
             scale: number("itermix_upscale_scale"),
             target_width: number("itermix_upscale_width"),
             target_height: number("itermix_upscale_height"),
-            max_scale_per_phase: number("itermix_img2img_max_scale_per_phase"),
+            ...mixing("itermix_img2img"),
         };
     }
 
@@ -25,7 +36,7 @@
             height: number("txt2img_height"),
             steps: steps("txt2img"),
             scale: number("txt2img_hr_scale"),
-            max_scale_per_phase: number("itermix_txt2img_max_scale_per_phase"),
+            ...mixing("itermix_txt2img"),
         };
         // Resize to: the picture is enlarged to cover that size, then cut, as hires fix does.
         const cover = Math.max(number("txt2img_hr_resize_x") / query.width, number("txt2img_hr_resize_y") / query.height);

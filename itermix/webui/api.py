@@ -117,15 +117,24 @@ def plan_route(
     target_width: int = 0,
     target_height: int = 0,
     max_scale_per_phase: float = Settings().max_scale_per_phase,
+    rewind: bool = False,
+    rewind_min: float = Settings().rewind_min,
+    rewind_max: float = Settings().rewind_max,
 ) -> dict[str, Any]:
     """The phases to a scale or a target: {"phases": [[width, height], ...], "text": the same in words}."""
     width, height = (side.check(value) for side, value in zip(SIDES, (width, height)))
     settings = UpscaleSettings(
-        scale=scale, width=target_width, height=target_height, max_scale_per_phase=max_scale_per_phase
+        scale=scale,
+        width=target_width,
+        height=target_height,
+        max_scale_per_phase=max_scale_per_phase,
+        rewind=rewind,
+        rewind_min=rewind_min,
+        rewind_max=rewind_max,
     )
     sizes = plan(width, height, target=settings.target(width, height), max_scale_per_phase=max_scale_per_phase)
     check_size(*sizes[-1])
-    return {"phases": sizes, "text": described((width, height), sizes, STEPS.check(steps))}
+    return {"phases": sizes, "text": described((width, height), sizes, STEPS.check(steps), settings)}
 
 
 def given(settings: Any) -> dict[str, Any]:

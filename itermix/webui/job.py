@@ -12,9 +12,11 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from itermix.masks import values_of
+from itermix.rewinding import steps_run
 from itermix.sampling import mixed
 from itermix.settings import Settings, UpscaleSettings
-from itermix.webui import cleanup, host
+from itermix.webui import cleanup, host, masks
 from itermix.webui.errors import kept
 from itermix.webui.progress import Progress, Task
 from itermix.webui.sampling import MixedSampling
@@ -37,6 +39,7 @@ class Job:
         finished: whether the last pass of mixing came to its end.
         samples: the latents that it made.
         made: the finished pictures of an img2img request.
+        mask: how much of the weight each part of the picture gets, stretched over it.
     """
 
     settings: Settings | Exception
@@ -50,6 +53,7 @@ class Job:
     finished: bool = False
     samples: Tensor | None = None
     made: list[Image.Image] = field(default_factory=list)
+    mask: Image.Image | None = None
 
     @property
     def active(self) -> bool:
@@ -107,13 +111,20 @@ class Job:
             changes["fidelity"] = 0.0
         settings = settings.replace(**changes)
         parametrisation = host.parametrisation(p.sampler)
+        mask = None if self.mask is None else values_of(masks.of_sampling(self.mask, p))
+        given: Tensor | None = noise
+        seeds: Sequence[int] = p.seeds
+        if settings.seed >= 0:
+            first = settings.seed + p.iteration * p.batch_size
+            given, seeds = None, range(first, first + len(latent))
+
+        def rewound(calls: int, runs: float) -> None:
+            p.sampler.model_wrap_cfg.step = calls  # by which the WebUI schedules prompts
+            if self.progress:
+                self.progress.begin(self.task - 1, runs)
+
         with host.deep_shrunk(p.sd_model, settings) as shrink:
-            if settings.seed < 0:
-                yield mixed(func, latent, noise, p.seeds, settings, parametrisation, shrink)
-            else:
-                first = settings.seed + p.iteration * p.batch_size
-                seeds = range(first, first + len(latent))
-                yield mixed(func, latent, None, seeds, settings, parametrisation, shrink)
+            yield mixed(func, latent, given, seeds, settings, parametrisation, shrink, mask, rewound)
 
 
 def starts_from_nothing(p: Any) -> bool:
@@ -123,8 +134,9 @@ def starts_from_nothing(p: Any) -> bool:
 
 def tasks(sizes: Sequence[tuple[int, int]], settings: Settings, steps: int) -> list[Task]:
     """The samplings of phases to these sizes, and of the clean-up. Work: steps times pixels."""
+    runs = steps_run(settings, steps) / steps
     found = [
-        Task(f"phase {k} of {len(sizes)}, {width}x{height}", steps * width * height)
+        Task(f"phase {k} of {len(sizes)}, {width}x{height}", steps * width * height, runs)
         for k, (width, height) in enumerate(sizes, 1)
     ]
     if settings.cleanup:

@@ -11,10 +11,12 @@ from modules import shared
 
 @dataclass(frozen=True)
 class Task:
-    """One sampling: what the job text says, and its work, in any unit that is common to all tasks."""
+    """One sampling: what the job text says, the work of its steps, in any unit that is common to all tasks, and how
+    often they are run: more than once if it is rewound."""
 
     text: str
     work: float
+    runs: float = 1.0
 
 
 class Progress:
@@ -30,15 +32,16 @@ class Progress:
         self._share = share
         self._note = note
 
-    def begin(self, index: int) -> None:
-        """Say that a task begins, and that all before it are done."""
+    def begin(self, index: int, runs: float = 0.0) -> None:
+        """Say that a task begins, and that all before it are done; or that it is rewound after so many `runs`."""
         task = self._tasks[index]
-        before, total = (sum(t.work for t in some) for some in (self._tasks[:index], self._tasks))
+        before, total = (sum(t.work * t.runs for t in some) for some in (self._tasks[:index], self._tasks))
+        before += task.work * runs
         state = shared.state
         state.job_count = total / (task.work * self._share)
         state.job_no = self._done * state.job_count + before / task.work
         state.sampling_step = 0
-        state.job = state.textinfo = f"Iterative Mixing: {task.text}{self._note}"
+        state.job = state.textinfo = f"Iterative Mixing: {task.text}{', rewound' if runs else ''}{self._note}"
 
 
 @contextmanager

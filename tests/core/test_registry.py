@@ -81,8 +81,11 @@ def webui(monkeypatch):
 
 def test_the_page_has_a_control_for_each(webui):
     ui = webui("ui")
+    *mixing, mask = ui.accordion("tab", ["Euler"], with_plan=True)
+    assert mask.elem_id == "tab_mask"
+    assert mask.do_not_save_to_config
     for controls, parameters in (
-        (ui.accordion("tab", ["Euler"], with_plan=True), MIXING),
+        (mixing, MIXING),
         (ui.upscale_controls("tab", ["Lanczos"]), SIZES),
     ):
         assert [control.elem_id for control in controls] == [f"tab_{parameter.name}" for parameter in parameters]

@@ -14,6 +14,7 @@ from PIL import ExifTags, Image
 
 from itermix.phases import Size, described
 from itermix.phases import plan as phases
+from itermix.rewinding import starts
 from itermix.samplers import model_calls
 from itermix.schedule import run_by_host, steps_range
 from itermix.settings import SAME_SAMPLER, UpscaleSettings
@@ -174,11 +175,12 @@ def model_calls_of(picture: Picture, settings: UpscaleSettings) -> tuple[str, in
     whole, skipped = run_by_host(settings.denoise, steps, exact=False)
     left = max(1, whole - skipped - 2 * (sampler in TWO_STEPS_FEWER))
     first, last = steps_range(settings.replace(denoise=1.0), left)
-    calls = [_calls(sampler, last - first)] * len(sizes)
+    passes = [_calls(sampler, last - first - start) for start in starts(settings, last - first)]
+    calls = passes * len(sizes)
     if settings.cleanup:
         cleaner = sampler if settings.cleanup_sampler == SAME_SAMPLER else settings.cleanup_sampler
         calls.append(_calls(cleaner, settings.steps_of_cleanup(steps)))
-    return described(picture.size, sizes, steps), None if None in calls else sum(filter(None, calls))
+    return described(picture.size, sizes, steps, settings), None if None in calls else sum(filter(None, calls))
 
 
 def _calls(sampler: str, steps: int) -> int | None:
