@@ -86,6 +86,7 @@ def fitted(picture: Tensor, latent: Tensor) -> Tensor:
     if not picture.is_floating_point() or not bool(((picture >= 0) & (picture <= 1)).all()):
         raise SettingsError("mask", f"{picture.dtype} {picture.min()} to {picture.max()}", allowed)
     values = picture.detach().float().cpu()
-    if values.shape[-2:] == latent.shape[-2:]:
-        return values
-    return F.interpolate(values, latent.shape[-2:], mode="bilinear", antialias=True).clamp(0, 1)
+    size = latent.shape[-2:]
+    if all(before >= after for before, after in zip(values.shape[-2:], size)):
+        return F.interpolate(values, size, mode="area")  # keeps edges that lie between latent pixels
+    return F.interpolate(values, size, mode="bilinear", antialias=True).clamp(0, 1)

@@ -20,9 +20,10 @@ RUNS, FAIL, SETTINGS = (FOLDER / name for name in ("runs.json", "fail.json", "se
 
 
 def count(module, inputs):
-    """One more call: [width, height, calls, job text, hints] of each sampling since the tests removed the file.
+    """One more call: [width, height, calls, job text, hints, steps] of each sampling since the tests removed the file.
 
     The hints are the sizes [width, height] of what a ControlNet was shown: its first layer makes 16 channels of 3.
+    The steps are what the WebUI counts of them, by which it schedules prompts.
     """
     if isinstance(module, torch.nn.Conv2d) and module.weight.shape[:2] == (16, 3):
         runs = json.loads(RUNS.read_text())
@@ -32,8 +33,9 @@ def count(module, inputs):
         return
     runs = json.loads(RUNS.read_text()) if RUNS.exists() else []
     if module.step == 0:
-        runs.append([8 * inputs[0].shape[3], 8 * inputs[0].shape[2], 0, shared.state.job, []])
+        runs.append([8 * inputs[0].shape[3], 8 * inputs[0].shape[2], 0, shared.state.job, [], []])
     runs[-1][2] += 1
+    runs[-1][5].append(module.step)
     RUNS.write_text(json.dumps(runs))
     fail = json.loads(FAIL.read_text()) if FAIL.exists() else {}
     if [len(runs), runs[-1][2]] == [fail.get("run"), fail.get("call")]:
