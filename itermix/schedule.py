@@ -67,7 +67,7 @@ class Schedule:
         else:
             changed = {"sigma_max": self.levels[first].item()}
             if "n" in self.arguments:
-                changed["n"] = self.arguments["n"] - 3 * first
+                changed["n"] = max(1, self.arguments["n"] - 3 * first)
                 starts = fast_blocks(changed["n"])
         return Schedule({**self.arguments, **changed}, levels, starts, self.own_levels)
 

@@ -133,6 +133,9 @@ def test_dpm_fast_and_dpm_adaptive():
     told, levels = rewinds(kd.sample_dpm_fast, n=18, **ends)  # 7 blocks, passes begin at 3 and 5
     assert [count for count, *_ in told] == [9, 15]
     assert [levels[made] for _, _, made in told] == pytest.approx([levels[count] for count, *_ in told], rel=1e-4)
+    told, levels = rewinds(kd.sample_dpm_fast, n=12, **ends)  # the last of 5 blocks is a single call
+    assert [count for count, *_ in told] == [6, 9, 11]
+    assert len(levels) == 12 + 6 + 3 + 1
     told, levels = rewinds(kd.sample_dpm_adaptive, **ends)
     assert [levels[made] for _, _, made in told] == pytest.approx(
         [float(schedule(kd.sample_dpm_adaptive, ends, REWOUND).levels[k]) for k in (50, 75)], rel=1e-4

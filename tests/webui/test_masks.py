@@ -1,5 +1,6 @@
 """Masks, Perlin noise and rewinding in real WebUIs, through the API."""
 
+import itertools
 import json
 import threading
 import time
@@ -7,7 +8,7 @@ import time
 import hosts
 import pytest
 import torch
-from payloads import SIZE, hires, mask, mixing, photograph, plain, repeatable, upscale
+from payloads import PRIMER, SIZE, hires, mask, mixing, photograph, plain, repeatable, upscale
 from test_img2img import difference, equal
 from test_scales import failing, run  # noqa: F401
 
@@ -89,9 +90,11 @@ def test_white_is_no_mask_and_black_no_mixing_in_every_way_to_mix(webui, path, r
     assert equal([made(mask=hosts.encoded(large))], [black])
 
 
-def test_the_mask_of_several_phases_and_of_a_batch(run):  # noqa: F811
+def test_the_mask_of_several_phases_and_of_a_batch(webui, run):  # noqa: F811
     two = {**TIED, "scale": 1.5, "max_scale_per_phase": 1.25}
+    webui.generate(*PRIMER)
     pictures, calls = run("img2img", upscale({**two, "mask": WHITE}, batch_size=2, **QUICK))
+    webui.generate(*PRIMER)
     expected, _ = run("img2img", upscale(two, batch_size=2, **QUICK))
     assert [size[0] for size in calls] == [80, 96]
     assert len(pictures) == 2
@@ -124,10 +127,11 @@ def test_a_mask_among_the_values_of_the_controls(webui):
 
 
 def test_a_mask_of_another_extension(webui):
+    webui.generate(*PRIMER)
     settings = webui.data / "settings.json"
     settings.write_text(json.dumps({**TIED, "mask": RIGHT}))
     try:
-        made = repeatable(webui, "img2img", mixing({"enabled": False}, **QUICK))
+        made = webui.generate("img2img", mixing({"enabled": False}, **QUICK))
     finally:
         settings.unlink()
     assert equal(made, repeatable(webui, "img2img", mixing({**TIED, "mask": RIGHT}, **QUICK)))
@@ -219,16 +223,15 @@ def test_the_plan_and_the_progress_count_what_is_rewound(webui):
     finally:
         done.set()
         watching.join()
+    print(seen)
     values = [value for _, value in seen]
     assert any("rewound" in text for text, _ in seen)
-    assert all(b >= a - 0.02 for a, b in zip(values, values[1:]))
+    assert all(later >= earlier - 0.02 for earlier, later in itertools.pairwise(values))  # A1111 adds .01, not always
     assert max(values) <= 1
-    # Works: 80 px and 96 px, 40 steps, and 20 + 10 + 5 of them again where 32 is the latest; and 3 steps.
-    runs = 1 + (20 + 10) / 40
+    runs = 1 + (20 + 10) / 40  # 40 steps, and those from 20 and from 30 on
     first = 80 * 80 * 40 * runs
     total = first + 96 * 96 * 40 * runs + 96 * 96 * 3
     in_first = [value for text, value in seen if "phase 1" in text]
+    once = [value for text, value in seen if text.endswith("80x80")]
     assert max(in_first) == pytest.approx(first / total, abs=0.03)
-    assert (
-        max(value for text, value in seen if "phase 1" in text and "rewound" not in text) <= 0.6 * first / total + 0.03
-    )
+    assert max(once) == pytest.approx(first / runs / total, abs=0.03)
