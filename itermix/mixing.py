@@ -121,9 +121,12 @@ class Mixer:
             for hook in hooks:
                 hook.remove()
 
-    def calls_before(self, level: Tensor) -> int:
-        """Model calls that the run made before its first step at this noise level (0-dim tensor) or below."""
-        return next((calls for at, calls in self._started if bool(at <= level * (1 + ROUNDING))), self._calls)
+    def before(self, level: Tensor) -> tuple[int, int]:
+        """(steps, model calls) of the run before its first step at this noise level (0-dim tensor) or below."""
+        for step, (at, calls) in enumerate(self._started):
+            if bool(at <= level * (1 + ROUNDING)):
+                return step, calls
+        return len(self._started), self._calls
 
     def before_call(self, x: Tensor, level: Tensor) -> None:
         """To be called with the model's input x [B, C, H, W] and its noise level [B] before every model call."""

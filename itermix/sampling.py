@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -96,7 +96,7 @@ def mixed(
     parametrisation: Parametrisation,
     shrink: DeepShrink | None = None,
     mask: Tensor | None = None,
-    rewound: Callable[[int, float], None] | None = None,
+    rewound: Callable[[int, int, float], None] | None = None,
 ) -> Callable[..., Tensor]:
     """The sampler function with mixing, and with the signature that WebUIs inspect.
 
@@ -110,8 +110,9 @@ def mixed(
         parametrisation: of the state that the sampler works on.
         shrink: attached to the model's network; active in the first steps.
         mask: [B or 1, 1, h, w], see `itermix.masks.fitted`.
-        rewound: called before every pass but the first with (calls, done): the number of model calls after which the
-            first stood where this one begins, and how much was sampled until now, 1 for all steps.
+        rewound: called before every pass but the first with (step, calls, runs): the steps and the model calls after
+            which the first stood where this one begins, and how much was sampled until now, but for as much as this
+            one leaves out, 1 for all steps.
 
     Raises:
         SettingsError, SamplerRefused: when called, before the first model call, if the picture can't be made this way.
@@ -140,9 +141,13 @@ def mixed(
                     x = noised.at(0, part.begin if number else plan.levels[0]).clone()
                 elif settings.start_at_step:
                     x.copy_(noised.at(0, plan.levels[0]))
-                if first_mixer and rewound:
-                    done = sum(len(plan.levels) - begin for begin in begins[:number])
-                    rewound(first_mixer.calls_before(part.begin), done / len(plan.levels))
+                tell = callback
+                if first_mixer:
+                    step, calls = first_mixer.before(part.begin)
+                    tell = callback and functools.partial(_later, callback, step)
+                    if rewound:
+                        done = sum(len(plan.levels) - begin for begin in begins[:number])
+                        rewound(step, calls, (done - first) / len(plan.levels))
                 of_part = slice(0 if part.own_levels else first, None)
                 mixer = Mixer(
                     sampler,
@@ -156,10 +161,15 @@ def mixed(
                     pixels,
                 )
                 first_mixer = first_mixer or mixer
-                result = mixer.run(model, x, *args, callback=callback)
+                result = mixer.run(model, x, *args, callback=tell)
                 source = result.to(latent)
         if settings.fidelity:
             put_back(result, latent, scale, settings.fidelity, pixels.values if pixels else None)
         return result
 
     return run
+
+
+def _later(callback: Callback, steps: int, info: Mapping[str, Any]) -> Any:
+    """What a sampler's callback is told by one that began so many steps later."""
+    return callback({**info, "i": info["i"] + steps})

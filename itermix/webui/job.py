@@ -118,10 +118,10 @@ class Job:
             first = settings.seed + p.iteration * p.batch_size
             given, seeds = None, range(first, first + len(latent))
 
-        def rewound(calls: int, runs: float) -> None:
+        def rewound(step: int, calls: int, runs: float) -> None:
             p.sampler.model_wrap_cfg.step = calls  # by which the WebUI schedules prompts
             if self.progress:
-                self.progress.begin(self.task - 1, runs)
+                self.progress.begin(self.task - 1, step, runs)
 
         with host.deep_shrunk(p.sd_model, settings) as shrink:
             yield mixed(func, latent, given, seeds, settings, parametrisation, shrink, mask, rewound)

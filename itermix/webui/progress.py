@@ -32,15 +32,16 @@ class Progress:
         self._share = share
         self._note = note
 
-    def begin(self, index: int, runs: float = 0.0) -> None:
-        """Say that a task begins, and that all before it are done; or that it is rewound after so many `runs`."""
+    def begin(self, index: int, step: int = 0, runs: float = 0.0) -> None:
+        """Say that a task begins, and that all before it are done; or that it is rewound to a step, with so many `runs`
+        done, but for as much as is left out now, which the WebUI counts as done."""
         task = self._tasks[index]
         before, total = (sum(t.work * t.runs for t in some) for some in (self._tasks[:index], self._tasks))
         before += task.work * runs
         state = shared.state
         state.job_count = total / (task.work * self._share)
         state.job_no = self._done * state.job_count + before / task.work
-        state.sampling_step = 0
+        state.sampling_step = step
         state.job = state.textinfo = f"Iterative Mixing: {task.text}{', rewound' if runs else ''}{self._note}"
 
 

@@ -95,11 +95,11 @@ def test_every_sampler_runs_the_passes(name):
 
 
 def rewinds(sampler, settings=REWOUND, denoiser=None, **arguments):
-    """What is told when a pass begins: [(calls, done, calls made until then)]."""
+    """What is told when a pass begins: [(calls, runs, calls made until then)], and the levels of all calls."""
     denoiser = denoiser or Denoiser()
     told = []
     function = mixed(sampler, source(), None, [3, 4], settings, vp(ALPHAS) if "timesteps" in arguments else VE,
-                     rewound=lambda calls, done: told.append((calls, done, len(denoiser.calls))))  # fmt: skip
+                     rewound=lambda step, calls, runs: told.append((calls, runs, len(denoiser.calls))))  # fmt: skip
     function(denoiser, None, **arguments)
     return told, [float(level[0]) for _, level in denoiser.calls]
 
@@ -113,7 +113,7 @@ VE = NoisedLatents(source()).parametrisation
 def test_a_pass_tells_where_the_first_one_was(name, calls):
     told, levels = rewinds(getattr(kd, name), sigmas=SIGMAS)
     assert [each[0] for each in told] == calls
-    assert [each[1] for each in told] == pytest.approx([1.0, 1.5])
+    assert [each[1] for each in told] == pytest.approx([(6 - 3) / 6, (6 + 3 - 4) / 6])
     for count, _, made in told:
         assert levels[made] == levels[count]
 
@@ -170,7 +170,7 @@ def test_what_unipc_can_not_run_is_refused_before_it_begins():
 def test_a_stop_between_the_passes_leaves_no_hook():
     denoiser = Denoiser()
 
-    def stop(calls, done):
+    def stop(step, calls, runs):
         raise KeyboardInterrupt
 
     function = mixed(kd.sample_euler, source(), None, [3, 4], REWOUND, VE, rewound=stop)
@@ -179,3 +179,12 @@ def test_a_stop_between_the_passes_leaves_no_hook():
     assert len(denoiser.calls) == STEPS
     assert not denoiser._forward_pre_hooks
     assert not denoiser._forward_hooks
+
+
+@pytest.mark.parametrize("sampler", [kd.sample_euler, kd.sample_heun, unknown])
+def test_the_callback_counts_the_steps_of_the_whole_schedule(sampler):
+    told = []
+    run(sampler, REWOUND, callback=lambda info: told.append((info["i"], float(info["sigma"]))))
+    expected = [step for begin in BEGINS for step in range(begin, STEPS)]
+    assert [i for i, _ in told] == expected
+    assert [sigma for _, sigma in told] == pytest.approx([float(SIGMAS[step]) for step in expected])
