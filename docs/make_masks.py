@@ -17,7 +17,7 @@ COUNT, SEED, SIDE = 4, 20, 64
 FREE = Settings(blending="addition", highest=0.0, fidelity=0.0)
 TIED = Settings(blending="addition", lowest=1.0, fidelity=0.0)
 THRESHOLD = Settings(blending="addition", mask_mode="threshold", fidelity=0.0)
-PERLIN = TIED.replace(perlin=1.0, perlin_scale=3.0)
+PERLIN = THRESHOLD.replace(perlin=1.0, perlin_scale=3.0, seed=SEED)
 REWIND = Settings(rewind=True)
 
 
@@ -53,8 +53,8 @@ def main() -> None:
         [
             Row("mask, from white to black", ramp.expand(COUNT, 3, -1, -1) * 2 - 1),
             row("threshold", THRESHOLD, ramp),
-            Row("Perlin noise, scale 3", patches.values.expand(-1, 3, -1, -1) * 2 - 1),
-            row("weight 1 with it", PERLIN.replace(seed=SEED)),
+            Row("mask of Perlin noise, scale 3", patches.values.expand(-1, 3, -1, -1) * 2 - 1),
+            row("threshold with it", PERLIN),
             row("defaults", Settings()),
             row("defaults, rewound", REWIND),
         ],

@@ -12,16 +12,28 @@ from PIL import Image
 import itermix.standalone.upscaling as up
 from itermix import Settings
 from itermix.perlin import perlin
-from itermix.standalone import cli, server
-from itermix.standalone.upscaling import Method, phases
+from itermix.standalone import cli, network, server
+from itermix.standalone.upscaling import Method, Model, phases
 
 TIED = Settings(blending="addition", lowest=1.0)
+FREE = Settings(highest=0.0, fidelity=0.0)
 LEFT, RIGHT = (..., slice(0, 28)), (..., slice(36, 64))  # without the middle, over which the model looks
 
 
 @pytest.fixture(scope="module")
-def sources():
-    return up.true_sources(4, seed=0)
+def model():
+    return Model(network.Guided(network.load(network.WEIGHTS)), steps=8)
+
+
+@pytest.fixture(scope="module")
+def sources(model):
+    return up.model_sources(model, 2, seed=20)
+
+
+@pytest.fixture(scope="module")
+def free(model, sources):
+    """The pictures without guidance."""
+    return upscaled(model, sources, FREE)
 
 
 def upscaled(model, sources, settings, mask=None):
@@ -40,11 +52,9 @@ def error(found, source, where):
 
 
 @pytest.mark.parametrize("settings", [TIED, Settings(mask_mode="threshold", blending="addition")])
-def test_the_white_half_stays_the_source_and_the_other_is_free(model, sources, settings):
+def test_the_white_half_stays_the_source_and_the_other_is_free(model, sources, free, settings):
     enlarged = up.enlarge(sources.pictures, (64, 64))
-    tied, free = (upscaled(model, sources, settings.replace(**weight)) for weight in ({"lowest": 1.0}, {"clamp": 0.0, "lowest": 0.0, "fidelity": 0.0}))  # fmt: skip
     masked = upscaled(model, sources, settings, left_half())
-    assert error(masked, enlarged, LEFT) < 1.5 * error(tied, enlarged, LEFT)
     assert error(masked, enlarged, LEFT) < 0.1 * error(free, enlarged, LEFT)
     assert error(masked, enlarged, RIGHT) > 0.3 * error(free, enlarged, RIGHT)
     assert error(masked, enlarged, RIGHT) > 10 * error(masked, enlarged, LEFT)
@@ -53,20 +63,20 @@ def test_the_white_half_stays_the_source_and_the_other_is_free(model, sources, s
 def test_the_longer_the_threshold_holds_the_nearer_is_the_source(model, sources):
     settings = Settings(mask_mode="threshold", blending="addition", fidelity=0.0)
     enlarged = up.enlarge(sources.pictures, (64, 64))
-    errors = [error(upscaled(model, sources, settings, left_half(value)), enlarged, LEFT) for value in (0.2, 0.5, 0.9)]
-    assert errors[0] > 1.2 * errors[1] > 1.2 * errors[2]
+    errors = [error(upscaled(model, sources, settings, left_half(value)), enlarged, LEFT) for value in (0.2, 0.9)]
+    assert errors[0] > 3 * errors[1]
 
 
 def test_perlin_noise_frees_its_patches(model, sources):
-    settings = TIED.replace(perlin=1.0, perlin_scale=2.0, seed=5)
+    settings = Settings(blending="addition", mask_mode="threshold", fidelity=0.0, perlin=1.0, perlin_scale=2.0, seed=5)
     enlarged = up.enlarge(sources.pictures, (64, 64))
     masked = upscaled(model, sources, settings)
-    patches = torch.stack([perlin(64, 64, 2.0, 5 + k) for k in range(4)])[:, None].expand_as(enlarged)
+    patches = torch.stack([perlin(64, 64, 2.0, 5 + k) for k in range(2)])[:, None].expand_as(enlarged)
     difference = (masked - enlarged).square()
     assert difference[patches > 0.7].mean() > 3 * difference[patches < 0.2].mean()
 
 
-def test_rewinding_calls_the_model_for_its_steps_again(model, sources):
+def test_rewinding_calls_the_model_for_its_steps_again(model, sources, free):
     calls = []
     hook = model.denoiser.register_forward_hook(lambda *args: calls.append(float(args[1][1][0])))
     try:
@@ -76,12 +86,9 @@ def test_rewinding_calls_the_model_for_its_steps_again(model, sources):
     finally:
         hook.remove()
     assert count == model.steps
-    steps = model.steps
-    begins = [steps // 2, steps // 2 + (steps - steps // 2) // 2]
-    assert len(calls) - count == steps + sum(steps - begin for begin in begins)
+    assert len(calls) - count == 8 + 4 + 2
     assert not torch.equal(once, again)
     enlarged = up.enlarge(sources.pictures, (64, 64))
-    free = upscaled(model, sources, Settings(highest=0.0, fidelity=0.0))
     whole = (slice(None),)
     assert error(again, enlarged, whole) < 0.2 * error(free, enlarged, whole)
 
