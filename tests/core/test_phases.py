@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from itermix import SettingsError, plan
+from itermix import Settings, SettingsError, plan
 from itermix.phases import described
 
 SIDES = st.integers(64, 2048)
@@ -92,6 +92,9 @@ def test_a_low_limit_takes_many_phases(most, phases):
 def test_the_plan_in_words():
     assert described((768, 512), plan(768, 512, 4.0), 20) == "768x512 -> 1536x1024 -> 3072x2048, 20 steps each"
     assert described((64, 64), [(128, 128)], 5) == "64x64 -> 128x128, 5 steps"
+    rewound = Settings(rewind=True)
+    assert described((64, 64), [(128, 128)], 20, rewound) == "64x64 -> 128x128, 20 steps, and 10 + 5 of them again"
+    assert described((64, 64), [(128, 128)], 20, Settings()) == "64x64 -> 128x128, 20 steps"
 
 
 EITHER = "Allowed: either a scale or a target, which is "
