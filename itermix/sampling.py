@@ -128,7 +128,8 @@ def mixed(
         w = weights(settings, len(plan.levels), by_level)
         scale = settings.cutoff or DEFAULT_SCALE
         pixels = mask_of(settings, latent, seeds, mask)
-        first_mixer, source = None, latent
+        source = latent
+        stood: list[tuple[int, int]] = []  # where the first pass was when it came to the beginnings of the others
         with contextlib.ExitStack() as stack:
             if shrink:
                 end = deep_shrink.last_level(settings, plan.levels, by_level)
@@ -142,8 +143,8 @@ def mixed(
                 elif settings.start_at_step:
                     x.copy_(noised.at(0, plan.levels[0]))
                 tell = callback
-                if first_mixer:
-                    step, calls = first_mixer.before(part.begin)
+                if number:
+                    step, calls = stood[number - 1]
                     tell = callback and functools.partial(_later, callback, step)
                     if rewound:
                         done = sum(len(plan.levels) - begin for begin in begins[:number])
@@ -160,9 +161,10 @@ def mixed(
                     progress[of_part],
                     pixels,
                 )
-                first_mixer = first_mixer or mixer
                 result = mixer.run(model, x, *args, callback=tell)
                 source = result.to(latent)
+                stood = stood or [mixer.before(later.begin) for later in passes[1:]]
+                del noised, mixer  # before the next pass makes its own
         if settings.fidelity:
             put_back(result, latent, scale, settings.fidelity, pixels.values if pixels else None)
         return result
