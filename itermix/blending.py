@@ -2,7 +2,9 @@
 
 Each function works in place on `x` [B, C, H, W] and may use `noised` (same shape and dtype, contiguous) as scratch
 space. Those that filter need two more latents for a moment, and more in half precision, which is filtered in single;
-the others need none. Every image of a batch is blended on its own. At weight 0 x stays as it is.
+the others need none. Every image of a batch is blended on its own. At weight 0 x stays as it is, but for norm-only.
+
+A weight is a number, or one for each pixel, [B or 1, 1, H, W] like x.
 """
 
 from __future__ import annotations
@@ -36,15 +38,17 @@ class Guide:
     detail: float = 0.0
 
 
+Weight = float | Tensor
+
 NEARLY_PARALLEL = 1e-3  # below this sine the arc and the straight line agree to 1e-6
 
 
-def addition(x: Tensor, noised: Tensor, weight: float, guide: Guide) -> None:
+def addition(x: Tensor, noised: Tensor, weight: Weight, guide: Guide) -> None:
     """weight * z' + (1 - weight) * x: DemoFusion (arXiv 2311.16973), eq. 4."""
     x.lerp_(noised, weight)
 
 
-def slerp(x: Tensor, noised: Tensor, weight: float, guide: Guide) -> None:
+def slerp(x: Tensor, noised: Tensor, weight: Weight, guide: Guide) -> None:
     """Spherical interpolation; along a straight line where no arc is defined (parallel, opposite or zero vectors)."""
     length_x, length_noised = _lengths(x), _lengths(noised)
     product = length_x * length_noised
@@ -58,26 +62,26 @@ def slerp(x: Tensor, noised: Tensor, weight: float, guide: Guide) -> None:
     _weighted_sum(x, for_x, noised, for_noised)
 
 
-def norm_only(x: Tensor, noised: Tensor, weight: float, guide: Guide) -> None:
+def norm_only(x: Tensor, noised: Tensor, weight: Weight, guide: Guide) -> None:
     """weight * z' + (1 - weight) * x * |z'| / |x| (ComfyUI Iterative Mixing node); a zero x stays zero."""
     length = _lengths(x)
     ratio = torch.where(length == 0, 0.0, _lengths(noised) / length)
-    _weighted_sum(x, (1 - weight) * ratio, noised, torch.full_like(ratio, weight))
+    _weighted_sum(x, (1 - weight) * ratio, noised, torch.zeros_like(ratio) + weight)
 
 
-def mix_low(x: Tensor, noised: Tensor, weight: float, guide: Guide) -> None:
+def mix_low(x: Tensor, noised: Tensor, weight: Weight, guide: Guide) -> None:
     """x + weight * LP(z' - x): ILVR (arXiv 2108.02938) with a weight; what is finer stays the sampler's own."""
     difference = noised.sub_(x)
-    x.add_(low_pass(difference, guide.scale, out=difference), alpha=weight)
+    _add(x, low_pass(difference, guide.scale, out=difference), weight)
 
 
-def mix_wavelet(x: Tensor, noised: Tensor, weight: float, guide: Guide) -> None:
+def mix_wavelet(x: Tensor, noised: Tensor, weight: Weight, guide: Guide) -> None:
     """x + weight * LL(z' - x), LL the low band of the wavelet transform: HiWave (arXiv 2506.20452), with Haar's."""
     difference = noised.sub_(x)
-    x.add_(haar_low(difference, guide.scale, out=difference), alpha=weight)
+    _add(x, haar_low(difference, guide.scale, out=difference), weight)
 
 
-def mix_clean_low(x: Tensor, noised: Tensor, weight: float, guide: Guide) -> None:
+def mix_clean_low(x: Tensor, noised: Tensor, weight: Weight, guide: Guide) -> None:
     """x + signal * weight * (LP(z0 - denoised) + detail * (denoised - LP(denoised))).
 
     The first part is the structure guidance of DiffuseHigh (arXiv 2406.18459): it moves the clean part of the state and
@@ -87,12 +91,12 @@ def mix_clean_low(x: Tensor, noised: Tensor, weight: float, guide: Guide) -> Non
     _mix_clean(low_pass, x, noised, weight, guide)
 
 
-def mix_clean_wavelet(x: Tensor, noised: Tensor, weight: float, guide: Guide) -> None:
+def mix_clean_wavelet(x: Tensor, noised: Tensor, weight: Weight, guide: Guide) -> None:
     """The same with the low band of the Haar transform; DiffuseHigh takes a wavelet transform too."""
     _mix_clean(haar_low, x, noised, weight, guide)
 
 
-def variance_preserving(x: Tensor, noised: Tensor, weight: float, guide: Guide) -> None:
+def variance_preserving(x: Tensor, noised: Tensor, weight: Weight, guide: Guide) -> None:
     """m + (mix - m) / sqrt(weight^2 + (1 - weight)^2) around m = signal * (weight * z0 + (1 - weight) * denoised).
 
     For noise in z' that is independent of that in x: their sum has too little, and so the model, which expects more,
@@ -100,13 +104,13 @@ def variance_preserving(x: Tensor, noised: Tensor, weight: float, guide: Guide) 
     """
     assert guide.latent is not None
     assert guide.denoised is not None
-    length = math.hypot(weight, 1 - weight)
+    length = torch.hypot(weight, 1 - weight) if isinstance(weight, Tensor) else math.hypot(weight, 1 - weight)
     x.lerp_(noised, weight)
     clean = torch.lerp(guide.denoised, guide.latent, weight, out=noised).mul_(guide.signal)
-    x.div_(length).add_(clean, alpha=1 - 1 / length)
+    _add(x.div_(length), clean, 1 - 1 / length)
 
 
-BLENDINGS: dict[str, Callable[[Tensor, Tensor, float, Guide], None]] = {
+BLENDINGS: dict[str, Callable[[Tensor, Tensor, Weight, Guide], None]] = {
     "addition": addition,
     "slerp": slerp,
     "norm-only": norm_only,
@@ -131,29 +135,42 @@ KEEPS_NOISE = {
 """{blending: noise with which the blended state has as much noise as the level says}."""
 
 
-def _mix_clean(low: Callable[..., Tensor], x: Tensor, noised: Tensor, weight: float, guide: Guide) -> None:
+def _mix_clean(low: Callable[..., Tensor], x: Tensor, noised: Tensor, weight: Weight, guide: Guide) -> None:
     """Filters once: LP(z0 - D) + detail * (D - LP(D)) = LP(z0 - (1 + detail) * D) + detail * D."""
     assert guide.latent is not None
     assert guide.denoised is not None
     error = torch.sub(guide.latent, guide.denoised, alpha=1 + guide.detail, out=noised)
-    x.add_(low(error, guide.scale, out=error), alpha=guide.signal * weight)
+    _add(x, low(error, guide.scale, out=error), guide.signal * weight)
     if guide.detail:
-        x.add_(guide.denoised, alpha=guide.signal * weight * guide.detail)
+        _add(x, guide.denoised, guide.signal * weight * guide.detail)
+
+
+def _add(x: Tensor, y: Tensor, factor: Weight) -> None:
+    """x <- x + factor * y."""
+    if isinstance(factor, Tensor):
+        x.addcmul_(y, factor)
+    else:
+        x.add_(y, alpha=factor)
 
 
 def _lengths(x: Tensor) -> Tensor:
-    """Euclidean length of each image, [B], in single precision at least: half would overflow."""
-    return torch.linalg.vector_norm(x.flatten(1), dim=1, dtype=torch.promote_types(x.dtype, torch.float32))
+    """Euclidean length of each image, [B, 1, 1, 1], in single precision at least: half would overflow."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    return _per_image(torch.linalg.vector_norm(x.flatten(1), dim=1, dtype=dtype), x)
 
 
 def _dots(x: Tensor, y: Tensor) -> Tensor:
-    """Dot product of each pair of images, [B], in single precision at least."""
+    """Dot product of each pair of images, [B, 1, 1, 1], in single precision at least."""
     dtype = torch.promote_types(x.dtype, torch.float32)
-    return torch.bmm(x.flatten(1)[:, None].to(dtype), y.flatten(1)[:, :, None].to(dtype))[:, 0, 0]
+    return _per_image(torch.bmm(x.flatten(1)[:, None].to(dtype), y.flatten(1)[:, :, None].to(dtype)), x)
+
+
+def _per_image(values: Tensor, x: Tensor) -> Tensor:
+    """B values, shaped to be combined with x [B, ...]."""
+    return values.view(-1, *(1,) * (x.ndim - 1))
 
 
 def _weighted_sum(x: Tensor, for_x: Tensor, noised: Tensor, for_noised: Tensor) -> None:
-    """x <- for_x * x + for_noised * noised with a factor [B] per image."""
-    shape = (-1,) + (1,) * (x.ndim - 1)
-    noised.mul_(for_noised.view(shape).to(x.dtype))
-    x.mul_(for_x.view(shape).to(x.dtype)).add_(noised)
+    """x <- for_x * x + for_noised * noised with a factor per image, [B, 1, 1, 1], or per pixel, [B, 1, H, W]."""
+    noised.mul_(for_noised.to(x.dtype))
+    x.mul_(for_x.to(x.dtype)).add_(noised)

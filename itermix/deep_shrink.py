@@ -16,11 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from itermix.curves import progress_of
-from itermix.mixing import DEFAULT_SCALE
+from itermix.mixing import DEFAULT_SCALE, ROUNDING
 from itermix.settings import Settings, SettingsError
-
-ROUNDING = 1e-3
-"""Share by which a sampler may call the model below the noise level of its step."""
 
 
 class DeepShrink:

@@ -26,8 +26,10 @@ def back_projected(enlarged: Tensor, source: Tensor) -> Tensor:
     return enlarged
 
 
-def put_back(x: Tensor, latent: Tensor, scale: float, share: float) -> None:
+def put_back(x: Tensor, latent: Tensor, scale: float, share: float, mask: Tensor | None = None) -> None:
     """Give x [B, C, H, W], in place, a share of what it lacks of the picture that guided it, z0 [B, C, H, W].
+
+    `mask` [B or 1, 1, H, W] is how much of it each pixel gets.
 
     What counts of z0 is what a picture smaller by `scale` can hold. It is the step of ILVR (arXiv 2108.02938) after the
     last model call, which would else have the last word on what the source decides; smooth, since areas of one
@@ -36,4 +38,7 @@ def put_back(x: Tensor, latent: Tensor, scale: float, share: float) -> None:
     height, width = (max(1, round(side / scale)) for side in x.shape[-2:])
     dtype = torch.promote_types(x.dtype, torch.float32)
     small = F.interpolate(latent.to(x.device, dtype), (height, width), mode="area")
-    x.add_(missing(x, small).to(x.dtype), alpha=share)
+    lacking = missing(x, small)
+    if mask is not None:
+        lacking *= mask.to(lacking)
+    x.add_(lacking.to(x.dtype), alpha=share)

@@ -6,14 +6,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from itermix.blending import BLENDINGS, USES_DENOISED, Guide
+from itermix.masks import Mask
 from itermix.noising import NoisedSource
 from itermix.samplers import STATE_IN_CALLBACK, SamplerRefused, name_of
 from itermix.schedule import Schedule
 
 Callback = Callable[[Mapping[str, Any]], Any]
+ROUNDING = 1e-3  # share by which a sampler may call the model beside the noise level of its step
 DEFAULT_SCALE = 2.0  # of the enlargement, where it isn't known
 
 
@@ -22,7 +25,7 @@ class Mixer:
 
     The state is edited in place just before the model sees it, so that the sampler's own update and the model's output
     start from the same blended state. Weight 0 leaves it untouched, to the bit. Blendings that use the model's running
-    estimate of the clean picture get that of the step before; it costs them one more latent of memory.
+    estimate of the clean picture get that of the step before; it costs them one more latent of memory. So does a mask.
 
     Where a step starts is known in three ways: by the number of the model's call; by the sampler's callback, where that
     alone shows the state (UniPC); or, for samplers of which nothing is known, by running one step at a time.
@@ -37,6 +40,8 @@ class Mixer:
         blending: str,
         scale: float = DEFAULT_SCALE,
         detail: float = 0.0,
+        progress: Tensor | None = None,
+        mask: Mask | None = None,
     ):
         """
         Args:
@@ -47,6 +52,8 @@ class Mixer:
             blending: a name in `BLENDINGS`.
             scale: how many times the picture that guides was enlarged; says what of it is low.
             detail: share by which the clean blendings strengthen what is not low.
+            progress: [levels of the schedule], as `itermix.curves.progress_of` gives it; needed with a mask.
+            mask: what becomes of the weight at each pixel.
         """
         self._sampler = sampler
         self._schedule = schedule
@@ -57,8 +64,11 @@ class Mixer:
         self._scale = scale
         self._state_in_callback = name_of(sampler) in STATE_IN_CALLBACK
         self._detail = detail
+        self._progress = None if progress is None else progress.tolist()
+        self._mask = mask
         self._denoised: Tensor | None = None
         self._calls = 0
+        self._started: list[tuple[Tensor, int]] = []  # (level, calls before it) of every step
         self._step = -1
         self._level: Tensor | None = None
         self._starts_step = False
@@ -83,8 +93,13 @@ class Mixer:
 
     def _run_step_by_step(self, denoiser: nn.Module, x: Tensor, *args: Any, callback: Callback | None) -> Tensor:
         """As `run`, with a call of the sampler for each step. It remembers nothing of the steps before."""
-        with self._hooked(denoiser, lambda x, level: None):
+
+        def count(x: Tensor, level: Tensor) -> None:
+            self._calls += 1
+
+        with self._hooked(denoiser, count):
             for step, level in enumerate(self._schedule.levels):
+                self._started.append((level, self._calls))
                 self._start(step, x, level)
 
                 def counted(info: Mapping[str, Any], step: int = step) -> Any:
@@ -105,10 +120,19 @@ class Mixer:
             for hook in hooks:
                 hook.remove()
 
+    def before(self, level: Tensor) -> tuple[int, int]:
+        """(steps, model calls) of the run before its first step at this noise level (0-dim tensor) or below."""
+        for step, (at, calls) in enumerate(self._started):
+            if bool(at <= level * (1 + ROUNDING)):
+                return step, calls
+        return len(self._started), self._calls
+
     def before_call(self, x: Tensor, level: Tensor) -> None:
         """To be called with the model's input x [B, C, H, W] and its noise level [B] before every model call."""
         assert self._schedule.starts is not None
         step = self._schedule.starts(self._calls, len(self._weights))
+        if step is not None:
+            self._started.append((level.flatten()[0], self._calls))
         self._calls += 1
         self._starts_step = step is not None
         if step is None:
@@ -140,12 +164,18 @@ class Mixer:
     def _start(self, step: int, x: Tensor, level: Tensor) -> None:
         """Blend the state x [B, C, H, W] at the start of a step, at `level` (0-dim tensor)."""
         self._step, self._starts_step = step, True
-        if self._schedule.own_levels:
-            weight = self._noised.parametrisation.between(level, self._schedule.levels, self._weights)
-        else:
-            weight = self._weights[step]
-        if not weight:
+        weight = self._weight(step, level)
+        if not isinstance(weight, Tensor):
+            if weight:
+                self._guide(step, x, level, weight)
             return
+        weight = weight.to(x)
+        free = x.clone()
+        self._guide(step, x, level, weight)
+        torch.where(weight > 0, x, free, out=x)  # what filters and norms make of weight 0 may differ in the last bit
+
+    def _guide(self, step: int, x: Tensor, level: Tensor, weight: Tensor | float) -> None:
+        """Blend the state with a weight, of all or of each pixel [B or 1, 1, H, W]."""
         noised = self._noised.at(step, level).to(x)
         if step == 0:
             x.copy_(noised)  # sampling starts at z', whatever it was given; a filtering blend would leave a part of it
@@ -157,6 +187,19 @@ class Mixer:
             signal, _ = self._noised.parametrisation.amounts(level)
             guide = Guide(self._scale, self._noised.latent.to(x), self._denoised.to(x), float(signal), self._detail)
         self._blend(x, noised, weight, guide)
+
+    def _weight(self, step: int, level: Tensor) -> Tensor | float:
+        """The weight at a step: of all, or of each pixel if there is a mask."""
+        own = self._schedule.own_levels
+        weight = self._between(self._weights, level) if own else self._weights[step]
+        if self._mask is None:
+            return weight
+        assert self._progress is not None
+        return self._mask.weight(weight, self._between(self._progress, level) if own else self._progress[step])
+
+    def _between(self, values: list[float], level: Tensor) -> float:
+        """The value at a level between those of the schedule."""
+        return self._noised.parametrisation.between(level, self._schedule.levels, values)
 
     def _refusal(self) -> SamplerRefused:
         return SamplerRefused(

@@ -166,6 +166,7 @@ class NoisedLatents(NoisedSource):
         kind: str = "shared",
         noise: Tensor | None = None,
         seeds: Sequence[int] | None = None,
+        first_draw: int = 0,
     ):
         """
         Args:
@@ -174,6 +175,7 @@ class NoisedLatents(NoisedSource):
             kind: "shared", "independent" or "cumulative".
             noise: unit noise of the first step (of all steps when shared), shape of `latent`; None: from `seeds`.
             seeds: one per image; default 0, 1, 2, ...
+            first_draw: number of the draw for step 0; another one is other noise.
 
         Raises:
             SettingsError: unknown kind, `noise` of another shape, or not one seed per image.
@@ -188,7 +190,8 @@ class NoisedLatents(NoisedSource):
         super().__init__(latent, parametrisation or ve())
         self.kind = kind
         self.seeds = seeds
-        self._noise = draw(torch.empty_like(latent), seeds, 0) if noise is None else noise.to(latent)
+        self._first_draw = first_draw
+        self._noise = draw(torch.empty_like(latent), seeds, first_draw) if noise is None else noise.to(latent)
         if kind == "cumulative":
             self._noise = self._noise.clone()  # it changes from level to level, the caller's must not
         self._ratio: Tensor | None = None  # noise-to-signal ratio of the level that a cumulative `_noise` belongs to
@@ -201,12 +204,14 @@ class NoisedLatents(NoisedSource):
     def _unit_noise(self, step: int, ratio: Tensor) -> Tensor:
         """e of a step, of unit variance; `ratio` is noise / signal at its level."""
         if self.kind == "independent" and step > 0:
-            return draw(self._buffer, self.seeds, step)
+            return draw(self._buffer, self.seeds, self._first_draw + step)
         if self.kind == "cumulative":
             if self._ratio is not None:
                 low, high = torch.minimum(ratio, self._ratio), torch.maximum(ratio, self._ratio)
                 kept = torch.where(low == high, 1.0, low / high)
-                self._noise.mul_(kept).addcmul_(draw(self._buffer, self.seeds, step), (1 - kept**2).sqrt())
+                self._noise.mul_(kept).addcmul_(
+                    draw(self._buffer, self.seeds, self._first_draw + step), (1 - kept**2).sqrt()
+                )
             self._ratio = ratio
         return self._noise
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from itermix.rewinding import starts
 from itermix.settings import INVERTED, MAX_SCALE, Settings, SettingsError, scaled_side
 from itermix.windows import calls_of_phases
 
@@ -73,13 +74,16 @@ def plan(
 def described(source: Size, sizes: Sequence[Size], steps: int, settings: Settings | None = None) -> str:
     """What will be done, in words: "768x512 -> 1536x1024 -> 3072x2048, 20 steps each".
 
-    And what the settings add to it: ", 20 steps and an inversion of 20 calls each" with inverted noise; "..., 1, then 6
-    calls of the model in the place of one" with windows.
+    And what the settings add: ", 20 steps and an inversion of 20 calls each" with inverted noise; "..., and 10 + 5 of
+    them again" with rewinding; "..., 1, then 6 calls of the model in the place of one" with windows.
     """
     settings = settings or Settings()
     ways = " -> ".join(f"{width}x{height}" for width, height in (source, *sizes))
     inversion = f" and an inversion of {steps} calls" if settings.noise == INVERTED else ""
     text = f"{ways}, {steps} steps{inversion}" + (" each" if len(sizes) > 1 else "")
+    again = [str(steps - start) for start in starts(settings, steps)[1:]]
+    if again:
+        text += f", and {' + '.join(again)} of them again"
     calls = calls_of_phases(settings, sizes)
     if max(calls, default=1) > 1:
         text += f", {', then '.join(map(str, calls))} calls of the model in the place of one"

@@ -84,6 +84,12 @@ LATER = {
     "dilated": 1.0,
     "gaussian_sigma": 1.0,
     "gaussian_alpha": 1.0,
+    "rewind": False,
+    "rewind_min": 0.5,
+    "rewind_max": 0.8,
+    "mask_mode": "multiply",
+    "perlin": 0.0,
+    "perlin_scale": 10.0,
 }
 """Settings that came after presets were first saved, at what those presets were made with; new ones go in here."""
 

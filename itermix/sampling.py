@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,8 +15,10 @@ from itermix.curves import progress_of, weights
 from itermix.deep_shrink import DeepShrink
 from itermix.enlarging import put_back
 from itermix.inversion import Denoise, Inverting, invert
+from itermix.masks import mask_of
 from itermix.mixing import DEFAULT_SCALE, Callback, Mixer
 from itermix.noising import NoisedLatents, NoisedSource, Parametrisation, ve
+from itermix.rewinding import first_draw, starts
 from itermix.schedule import schedule
 from itermix.settings import INVERTED, Settings, SettingsError
 from itermix.windows import Windows
@@ -33,6 +35,7 @@ def sample(
     callback: Callback | None = None,
     unet: nn.Module | None = None,
     inversion_args: dict[str, Any] | None = None,
+    mask: Tensor | None = None,
     **sampler_options: Any,
 ) -> Tensor:
     """Sample from z'(sigma_0) down, mixing z' into the state at every step.
@@ -51,6 +54,7 @@ def sample(
         unet: the network that the denoiser runs, for `deep_shrink`: with input_blocks, middle_block and output_blocks,
             as those of Stable Diffusion 1, 2 and XL.
         inversion_args: in the place of `extra_args` for the model calls of inverted noise; best without guidance.
+        mask: how much of the weight each pixel gets, [B or 1, 1, h, w] in [0, 1], 0 is free; of any size, resized.
 
     Returns:
         The sampled latent, shape of `latent`. The same arguments give the same bits; noise that the sampler draws from
@@ -75,9 +79,18 @@ def sample(
             parts = Windows(settings)
             stack.enter_context(windows.attached(denoiser, parts))
         args = extra_args if inversion_args is None else inversion_args
-        inverting = functools.partial(_inverting, args or {})
-        seeds = range(seed, seed + len(latent))
-        run = mixed(sampler, latent, noise, seeds, settings, parametrisation, shrink, parts, inverting)
+        run = mixed(
+            sampler,
+            latent,
+            noise,
+            range(seed, seed + len(latent)),
+            settings,
+            parametrisation,
+            shrink=shrink,
+            parts=parts,
+            inverting=functools.partial(_inverting, args or {}),
+            mask=mask,
+        )
         stack.enter_context(torch.random.fork_rng([latent.device] if latent.is_cuda else []))
         torch.manual_seed(seed)
         return run(denoiser, None, sigmas=sigmas, extra_args=extra_args, callback=callback, **sampler_options)
@@ -108,9 +121,12 @@ def mixed(
     seeds: Sequence[int],
     settings: Settings,
     parametrisation: Parametrisation,
+    *,
     shrink: DeepShrink | None = None,
     parts: Windows | None = None,
     inverting: Inverting | None = None,
+    mask: Tensor | None = None,
+    rewound: Callable[[int, int, float], None] | None = None,
 ) -> Callable[..., Tensor]:
     """The sampler function with mixing, and with the signature that WebUIs inspect.
 
@@ -125,6 +141,10 @@ def mixed(
         shrink: attached to the model's network; active in the first steps.
         parts: attached to the model; told the noise level of each of its calls.
         inverting: what inverts the latent, where the noise is to be inverted.
+        mask: [B or 1, 1, h, w], see `itermix.masks.fitted`.
+        rewound: called before every pass but the first with (step, calls, runs): the steps and the model calls after
+            which the first stood where this one begins, and how much was sampled until now, but for as much as this
+            one leaves out, 1 for all steps.
 
     Raises:
         SettingsError, SamplerRefused: when called, before the first model call, if the picture can't be made this way.
@@ -133,33 +153,66 @@ def mixed(
     @functools.wraps(sampler)
     def run(model: Any, x: Tensor | None, *args: Any, callback: Callback | None = None, **kwargs: Any) -> Tensor:
         plan = schedule(sampler, kwargs, settings)
-        progress = parametrisation.progress(plan.levels)
-        w = weights(settings, len(plan.levels), progress)
+        begins = starts(settings, len(plan.levels))
+        passes = [plan.after(first) for first in begins]
+        by_level = parametrisation.progress(plan.levels)
+        progress = progress_of(settings, len(plan.levels), by_level)
+        w = weights(settings, len(plan.levels), by_level)
         scale = settings.cutoff or DEFAULT_SCALE
+        pixels = mask_of(settings, latent, seeds, mask)
+        source = latent
+        stood: list[tuple[int, int]] = []  # where the first pass was when it came to the beginnings of the others
         with contextlib.ExitStack() as stack:
             if shrink:
-                end = deep_shrink.last_level(settings, plan.levels, progress)
+                end = deep_shrink.last_level(settings, plan.levels, by_level)
                 stack.enter_context(shrink.following(model, end))
             if parts:
-                done = progress_of(settings, len(plan.levels), progress).tolist()
-                at = functools.partial(parametrisation.between, levels=plan.levels, values=done)
+                at = functools.partial(parametrisation.between, levels=plan.levels, values=progress.tolist())
                 stack.enter_context(parts.following(model, at))
             noised: NoisedSource
-            if settings.noise == INVERTED:
-                assert inverting is not None
-                with inverting(model, kwargs.get("extra_args") or {}) as denoise:
-                    noised = invert(denoise, latent, plan.levels, parametrisation)
-            else:
-                noised = NoisedLatents(latent, parametrisation, settings.noise, noise, seeds)
-            noised.normalize(plan.levels, settings.normalize_fraction)
-            mixer = Mixer(sampler, plan, noised, w, settings.blending, scale, settings.detail)
-            if x is None:
-                x = noised.at(0, plan.levels[0]).clone()
-            elif settings.start_at_step or settings.noise == INVERTED:
-                x.copy_(noised.at(0, plan.levels[0]))
-            result = mixer.run(model, x, *args, callback=callback)
+            for number, (first, part) in enumerate(zip(begins, passes)):
+                if settings.noise == INVERTED:
+                    assert inverting is not None
+                    with inverting(model, kwargs.get("extra_args") or {}) as denoise:
+                        noised = invert(denoise, latent, plan.levels, parametrisation)
+                else:
+                    given = None if number else noise
+                    noised = NoisedLatents(source, parametrisation, settings.noise, given, seeds, first_draw(number))
+                noised.normalize(plan.levels[first:], settings.normalize_fraction)
+                if x is None or number:
+                    x = noised.at(0, part.begin if number else plan.levels[0]).clone()
+                elif settings.start_at_step or settings.noise == INVERTED:
+                    x.copy_(noised.at(0, plan.levels[0]))
+                tell = callback
+                if number:
+                    step, calls = stood[number - 1]
+                    tell = callback and functools.partial(_later, callback, step)
+                    if rewound:
+                        done = sum(len(plan.levels) - begin for begin in begins[:number])
+                        rewound(step, calls, (done - first) / len(plan.levels))
+                of_part = slice(0 if part.own_levels else first, None)
+                mixer = Mixer(
+                    sampler,
+                    part,
+                    noised,
+                    w[of_part],
+                    settings.blending,
+                    scale,
+                    settings.detail,
+                    progress[of_part],
+                    pixels,
+                )
+                result = mixer.run(model, x, *args, callback=tell)
+                source = result.to(latent)
+                stood = stood or [mixer.before(later.begin) for later in passes[1:]]
+                del noised, mixer  # before the next pass makes its own
         if settings.fidelity:
-            put_back(result, latent, scale, settings.fidelity)
+            put_back(result, latent, scale, settings.fidelity, pixels.values if pixels else None)
         return result
 
     return run
+
+
+def _later(callback: Callback, steps: int, info: Mapping[str, Any]) -> Any:
+    """What a sampler's callback is told by one that began so many steps later."""
+    return callback({**info, "i": info["i"] + steps})

@@ -15,6 +15,7 @@ from itermix.samplers import OWN_LEVELS, STEP_STARTS, StepOfCall, check, fast_bl
 from itermix.settings import Settings, SettingsError
 
 ADAPTIVE_LEVELS = 100
+UNIPC_STEPS = 3  # its order, as WebUIs have it
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,35 @@ class Schedule:
             n = len(self.levels)
             return {**self.arguments, "timesteps": self.arguments["timesteps"][n - 1 - k : n + 1 - k]}
         return {**self.arguments, "sigmas": self.arguments["sigmas"][k : k + 2]}
+
+    @property
+    def begin(self) -> Tensor:
+        """The noise level at which it begins, as the sampler is told."""
+        if "timesteps" in self.arguments:
+            return self.arguments["timesteps"][-1]
+        return self.arguments["sigmas"][0] if "sigmas" in self.arguments else torch.tensor(self.arguments["sigma_max"])
+
+    def after(self, first: int) -> Schedule:
+        """The schedule from step `first` on. `levels` stay all where the sampler has its own, to find the weights by.
+
+        Raises SettingsError if that is less than UniPC can run.
+        """
+        if not first:
+            return self
+        starts, levels = self.starts, self.levels if self.own_levels else self.levels[first:]
+        if "timesteps" in self.arguments:
+            changed = {"timesteps": self.arguments["timesteps"][:-first]}
+            if self.own_levels and len(changed["timesteps"]) < UNIPC_STEPS:
+                allowed = f"Allowed with UniPC: so that {UNIPC_STEPS} steps or more are left at these."
+                raise SettingsError("rewind_max and steps", len(self.levels), allowed)
+        elif "sigmas" in self.arguments:
+            changed = {"sigmas": self.arguments["sigmas"][first:]}
+        else:
+            changed = {"sigma_max": self.levels[first].item()}
+            if "n" in self.arguments:
+                changed["n"] = max(1, self.arguments["n"] - 3 * first)
+                starts = fast_blocks(changed["n"])
+        return Schedule({**self.arguments, **changed}, levels, starts, self.own_levels)
 
 
 def schedule(sampler: Callable, arguments: dict[str, Any], settings: Settings) -> Schedule:

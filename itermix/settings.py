@@ -32,6 +32,7 @@ NOISES = (*DRAWN_NOISES, INVERTED)
 DEMOFUSION = "DemoFusion"
 FORMULAS = ("clean picture", DEMOFUSION)
 PROGRESSES = ("steps", "noise level")
+MASK_MODES = ("multiply", "threshold")
 
 SAME_SAMPLER = "Use same sampler"
 
@@ -481,6 +482,65 @@ class Settings:
         high=10.0,
         step=0.05,
     )
+    rewind: bool = parameter(
+        False,
+        "Rewind",
+        "Run the last part of the steps again, from the result with fresh noise on it, and then the last part of that. "
+        "For more detail of the model's own; costs those steps again.",
+        "rewind",
+        "Rewind",
+    )
+    rewind_min: float = parameter(
+        0.5,
+        "Rewind by",
+        "Share of the steps just run that the next pass leaves out: by 0.5 those of 20 steps begin at 10, 15, ...",
+        "rewind min",
+        "Rewind",
+        low=0.05,
+        high=0.95,
+        step=0.05,
+    )
+    rewind_max: float = parameter(
+        0.8,
+        "Rewind up to",
+        "No pass begins later than at this share of all steps.",
+        "rewind max",
+        "Rewind",
+        low=0.05,
+        high=1.0,
+        step=0.05,
+    )
+    mask_mode: str = parameter(
+        "multiply",
+        "Mask mode",
+        "What a mask does, in which white is the most guidance and black none. multiply: the weight of a pixel is that "
+        "of the curve times its value. threshold: its weight is the highest for as long as the progress is below its "
+        "value, and the lowest from there on, in the place of the curve (Differential Diffusion).",
+        "mask mode",
+        "Mask",
+        choices=MASK_MODES,
+    )
+    perlin: float = parameter(
+        0.0,
+        "Perlin noise",
+        "Guide unevenly: take up to this share of the weight away in smooth random patches. Their seed is that of the "
+        "noise. 0: off.",
+        "Perlin noise",
+        "Mask",
+        low=0.0,
+        high=1.0,
+        step=0.05,
+    )
+    perlin_scale: float = parameter(
+        10.0,
+        "Perlin scale",
+        "How many of the largest patches lie along the picture's longer side.",
+        "Perlin scale",
+        "Mask",
+        low=1.0,
+        high=100.0,
+        step=1.0,
+    )
 
     def __init__(self, /, **values: Any):
         parameters = {p.name: p for p in self.parameters()}
@@ -494,6 +554,10 @@ class Settings:
         self._check_together()
 
     def _check_together(self) -> None:
+        if self.rewind and self.noise == INVERTED:
+            raise SettingsError(
+                "rewind", True, "Allowed with inverted noise: false, since each pass needs fresh noise."
+            )
         if 0 < self.cutoff < 1:
             raise SettingsError("cutoff", self.cutoff, "Allowed: 0, or a number from 1 to 8.")
         if 0 < self.deep_shrink_factor < 1:

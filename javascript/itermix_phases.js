@@ -5,10 +5,13 @@
 
     // What of the settings under this prefix counts for the plan.
     function mixing(prefix) {
-        const names = ["max_scale_per_phase", "window", "window_batch", "dilated"];
-        // While a choice is being typed it counts as another.
-        const noise = find(`#${prefix}_noise input`)?.value === "inverted" ? "inverted" : "shared";
-        return {noise, ...Object.fromEntries(names.map((name) => [name, number(`${prefix}_${name}`)]))};
+        const names = ["max_scale_per_phase", "window", "window_batch", "dilated", "rewind_min", "rewind_max"];
+        return {
+            // While a choice is being typed it counts as another.
+            noise: find(`#${prefix}_noise input`)?.value === "inverted" ? "inverted" : "shared",
+            rewind: Boolean(find(`#${prefix}_rewind input`)?.checked),
+            ...Object.fromEntries(names.map((name) => [name, number(`${prefix}_${name}`)])),
+        };
     }
 
     function upscaleQuery() {

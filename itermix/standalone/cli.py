@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from itermix.infotext import written
+from itermix.masks import values_of as values_of_image
 from itermix.presets import PRESETS, expanded
 from itermix.samplers import SamplerRefused
 from itermix.schema import json_schema
@@ -161,6 +162,8 @@ def parser() -> Parser:
     upscale.add_argument("picture", nargs="?", type=Path, help="Picture to upscale, with --server.")
     add_out(upscale, "FILE", "PNG file to write.")
     upscale.add_argument("--server", metavar="URL", help="Address of a WebUI that runs with --api.")
+    upscale.add_argument("--mask", type=Path, metavar="FILE", help="Picture of how much each part is guided: white as "
+                         "the settings say, black not at all. It is stretched over the result.")  # fmt: skip
     add_weights(upscale)
     add_request(upscale)
     add_settings(upscale, UpscaleSettings, enabled=True)
@@ -239,7 +242,8 @@ def run_upscale(options: argparse.Namespace) -> int:
 
         if options.picture is None:
             raise UsageError("--server needs a picture to upscale.")
-        data = server.upscale(options.server, options.picture, settings, given)
+        mask = options.mask and options.mask.read_bytes()
+        data = server.upscale(options.server, options.picture, settings, given, mask)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_bytes(data)
     print(options.out)
@@ -320,7 +324,8 @@ def built_in_upscale(options: argparse.Namespace, settings: UpscaleSettings, giv
         raise SettingsError("picture-seed", seed, f"Allowed: a whole number from 0 to {MAX_SEED}.")
     model = model_of(options)
     recipe = settings if settings.enabled else settings.denoise
-    method = upscaling.Method("upscale", recipe, settings.upscaler, settings.back_projection)
+    mask = options.mask and values_of_image(images.opened(options.mask.read_bytes(), options.mask))
+    method = upscaling.Method("upscale", recipe, settings.upscaler, settings.back_projection, mask)
     sources = upscaling.model_sources(model, 1, seed)
     *_, result = upscaling.phases(model, method, sources, settings.target(network.RESOLUTION, network.RESOLUTION))
     image = images.to_image(result[0])

@@ -41,7 +41,9 @@ class ServerError(OSError):
         self.final = final
 
 
-def upscale(server: str, picture: Path, settings: UpscaleSettings, generation: Mapping[str, Any]) -> bytes:
+def upscale(
+    server: str, picture: Path, settings: UpscaleSettings, generation: Mapping[str, Any], mask: bytes | None = None
+) -> bytes:
     """PNG data of a picture file upscaled by the WebUI at the address `server`, with the infotext inside.
 
     Args:
@@ -49,6 +51,7 @@ def upscale(server: str, picture: Path, settings: UpscaleSettings, generation: M
         picture: an image file.
         settings: what differs from the defaults is sent.
         generation: request fields (prompt, steps, ...) that go before those of the picture's infotext.
+        mask: data of the file of a mask.
 
     Raises:
         OSError, PictureError: the file can't be read, or isn't an image.
@@ -56,19 +59,26 @@ def upscale(server: str, picture: Path, settings: UpscaleSettings, generation: M
     """
     data = picture.read_bytes()
     image = opened(data, picture)
-    body = request(data, image, settings, {**generation_of(image), **generation})
+    body = request(data, image, settings, {**generation_of(image), **generation}, mask)
     return result(server, exchange(server.rstrip("/") + IMG2IMG, body, TIMEOUT))
 
 
-def request(data: bytes, image: Image.Image, settings: UpscaleSettings, generation: Mapping[str, Any]) -> bytes:
+def request(
+    data: bytes,
+    image: Image.Image,
+    settings: UpscaleSettings,
+    generation: Mapping[str, Any],
+    mask: bytes | None = None,
+) -> bytes:
     """The JSON body that asks for the upscaled picture."""
+    masked = {} if mask is None else {"mask": base64.b64encode(mask).decode()}
     payload = {
         **generation,
         "init_images": [base64.b64encode(data).decode()],
         "width": image.width,
         "height": image.height,
         "script_name": SCRIPT,
-        "script_args": [dict(settings.changed())],
+        "script_args": [{**settings.changed(), **masked}],
     }
     return json.dumps(payload).encode()
 

@@ -108,12 +108,14 @@ class Method:
             the large picture from nothing but its label.
         upscaler: a name in `UPSCALERS`, which enlarges before each phase.
         back_projection: whether what mixing gets is corrected by what was enlarged.
+        mask: how much of the weight each pixel gets, [1, 1, h, w] in [0, 1]; stretched over the picture.
     """
 
     name: str
     recipe: Settings | float | None
     upscaler: str = UPSCALER
     back_projection: bool = BACK_PROJECTION
+    mask: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.upscaler not in UPSCALERS:
@@ -189,7 +191,7 @@ def phases(model: Model, method: Method, sources: Sources, size: Size) -> Iterat
             settings = method.recipe.of_phase((width, height), step)
             if settings.seed >= 0:
                 seed = settings.seed + phase * STREAM
-            current = mix(model, current, sources.labels, settings, seed)
+            current = mix(model, current, sources.labels, settings, seed, method.mask)
             if settings.match_colours:
                 current = match_statistics(current, enlarge(source, step, method.upscaler)).clamp(-1, 1)
             if settings.cleanup and step == size:
@@ -253,8 +255,12 @@ def clean_up(model: Model, pictures: Tensor, labels: Tensor, settings: Settings,
         return hires_fix(light, pictures, labels, settings.cleanup, seed)
 
 
-def mix(model: Model, enlarged: Tensor, labels: Tensor, settings: Settings, seed: int) -> Tensor:
+def mix(
+    model: Model, enlarged: Tensor, labels: Tensor, settings: Settings, seed: int, mask: Tensor | None = None
+) -> Tensor:
     """One pass of iterative mixing over the enlarged pictures [N, 3, H, W], with the noise of `seed` + k.
+
+    `mask` is that of `Method`.
 
     Raises:
         SettingsError: settings that don't fit the number of steps.
@@ -271,6 +277,7 @@ def mix(model: Model, enlarged: Tensor, labels: Tensor, settings: Settings, seed
             settings.replace(seed=seed % (MAX_SEED + 1)),
             extra_args={"label": labels, "cfg": model.cfg},
             inversion_args={"label": labels if settings.inversion_prompt else torch.full_like(labels, NULL)},
+            mask=mask,
             **_sampler_options(model, enlarged, seed),
         )
 

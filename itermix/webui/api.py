@@ -121,6 +121,9 @@ def plan_route(
     window: int = Settings().window,
     window_batch: int = Settings().window_batch,
     dilated: float = Settings().dilated,
+    rewind: bool = Settings().rewind,
+    rewind_min: float = Settings().rewind_min,
+    rewind_max: float = Settings().rewind_max,
 ) -> dict[str, Any]:
     """The phases to a scale or a target: {"phases": [[width, height], ...], "text": the same in words}.
 
@@ -136,6 +139,9 @@ def plan_route(
         window=window,
         window_batch=window_batch,
         dilated=dilated,
+        rewind=rewind,
+        rewind_min=rewind_min,
+        rewind_max=rewind_max,
     )
     sizes = plan(width, height, target=settings.target(width, height), max_scale_per_phase=max_scale_per_phase)
     check_size(*sizes[-1])

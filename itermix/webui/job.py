@@ -14,9 +14,11 @@ from torch import Tensor
 
 from itermix import windows
 from itermix.inversion import Denoise
+from itermix.masks import values_of
+from itermix.rewinding import steps_run
 from itermix.sampling import mixed
 from itermix.settings import INVERTED, Settings, UpscaleSettings
-from itermix.webui import cleanup, host
+from itermix.webui import cleanup, host, masks
 from itermix.webui.errors import kept
 from itermix.webui.progress import Progress, Task
 from itermix.webui.sampling import MixedSampling
@@ -39,6 +41,7 @@ class Job:
         finished: whether the last pass of mixing came to its end.
         samples: the latents that it made.
         made: the finished pictures of an img2img request.
+        mask: how much of the weight each part of the picture gets, stretched over it.
     """
 
     settings: Settings | Exception
@@ -51,6 +54,7 @@ class Job:
     finished: bool = False
     samples: Tensor | None = None
     made: list[Image.Image] = field(default_factory=list)
+    mask: Image.Image | None = None
 
     @property
     def active(self) -> bool:
@@ -108,13 +112,32 @@ class Job:
             changes["fidelity"] = 0.0
         settings = settings.replace(**changes)
         parametrisation = host.parametrisation(p.sampler)
-        seeds = p.seeds
+        mask = None if self.mask is None else values_of(masks.of_sampling(self.mask, p))
+        given: Tensor | None = noise
+        seeds: Sequence[int] = p.seeds
         if settings.seed >= 0:
             first = settings.seed + p.iteration * p.batch_size
-            seeds, noise = range(first, first + len(latent)), None
-        inverting = functools.partial(self._inverting, p, settings)
+            given, seeds = None, range(first, first + len(latent))
+
+        def rewound(step: int, calls: int, runs: float) -> None:
+            p.sampler.model_wrap_cfg.step = calls  # by which the WebUI schedules prompts
+            if self.progress:
+                self.progress.rewind(step, runs)
+
         with host.deep_shrunk(p.sd_model, settings) as shrink, host.windowed(p, settings) as parts:
-            yield mixed(func, latent, noise, seeds, settings, parametrisation, shrink, parts, inverting)
+            yield mixed(
+                func,
+                latent,
+                given,
+                seeds,
+                settings,
+                parametrisation,
+                shrink=shrink,
+                parts=parts,
+                inverting=functools.partial(self._inverting, p, settings),
+                mask=mask,
+                rewound=rewound,
+            )
 
     @contextmanager
     def _inverting(self, p: Any, settings: Settings, denoiser: Any, extra_args: dict[str, Any]) -> Iterator[Denoise]:
@@ -143,11 +166,13 @@ def tasks(sizes: Sequence[tuple[int, int]], settings: Settings, steps: int) -> l
         side = host.LATENT_PIXELS
         return side**2 * windows.work(settings, height // side, width // side)
 
+    runs = steps_run(settings, steps) / steps
     found: list[Task] = []
     for k, (width, height) in enumerate(sizes, 1):
-        passes = ("inversion, ", "") if settings.noise == INVERTED else ("",)
-        work = steps * pixels(settings, width, height)
-        found += [Task(f"phase {k} of {len(sizes)}, {which}{width}x{height}", work) for which in passes]
+        work, name = steps * pixels(settings, width, height), f"{width}x{height}"
+        if settings.noise == INVERTED:
+            found.append(Task(f"phase {k} of {len(sizes)}, inversion, {name}", work))
+        found.append(Task(f"phase {k} of {len(sizes)}, {name}", work, runs))
     if settings.cleanup:
         width, height = sizes[-1]
         work = settings.steps_of_cleanup(steps) * pixels(settings.replace(dilated=0.0), width, height)

@@ -32,12 +32,12 @@ MEGAPIXELS = Parameter(
 OPTION = f"itermix_{MEGAPIXELS.name}"
 
 
-def check_size(width: int, height: int) -> None:
+def check_size(width: int, height: int, name: str = "target size") -> None:
     """Raises SettingsError if a picture may not become so large."""
     most = getattr(shared.opts, OPTION, MEGAPIXELS.default)
     if width * height > most * 1_000_000:
         allowed = f"Allowed: at most {most:g} megapixels, the limit on the WebUI's settings page (Iterative Mixing)."
-        raise SettingsError("target size", f"{width}x{height}", allowed)
+        raise SettingsError(name, f"{width}x{height}", allowed)
 
 
 def checked_body(request: Request) -> Request:

@@ -11,10 +11,12 @@ from modules import shared
 
 @dataclass(frozen=True)
 class Task:
-    """One sampling: what the job text says, and its work, in any unit that is common to all tasks."""
+    """One sampling: what the job text says, the work of its steps, in any unit that is common to all tasks, and how
+    often they are run: more than once if it is rewound."""
 
     text: str
     work: float
+    runs: float = 1.0
 
 
 class Progress:
@@ -34,14 +36,22 @@ class Progress:
 
     def begin(self) -> None:
         """Say that the next task begins, and that all before it are done."""
-        task = self._tasks[self._begun]
-        before, total = (sum(t.work for t in some) for some in (self._tasks[: self._begun], self._tasks))
         self._begun += 1
+        self._tell()
+
+    def rewind(self, step: int, runs: float) -> None:
+        """Say that the task is rewound to a step, with so many `runs` done, but for as much as is left out now, which
+        the WebUI counts as done."""
+        self._tell(step, runs, ", rewound")
+
+    def _tell(self, step: int = 0, runs: float = 0.0, how: str = "") -> None:
+        task = self._tasks[self._begun - 1]
+        before, total = (sum(t.work * t.runs for t in some) for some in (self._tasks[: self._begun - 1], self._tasks))
         state = shared.state
         state.job_count = total / (task.work * self._share)
-        state.job_no = self._job_no = self._done * state.job_count + before / task.work
-        state.sampling_step = 0
-        state.job = state.textinfo = f"Iterative Mixing: {task.text}{self._note}"
+        state.job_no = self._job_no = self._done * state.job_count + before / task.work + runs
+        state.sampling_step = step
+        state.job = state.textinfo = f"Iterative Mixing: {task.text}{how}{self._note}"
 
     def advance(self, share: float) -> None:
         """Say that this share of the task is done, of which the WebUI doesn't count the steps."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from itermix.infotext import UNFINISHED, written
 from itermix.settings import Settings
-from itermix.webui import hires, host, infotext, latent_upscaler, options, ui
+from itermix.webui import hires, host, infotext, latent_upscaler, masks, options, ui
 from itermix.webui.errors import as_client_errors, kept
 from itermix.webui.job import Job, Wrapped, tasks
 from itermix.webui.presets import with_preset
@@ -39,7 +39,8 @@ class IterativeMixing(scripts.Script):
         if host.repairs_a_part(p):
             p.itermix = Job(Settings())
         elif not (hasattr(p, "itermix") and p.itermix.by_script):
-            p.itermix = Job(kept(lambda: overridden(settings_of(args), p)))
+            made = kept(lambda: Job(overridden(settings_of(args), p), mask=masks.given(args, p)))
+            p.itermix = made if isinstance(made, Job) else Job(made)
         job = p.itermix
         if not job.active:
             return
@@ -69,8 +70,8 @@ class IterativeMixing(scripts.Script):
 def settings_of(args: Sequence[Any]) -> Settings:
     """Of an API dict or of the UI's values in order. A dict switches mixing on unless it says otherwise."""
     if args and isinstance(args[0], dict):
-        return Settings(**{"enabled": True, **options.defaults(), **with_preset(args[0])})
-    return Settings.from_list(args)
+        return Settings(**{"enabled": True, **options.defaults(), **with_preset(masks.without(args[0]))})
+    return Settings.from_list([*args[: masks.PLACE], *args[masks.PLACE + 1 :]])
 
 
 def overridden(settings: AnySettings, p: Any) -> AnySettings:
@@ -81,7 +82,7 @@ def overridden(settings: AnySettings, p: Any) -> AnySettings:
     changes = getattr(p, "itermix_settings", None)
     if not changes:
         return settings
-    return type(settings)(**{**dataclasses.asdict(settings), "enabled": True, **with_preset(changes)})
+    return type(settings)(**{**dataclasses.asdict(settings), "enabled": True, **with_preset(masks.without(changes))})
 
 
 def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> Tensor:

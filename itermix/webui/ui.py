@@ -19,7 +19,8 @@ SHORT = 120
 def accordion(
     prefix: str, samplers: Sequence[str], with_plan: bool, defaults: Mapping[str, Any] | None = None
 ) -> list[Any]:
-    """Controls of all mixing settings in the order of `Settings.parameters`; the first is the accordion's checkbox.
+    """Controls of all mixing settings in the order of `Settings.parameters`; the first is the accordion's checkbox, and
+    one more at the end is for the picture of a mask.
 
     Their elem_ids are `prefix`_`name`. `with_plan` adds the line that tells the phases. `defaults` are values that
     are set elsewhere, so that ui-config.json, in which the WebUI keeps the value of every control, must not set them.
@@ -34,11 +35,12 @@ def accordion(
         chart(prefix)
         with gr.Accordion("Advanced", open=False, elem_id=f"{prefix}_advanced"):
             controls |= grouped([p for p in parameters if not p.main], prefix, choices, headings=True)
+            mask = mask_control(prefix)
             heading("Own presets")
             preset_controls.connect(prefix, preset, reason, controls)
     for name in defaults or {}:
         controls[name].do_not_save_to_config = True
-    return [switch, *(controls[p.name] for p in parameters)]
+    return [switch, *(controls[p.name] for p in parameters), mask]
 
 
 def upscale_controls(prefix: str, upscalers: Sequence[str]) -> list[Any]:
@@ -50,6 +52,13 @@ def upscale_controls(prefix: str, upscalers: Sequence[str]) -> list[Any]:
 
 def with_default(parameter: Parameter, defaults: Mapping[str, Any]) -> Parameter:
     return dataclasses.replace(parameter, default=defaults.get(parameter.name, parameter.default))
+
+
+def mask_control(prefix: str) -> Any:
+    """Where a picture is put to be the mask."""
+    mask = gr.Image(type="pil", label="Mask: guide white fully, black not at all", elem_id=f"{prefix}_mask", height=240)
+    mask.do_not_save_to_config = True
+    return mask
 
 
 def plan_text(prefix: str) -> None:

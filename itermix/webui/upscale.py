@@ -18,7 +18,7 @@ from PIL import Image
 from itermix.infotext import UNFINISHED
 from itermix.phases import Size, described, plan
 from itermix.settings import SettingsError, UpscaleSettings
-from itermix.webui import host, infotext, latent_upscaler, options, ui
+from itermix.webui import host, infotext, latent_upscaler, masks, options, ui
 from itermix.webui.errors import as_client_errors
 from itermix.webui.job import Job, tasks
 from itermix.webui.limits import check_size
@@ -49,6 +49,7 @@ def upscaled(p: Any, args: Sequence[Any]) -> Any:
     """The WebUI's result of the request `p`, with the script's arguments."""
     with as_client_errors():
         settings = upscale_settings(p, args)
+        mask = masks.given(args if args and isinstance(args[0], dict) else accordion_args(p), p)
         host.check_upscaler(settings.upscaler)
         if settings.upscaler == latent_upscaler.NAME:
             latent_upscaler.check(settings)
@@ -68,18 +69,24 @@ def upscaled(p: Any, args: Sequence[Any]) -> Any:
     results = []
     for q, n in iterations(p):
         note = f", batch {n + 1} of {p.n_iter}" if p.n_iter > 1 else ""
-        results.append(iteration(q, numbered(settings, n * p.batch_size), sources, sizes, note))
+        results.append(iteration(q, numbered(settings, n * p.batch_size), sources, sizes, note, mask))
     return joined(results)
 
 
 def upscale_settings(p: Any, args: Sequence[Any]) -> UpscaleSettings:
     """Of one self-contained API dict, or of this script's controls together with those of the accordion."""
     if args and isinstance(args[0], dict):
-        return overridden(UpscaleSettings(**{"enabled": True, **options.defaults(), **with_preset(args[0])}), p)
-    accordion = next(script for script in p.scripts.alwayson_scripts if isinstance(script, IterativeMixing))
-    mixing = settings_of(p.script_args[accordion.args_from : accordion.args_to])
+        values = with_preset(masks.without(args[0]))
+        return overridden(UpscaleSettings(**{"enabled": True, **options.defaults(), **values}), p)
+    mixing = settings_of(accordion_args(p))
     own = dict(zip((parameter.name for parameter in UpscaleSettings.own_parameters()), args))
     return overridden(UpscaleSettings(**{**dataclasses.asdict(mixing), **own, "enabled": True}), p)
+
+
+def accordion_args(p: Any) -> Sequence[Any]:
+    """The values of the accordion's controls."""
+    accordion = next(script for script in p.scripts.alwayson_scripts if isinstance(script, IterativeMixing))
+    return p.script_args[accordion.args_from : accordion.args_to]
 
 
 def numbered(settings: UpscaleSettings, before: int) -> UpscaleSettings:
@@ -110,7 +117,14 @@ def iterations(p: Any) -> Iterator[tuple[Any, int]]:
         yield q, n
 
 
-def iteration(p: Any, settings: UpscaleSettings, sources: list[Image.Image], sizes: list[Size], note: str) -> Any:
+def iteration(
+    p: Any,
+    settings: UpscaleSettings,
+    sources: list[Image.Image],
+    sizes: list[Size],
+    note: str,
+    mask: Image.Image | None,
+) -> Any:
     """All phases of one iteration; gives the WebUI's result of the last one that was finished."""
     finished: tuple[Any, Any, list[Image.Image]] | None = None
     first = sources[0].size
@@ -118,6 +132,7 @@ def iteration(p: Any, settings: UpscaleSettings, sources: list[Image.Image], siz
     with shared_out(todo, jobs=1, counted_by_host=0, note=note) as progress:
         for number, size in enumerate(sizes, 1):
             job = Job(settings, by_script=True, last=number == len(sizes), progress=progress)
+            job.mask = mask
             job.first = first
             q = phase(p, settings, job, sources, size)
             problem = "it was stopped"

@@ -97,6 +97,8 @@ def test_the_plan_in_words():
     windows = Settings(window=64, window_batch=64)
     told = described((512, 512), plan(512, 512, 4.0), 20, windows)
     assert told.endswith("20 steps each, 2, then 2 calls of the model in the place of one")
+    rewound = Settings(rewind=True)
+    assert described((64, 64), [(128, 128)], 20, rewound) == "64x64 -> 128x128, 20 steps, and 10 + 5 of them again"
 
 
 EITHER = "Allowed: either a scale or a target, which is "

@@ -81,8 +81,11 @@ def webui(monkeypatch):
 
 def test_the_page_has_a_control_for_each(webui):
     ui = webui("ui")
+    *mixing, mask = ui.accordion("tab", ["Euler"], with_plan=True)
+    assert mask.elem_id == "tab_mask"
+    assert mask.do_not_save_to_config
     for controls, parameters in (
-        (ui.accordion("tab", ["Euler"], with_plan=True), MIXING),
+        (mixing, MIXING),
         (ui.upscale_controls("tab", ["Lanczos"]), SIZES),
     ):
         assert [control.elem_id for control in controls] == [f"tab_{parameter.name}" for parameter in parameters]
@@ -105,7 +108,7 @@ def another_than_default(parameter):
     if parameter.type is str:
         return next(choice for choice in parameter.choices or ["another"] if choice != parameter.default)
     bounded = {"stop": 1.5, "cutoff": 2.0, "detail": 0.2, "cleanup": 0.1, "end_at_step": 64}
-    bounded |= {"max_scale_per_phase": 3.0, "scale": 3.0, "deep_shrink_factor": 3.0}
+    bounded |= {"max_scale_per_phase": 3.0, "scale": 3.0, "deep_shrink_factor": 3.0, "perlin_scale": 3.0}
     return bounded.get(parameter.name, 8 if parameter.type is int else 0.7)
 
 

@@ -20,9 +20,10 @@ OPENS_FILES = {
     "itermix/presets.py",
     "itermix/webui/presets.py",
     "itermix/webui/latent_upscaler.py",
+    "itermix/webui/masks.py",
     "itermix/__main__.py",
 }
-"""The file of the user's own presets, the weights of the latent upscaler, and the command line."""
+"""The file of the user's own presets, the weights of the latent upscaler, masks (from memory), and the command line."""
 
 
 def wrong(source):
@@ -62,6 +63,13 @@ def test_nothing_is_evaluated_unpickled_or_started(path):
 @pytest.mark.parametrize("path", SERVED, ids=lambda p: str(p.relative_to(ROOT)))
 def test_files_are_opened_in_known_places_alone(path):
     assert str(path.relative_to(ROOT)) in OPENS_FILES or list(opened(path.read_text())) == []
+
+
+def test_a_mask_is_read_from_memory():
+    assert list(opened((ROOT / "itermix" / "webui" / "masks.py").read_text())) == ["io", "Image.open"]
+    tree = ast.parse((ROOT / "itermix" / "webui" / "masks.py").read_text())
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "Image.open"]
+    assert [ast.unparse(call.args[0]).partition("(")[0] for call in calls] == ["io.BytesIO"]
 
 
 def test_the_one_path_is_made_of_nothing_that_a_request_gives():

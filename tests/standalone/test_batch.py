@@ -477,7 +477,9 @@ def test_the_dry_run_prints_plan_and_model_calls_and_asks_nobody(fakes, tmp_path
     assert "-> 128x128, 10 steps each: 32 model calls" in capsys.readouterr().out
     assert batch(source, tmp_path / "new", fake, flags=f"{flags} 8") == 0
     # Of the last phase 9 crops and 4 sub-grids in 3 + 1 calls, but no crops in the first step; 2 of the clean-up.
-    assert f"10 steps each: {10 + 10 + 10 * 4 - 3 + 2 * 3} model calls" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "10 steps each, 1, then 1, then 4 calls of the model in the place of one: " in said
+    assert f": {10 + 10 + 10 * 4 - 3 + 2 * 3} model calls" in said
     assert batch(source, tmp_path / "new", fake, flags="--dry-run --start-at-step 2") == 1
     assert "a.png failed: start_at_step = 2 is not possible. Allowed: less than" in capsys.readouterr().out
 
@@ -589,6 +591,10 @@ def test_what_a_cluster_gets_sent_needs_python_alone():
         ("DPM++ SDE", {"noise": "inverted", "start_at_step": 5}, 44),
         ("DPM fast", {"noise": "inverted"}, 27),
         ("Restart", {"noise": "inverted"}, None),
+        ("Euler", {"rewind": True}, 20 + 10 + 5),
+        ("Euler", {"rewind": True, "scale": 8.0, "cleanup": 0.2}, 3 * 35 + 4),
+        ("DPM++ SDE", {"rewind": True}, 39 + 19 + 9),
+        ("DPM fast", {"rewind": True}, 20 + 11 + 5),
         ("UniPC", {}, None),
         ("Euler", {"cleanup": 0.2, "cleanup_sampler": "Restart"}, None),
     ],

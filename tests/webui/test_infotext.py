@@ -46,6 +46,12 @@ SETTINGS = {
     "dilated": 3.0,
     "gaussian_sigma": 0.8,
     "gaussian_alpha": 2.0,
+    "rewind": True,
+    "rewind_min": 0.45,
+    "rewind_max": 0.85,
+    "mask_mode": "threshold",
+    "perlin": 0.3,
+    "perlin_scale": 7.0,
 }
 IN_IMG2IMG = {**SETTINGS, "nn_upscaler": False}  # which is for the hires pass alone
 SIZES = {"scale": 1.5, "width": 96, "height": 80, "upscaler": "Nearest", "back_projection": False}

@@ -15,6 +15,7 @@ from PIL import ExifTags, Image
 from itermix import windows
 from itermix.phases import Size, described
 from itermix.phases import plan as phases
+from itermix.rewinding import starts
 from itermix.samplers import model_calls
 from itermix.schedule import run_by_host, steps_range
 from itermix.settings import INVERTED, SAME_SAMPLER, SIZE_MULTIPLE, Settings, UpscaleSettings
@@ -175,23 +176,31 @@ def model_calls_of(picture: Picture, settings: UpscaleSettings) -> tuple[str, in
     whole, skipped = run_by_host(settings.denoise, steps, exact=False)
     left = max(1, whole - skipped - 2 * (sampler in TWO_STEPS_FEWER))
     first, last = steps_range(settings.replace(denoise=1.0), left)
-    whole_calls = _calls(sampler, last - first)
-    calls = [None if whole_calls is None else _of_windows(settings, size, whole_calls) for size in sizes]
-    if settings.noise == INVERTED:
-        levels = (last - first) // 3 + 1 if sampler == "DPM fast" else last - first  # it has blocks of three calls
-        calls += [_of_windows(settings, size, levels) for size in sizes]
+    steps_of_passes = _passes(sampler, last - first, settings)
+    calls: list[int | None] = []
+    for size in sizes:
+        calls += [_calls_with(settings, size, _calls(sampler, left)) for left in steps_of_passes]
+        if settings.noise == INVERTED:
+            levels = (last - first) // 3 + 1 if sampler == "DPM fast" else last - first  # it has blocks of three calls
+            calls.append(_calls_with(settings, size, levels))
     if settings.cleanup:
         cleaner = sampler if settings.cleanup_sampler == SAME_SAMPLER else settings.cleanup_sampler
         whole_calls = _calls(cleaner, settings.steps_of_cleanup(steps))
-        alone = settings.replace(dilated=0.0)
-        calls.append(None if whole_calls is None else _of_windows(alone, sizes[-1], whole_calls))
+        calls.append(_calls_with(settings.replace(dilated=0.0), sizes[-1], whole_calls))
     return described(picture.size, sizes, steps, settings), None if None in calls else sum(filter(None, calls))
 
 
-def _of_windows(settings: Settings, size: Size, calls: int) -> int:
-    """So many model calls with a picture of this size (width, height), as the settings split them up."""
+def _passes(sampler: str, steps: int, settings: UpscaleSettings) -> list[int]:
+    """Steps of each pass of a phase; those of DPM fast are calls, which it makes in blocks of three."""
+    if sampler == "DPM fast":
+        return [max(1, steps - 3 * block) for block in starts(settings, steps // 3 + 1)]
+    return [steps - start for start in starts(settings, steps)]
+
+
+def _calls_with(settings: Settings, size: Size, calls: int | None) -> int | None:
+    """So many model calls with a picture of this size (width, height), as the windows split them up."""
     width, height = (side // SIZE_MULTIPLE for side in size)
-    return windows.calls_of_run(settings, height, width, calls)
+    return calls and windows.calls_of_run(settings, height, width, calls)
 
 
 def _calls(sampler: str, steps: int) -> int | None:

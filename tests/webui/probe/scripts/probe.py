@@ -21,10 +21,12 @@ RUNS, FAIL, SETTINGS = (FOLDER / name for name in ("runs.json", "fail.json", "se
 
 
 def count(module, inputs):
-    """One more call: [width, height, calls, job text, hints, parts] of each sampling since the tests removed the file.
+    """One more call: [width, height, calls, job text, hints, parts, steps] of each sampling since the tests removed the
+    file.
 
     The hints are the sizes [width, height] of what a ControlNet was shown: its first layer makes 16 channels of 3.
     The parts are the shapes [B, C, H, W] of what the U-Net was shown.
+    The steps are what the WebUI counts of them, by which it schedules prompts.
     """
     if type(module).__name__ in UNETS and RUNS.exists():
         runs = json.loads(RUNS.read_text())
@@ -38,9 +40,11 @@ def count(module, inputs):
     if not isinstance(module, CFGDenoiser):
         return
     runs = json.loads(RUNS.read_text()) if RUNS.exists() else []
-    if module.step == 0 or not runs or runs[-1][3] != shared.state.job:  # an inversion begins at the last step
-        runs.append([8 * inputs[0].shape[3], 8 * inputs[0].shape[2], 0, shared.state.job, [], []])
+    inverts = "inversion" in (shared.state.job or "")  # which begins at the last step
+    if module.step == 0 or not runs or inverts != ("inversion" in (runs[-1][3] or "")):
+        runs.append([8 * inputs[0].shape[3], 8 * inputs[0].shape[2], 0, shared.state.job, [], [], []])
     runs[-1][2] += 1
+    runs[-1][6].append(module.step)
     RUNS.write_text(json.dumps(runs))
     fail_if_told(inputs, [len(runs), runs[-1][2]], "call")
 

@@ -1,0 +1,62 @@
+"""The mask of a request: a picture beside the settings, which no infotext, preset or plot carries."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from PIL import Image, ImageOps
+
+from itermix.settings import Settings, SettingsError
+from itermix.webui.limits import check_size
+
+NAME = "mask"
+"""In the dict of an API request."""
+
+PLACE = len(Settings.parameters())
+"""Among the values of the accordion's controls: behind the settings."""
+
+ALLOWED = "Allowed: a picture, in an API request base64 of its file."
+
+
+def without(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings alone of a dict of an API request."""
+    return {name: value for name, value in values.items() if name != NAME}
+
+
+def given(args: Sequence[Any], p: Any) -> Image.Image | None:
+    """The mask in the arguments of a script, an API dict or the values of the accordion's controls; or in
+    `p.itermix_settings`, which stands above them. Raises SettingsError for what is no picture."""
+    changes = getattr(p, "itermix_settings", None) or {}
+    if NAME in changes:
+        return picture(changes[NAME])
+    if args and isinstance(args[0], dict):
+        return picture(args[0].get(NAME))
+    return picture(args[PLACE] if len(args) > PLACE else None)
+
+
+def picture(value: Any) -> Image.Image | None:
+    """A mask as given: a Pillow image, base64 of a file, perhaps behind "data:image/png;base64,", or None for none."""
+    if value is None or isinstance(value, Image.Image):
+        return value
+    if not isinstance(value, str):
+        raise SettingsError(NAME, value, ALLOWED)
+    try:
+        image = Image.open(io.BytesIO(base64.b64decode(value.rpartition(",")[2], validate=True)))
+        check_size(*image.size, name=NAME)
+        return ImageOps.exif_transpose(image)
+    except SettingsError:
+        raise
+    except Exception as error:  # Pillow's readers raise whatever comes up in broken data
+        raise SettingsError(NAME, f"{len(value)} characters", ALLOWED) from error
+
+
+def of_sampling(mask: Image.Image, p: Any) -> Image.Image:
+    """The part of the mask that the sampling of `p` sees: where "only masked" inpainting makes a part of the picture,
+    that part."""
+    if not getattr(p, "paste_to", None):
+        return mask
+    left, top, width, height = p.paste_to
+    return mask.resize(p.init_images[0].size).crop((left, top, left + width, top + height))
