@@ -105,7 +105,12 @@ def test_with_every_kind_of_sampler(seen, sampler, formulas):
 @pytest.mark.parametrize("sampler", ["Euler", "DDIM"])
 def test_an_inpainting_keeps_what_is_not_masked(seen, sampler):
     wide = {"width": 2 * SIZE, "height": 2 * SIZE}
-    request = {"mask": hosts.encoded(mask(2 * SIZE, SIZE)), "mask_blur": 0, "inpaint_full_res": False, "inpainting_fill": 1}
+    request = {
+        "mask": hosts.encoded(mask(2 * SIZE, SIZE)),
+        "mask_blur": 0,
+        "inpaint_full_res": False,
+        "inpainting_fill": 1,
+    }
     request["init_images"] = [hosts.encoded(photograph(2 * SIZE))]
     (off,), _ = seen("img2img", mixing({}, sampler=sampler, **QUICK, **wide, **request))
     (on,), runs = seen("img2img", mixing(WINDOWS, sampler=sampler, **QUICK, **wide, **request))
