@@ -101,6 +101,7 @@ def test_values_that_break_parsers_are_client_errors_that_can_be_read(call, body
         ("width=8&height=8&steps=3&scale=nan", "scale = nan"),
         ("width=8&height=8&steps=3&scale=1e999", "scale = inf"),
         ("width=8&height=8&steps=3&max_scale_per_phase=1", "max_scale_per_phase = 1.0"),
+        ("width=64&height=64&steps=3&window=12", "window = 12 is not possible. Allowed: a multiple of 8, or 0."),
         ("width=4000&height=4000&steps=3&scale=8", "target size = '32000x32000' is not possible. Allowed: at most 100"),
         ("width=8000&height=8000&steps=3&target_width=16384", "target size = '16384x16384'"),
     ],
@@ -109,6 +110,12 @@ def test_a_plan_that_would_exhaust_the_server_is_refused(call, query, part):
     status, detail = call(f"plan?{query}")
     assert status == 422
     assert part in detail
+
+
+def test_a_plan_tells_what_windows_cost(server):
+    query = "width=1024&height=1024&scale=4&steps=20&window=128&window_batch=4&dilated=1"
+    answer = requests.get(f"{server.url}/itermix/v1/plan?{query}", timeout=30).json()
+    assert answer["text"].endswith("4096x4096, 20 steps each, 4, then 17 calls of the model in the place of one")
 
 
 def test_the_largest_curve_takes_no_time(server):

@@ -5,6 +5,7 @@ import json
 import hosts
 import numpy as np
 import pytest
+import requests
 from payloads import SIZE, hires, mask, mixing, photograph, plain, repeatable, upscale
 from test_img2img import difference, equal
 from test_models import SECOND
@@ -104,7 +105,12 @@ def test_with_every_kind_of_sampler(seen, sampler, formulas):
 @pytest.mark.parametrize("sampler", ["Euler", "DDIM"])
 def test_an_inpainting_keeps_what_is_not_masked(seen, sampler):
     wide = {"width": 2 * SIZE, "height": 2 * SIZE}
-    request = {"mask": hosts.encoded(mask(2 * SIZE)), "mask_blur": 0, "inpaint_full_res": False, "inpainting_fill": 1}
+    request = {
+        "mask": hosts.encoded(mask(2 * SIZE, SIZE)),
+        "mask_blur": 0,
+        "inpaint_full_res": False,
+        "inpainting_fill": 1,
+    }
     request["init_images"] = [hosts.encoded(photograph(2 * SIZE))]
     (off,), _ = seen("img2img", mixing({}, sampler=sampler, **QUICK, **wide, **request))
     (on,), runs = seen("img2img", mixing(WINDOWS, sampler=sampler, **QUICK, **wide, **request))
@@ -159,6 +165,12 @@ def test_what_can_not_be_combined_is_refused_before_anything_is_made(webui):
         assert "with the blending clean wavelet" in response.json()["detail"]
     response = webui.post("img2img", upscale({"window": 12}, **QUICK))
     assert "a multiple of 8" in response.json()["detail"]
+
+
+def test_the_plan_tells_what_they_cost(webui):
+    query = "width=1024&height=1024&scale=4&steps=20&window=128&window_batch=4&dilated=1"
+    text = requests.get(f"{webui.url}/itermix/v1/plan?{query}", timeout=30).json()["text"]
+    assert text.endswith("4096x4096, 20 steps each, 4, then 17 calls of the model in the place of one")
 
 
 @PATHS
