@@ -9,8 +9,8 @@ its cut-off, where enlarged pictures are dim.)
 
 They pass a constant exactly, shift nothing, and look at nothing outside the picture, which goes on as its mirror image.
 Any height, width, scale from 1 and float type will do; scale 1 filters nothing. `low_pass` and `haar_low` take x
-[..., H, W] and return a tensor like it, and take two more in single precision for a moment. The result is in `out`,
-which must be contiguous and may be x, if that has the precision to hold it.
+[..., H, W] and return a tensor like it: `out` if it is given, which must be contiguous and may be x. They take one more,
+and two more in single precision if x is in half. `work` keeps these for the next call.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from torch import Tensor
 Matrix = NDArray[np.float64]
 
 
-def low_pass(x: Tensor, scale: float, out: Tensor | None = None) -> Tensor:
+def low_pass(x: Tensor, scale: float, out: Tensor | None = None, work: Workspace | None = None) -> Tensor:
     """What linear antialiased resizing by 1 / scale sees of x; to one half, so does bicubic (Keys' a = -1/2)."""
-    return _projected(x, triangles, scale, out)
+    return _projected(x, triangles, scale, out, work)
 
 
-def haar_low(x: Tensor, scale: float, out: Tensor | None = None) -> Tensor:
+def haar_low(x: Tensor, scale: float, out: Tensor | None = None, work: Workspace | None = None) -> Tensor:
     """The means over areas of scale x scale; for a power of 2 it is the low band of the Haar wavelet transform."""
-    return _projected(x, overlaps, scale, out)
+    return _projected(x, overlaps, scale, out, work)
 
 
 def triangles(size: int, count: int) -> Matrix:
@@ -59,13 +59,43 @@ def projection(smaller: Callable[[int, int], Matrix], size: int, scale: float) -
     return a.T @ np.linalg.solve(a @ a.T, a)
 
 
-def _projected(x: Tensor, smaller: Callable[[int, int], Matrix], scale: float, out: Tensor | None) -> Tensor:
+class Workspace:
+    """What every step of a run would make anew: the matrices on the device, and the latents between."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple, Tensor] = {}
+
+    def matrix(self, smaller: Callable[[int, int], Matrix], size: int, scale: float, like: Tensor) -> Tensor:
+        """`projection` [size, size], in the type and on the device of `like`."""
+        key = (smaller, size, scale, like.device, like.dtype)
+        if key not in self._kept:
+            self._kept[key] = torch.from_numpy(projection(smaller, size, scale)).to(like)
+        return self._kept[key]
+
+    def space(self, name: str, like: Tensor, dtype: torch.dtype) -> Tensor:
+        """A contiguous tensor of the shape of `like`, the same one each time."""
+        key = (name, like.shape, like.device, dtype)
+        if key not in self._kept:
+            self._kept[key] = torch.empty_like(like, dtype=dtype, memory_format=torch.contiguous_format)
+        return self._kept[key]
+
+
+def _projected(
+    x: Tensor,
+    smaller: Callable[[int, int], Matrix],
+    scale: float,
+    out: Tensor | None,
+    work: Workspace | None,
+) -> Tensor:
     """x [..., H, W] with its columns and rows projected, in single precision at least: half would lose the constant."""
+    work = work or Workspace()
+    out = torch.empty_like(x, memory_format=torch.contiguous_format) if out is None else out
     dtype = torch.promote_types(x.dtype, torch.float32)
-
-    def matrix(side: int) -> Tensor:
-        return torch.from_numpy(projection(smaller, side, scale)).to(x.device, dtype)
-
-    columns_done = matrix(x.shape[-2]) @ x.to(dtype)
-    target = out if out is not None and out.dtype == dtype else None
-    return torch.matmul(columns_done, matrix(x.shape[-1]), out=target).to(x.dtype)
+    single = x if x.dtype == dtype else work.space("single", x, dtype).copy_(x)
+    result = out if out.dtype == dtype else work.space("result", x, dtype)
+    height, width = x.shape[-2:]
+    planes = single.reshape(-1, height, width)
+    columns_done = work.space("columns", planes, dtype)
+    torch.bmm(work.matrix(smaller, height, scale, planes).expand(len(planes), -1, -1), planes, out=columns_done)
+    torch.mm(columns_done.view(-1, width), work.matrix(smaller, width, scale, planes), out=result.view(-1, width))
+    return out if result is out else out.copy_(result)

@@ -36,15 +36,15 @@ class Parametrisation:
         """[n] levels -> [n] progress, 0 at the noisiest end: DemoFusion's code measures it in timesteps, 1 - t / T."""
         return 1 - self.timestep(levels)
 
-    def denoised(self, x: Tensor, level: Tensor, output: Tensor) -> Tensor:
-        """The estimate of z0 in what the model made of the state x [B, C, H, W] at `level` (0-dim tensor).
+    def denoised(self, x: Tensor, level: Tensor, output: Tensor, out: Tensor) -> Tensor:
+        """The estimate of z0 in what the model made of the state x [B, C, H, W] at `level` (0-dim tensor), in `out`.
 
-        Always a new tensor: some samplers (LCM) go on to work in the model's output.
+        Never the model's output itself: some samplers (LCM) go on to work in that.
         """
         if not self.predicts_noise:
-            return output.clone()
+            return out.copy_(output)
         signal, amount = (a.to(x) for a in self.amounts(level))
-        return (x - amount * output) / signal
+        return torch.sub(x, torch.mul(output, amount, out=out), out=out).div_(signal)
 
 
 def ve(training_sigmas: Tensor | None = None) -> Parametrisation:
@@ -75,7 +75,8 @@ def vp(alphas_cumprod: Tensor) -> Parametrisation:
         known = alphas_cumprod.to(timestep.device)
         below = timestep.long()
         above = (below + 1).clamp_max(len(known) - 1)
-        a = known[below] * (known[above] / known[below]) ** (timestep - below)
+        a_below, a_above = known.take(below), known.take(above)  # known[below] would wait for a GPU
+        a = a_below * (a_above / a_below) ** (timestep - below)
         return a.sqrt(), (1 - a).sqrt()
 
     return Parametrisation(amounts, lambda timesteps: timesteps.double() / len(alphas_cumprod), predicts_noise=True)
