@@ -1,8 +1,8 @@
 """Blending: x <- B(z', x, weight), with `weight` the weight of the noised latent z'.
 
 Each function works in place on `x` [B, C, H, W] and may use `noised` (same shape and dtype, contiguous) as scratch
-space. Those that filter need one more latent, and two more of single precision if the state is in half; the others need
-none. Every image of a batch is blended on its own. At weight 0 x stays as it is.
+space. Those that filter need a few planes [H, W] of single precision besides. Every image of a batch is blended on its
+own. At weight 0 x stays as it is.
 """
 
 from __future__ import annotations

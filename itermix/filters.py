@@ -9,8 +9,8 @@ its cut-off, where enlarged pictures are dim.)
 
 They pass a constant exactly, shift nothing, and look at nothing outside the picture, which goes on as its mirror image.
 Any height, width, scale from 1 and float type will do; scale 1 filters nothing. `low_pass` and `haar_low` take x
-[..., H, W] and return a tensor like it: `out` if it is given, which must be contiguous and may be x. They take one more,
-and two more in single precision if x is in half. `work` keeps these for the next call.
+[..., H, W] and return a tensor like it: `out` if it is given, which must be contiguous and may be x. `work` keeps what
+they need besides for the next call.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def projection(smaller: Callable[[int, int], Matrix], size: int, scale: float) -
 
 
 class Workspace:
-    """What every step of a run would make anew: the matrices on the device, and the latents between."""
+    """What every step of a run would make anew: the matrices on the device, and planes [H, W] to compute in."""
 
     def __init__(self) -> None:
         self._kept: dict[tuple, Tensor] = {}
@@ -72,30 +72,31 @@ class Workspace:
             self._kept[key] = torch.from_numpy(projection(smaller, size, scale)).to(like)
         return self._kept[key]
 
-    def space(self, name: str, like: Tensor, dtype: torch.dtype) -> Tensor:
-        """A contiguous tensor of the shape of `like`, the same one each time."""
+    def plane(self, name: str, like: Tensor, dtype: torch.dtype) -> Tensor:
+        """A tensor of the shape of `like`, the same one each time."""
         key = (name, like.shape, like.device, dtype)
         if key not in self._kept:
-            self._kept[key] = torch.empty_like(like, dtype=dtype, memory_format=torch.contiguous_format)
+            self._kept[key] = torch.empty(like.shape, dtype=dtype, device=like.device)
         return self._kept[key]
 
 
 def _projected(
-    x: Tensor,
-    smaller: Callable[[int, int], Matrix],
-    scale: float,
-    out: Tensor | None,
-    work: Workspace | None,
+    x: Tensor, smaller: Callable[[int, int], Matrix], scale: float, out: Tensor | None, work: Workspace | None
 ) -> Tensor:
-    """x [..., H, W] with its columns and rows projected, in single precision at least: half would lose the constant."""
+    """x [..., H, W] with its columns and rows projected, in single precision at least: half would lose the constant.
+
+    One plane after the other, since the space that is kept through the model's calls should be small.
+    """
     work = work or Workspace()
     out = torch.empty_like(x, memory_format=torch.contiguous_format) if out is None else out
     dtype = torch.promote_types(x.dtype, torch.float32)
-    single = x if x.dtype == dtype else work.space("single", x, dtype).copy_(x)
-    result = out if out.dtype == dtype else work.space("result", x, dtype)
     height, width = x.shape[-2:]
-    planes = single.reshape(-1, height, width)
-    columns_done = work.space("columns", planes, dtype)
-    torch.bmm(work.matrix(smaller, height, scale, planes).expand(len(planes), -1, -1), planes, out=columns_done)
-    torch.mm(columns_done.view(-1, width), work.matrix(smaller, width, scale, planes), out=result.view(-1, width))
-    return out if result is out else out.copy_(result)
+    for plane, target in zip(x.reshape(-1, height, width), out.view(-1, height, width)):
+        single = plane if plane.dtype == dtype else work.plane("single", plane, dtype).copy_(plane)
+        columns_done = work.plane("columns", plane, dtype)
+        torch.mm(work.matrix(smaller, height, scale, columns_done), single, out=columns_done)
+        result = target if target.dtype == dtype else single
+        torch.mm(columns_done, work.matrix(smaller, width, scale, columns_done), out=result)
+        if result is not target:
+            target.copy_(result)
+    return out
