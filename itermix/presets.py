@@ -60,6 +60,7 @@ LATER = {
     "deep_shrink_factor": 0.0,
     "deep_shrink_block": 3,
     "deep_shrink_method": "bicubic",
+    "skip_tolerance": 0.0,
 }
 """Settings that came after presets were first saved, at what those presets were made with; new ones go in here."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,8 +17,11 @@ from itermix.deep_shrink import DeepShrink
 from itermix.enlarging import put_back
 from itermix.mixing import DEFAULT_SCALE, Callback, Mixer
 from itermix.noising import NoisedLatents, Parametrisation, ve
-from itermix.schedule import schedule
+from itermix.schedule import Schedule, schedule
 from itermix.settings import Settings, SettingsError
+from itermix.skipping import bounds_of, reason_for_none, steps_to_skip
+
+log = logging.getLogger(__name__)
 
 
 def sample(
@@ -91,6 +95,7 @@ def mixed(
     settings: Settings,
     parametrisation: Parametrisation,
     shrink: DeepShrink | None = None,
+    on_skip: Callable[[int], Any] | None = None,
 ) -> Callable[..., Tensor]:
     """The sampler function with mixing, and with the signature that WebUIs inspect.
 
@@ -103,6 +108,7 @@ def mixed(
         settings: the mixing.
         parametrisation: of the state that the sampler works on.
         shrink: attached to the model's network; active in the first steps.
+        on_skip: told how many steps `skip_tolerance` leaves out, if it is on, before the first model call.
 
     Raises:
         SettingsError, SamplerRefused: when called, before the first model call, if the picture can't be made this way.
@@ -115,19 +121,52 @@ def mixed(
         noised.normalize(plan.levels, settings.normalize_fraction)
         progress = parametrisation.progress(plan.levels)
         w = weights(settings, len(plan.levels), progress)
+        end = deep_shrink.last_level(settings, plan.levels, progress) if shrink else 0.0
+        skipped = _steps_skipped(sampler, plan, w, settings, parametrisation)
+        if skipped:
+            plan, w = plan.from_step(skipped), w[skipped:]
+            if on_skip:
+                on_skip(skipped)
         scale = settings.cutoff or DEFAULT_SCALE
         mixer = Mixer(sampler, plan, noised, w, settings.blending, scale, settings.detail)
         if x is None:
             x = noised.at(0, plan.levels[0]).clone()
-        elif settings.start_at_step:
+        elif settings.start_at_step or skipped:
             x.copy_(noised.at(0, plan.levels[0]))
         with contextlib.ExitStack() as stack:
             if shrink:
-                end = deep_shrink.last_level(settings, plan.levels, progress)
                 stack.enter_context(shrink.following(model, end))
-            result = mixer.run(model, x, *args, callback=callback)
+            result = mixer.run(model, x, *args, callback=_counted_on(callback, skipped))
         if settings.fidelity:
             put_back(result, latent, scale, settings.fidelity)
         return result
 
     return run
+
+
+def _steps_skipped(
+    sampler: Callable, plan: Schedule, weights: Tensor, settings: Settings, parametrisation: Parametrisation
+) -> int:
+    """How many of the first steps `skip_tolerance` leaves out; says so in the log."""
+    if not settings.skip_tolerance:
+        return 0
+    reason = reason_for_none(sampler, plan.arguments, settings)
+    if reason:
+        log.info("Iterative Mixing: no step is left out, since %s", reason)
+        return 0
+    bounds = bounds_of(sampler, plan, weights, parametrisation)
+    skipped = steps_to_skip(bounds, settings.skip_tolerance)
+    log.info(
+        "Iterative Mixing: %d of %d steps are left out; the result is within %.2g",
+        skipped,
+        len(bounds),
+        bounds[skipped],
+    )
+    return skipped
+
+
+def _counted_on(callback: Callback | None, skipped: int) -> Callback | None:
+    """The callback, told the number of a step in the whole schedule."""
+    if not callback or not skipped:
+        return callback
+    return lambda info: callback({**info, "i": info["i"] + skipped})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import math
 from collections.abc import Callable
@@ -33,6 +34,20 @@ class Schedule:
     levels: Tensor
     starts: StepOfCall | None
     own_levels: bool = False
+
+    @property
+    def end(self) -> Tensor:
+        """The noise level (0-dim tensor) that the last step goes to, where `arguments` has the schedule itself."""
+        return self.arguments["timesteps"][0] if "timesteps" in self.arguments else self.arguments["sigmas"][-1]
+
+    def from_step(self, k: int) -> Schedule:
+        """The same without the first k steps, where `arguments` has the schedule itself."""
+        if "timesteps" in self.arguments:
+            timesteps = self.arguments["timesteps"]
+            arguments = {**self.arguments, "timesteps": timesteps[: len(timesteps) - k]}
+        else:
+            arguments = {**self.arguments, "sigmas": self.arguments["sigmas"][k:]}
+        return dataclasses.replace(self, arguments=arguments, levels=self.levels[k:])
 
     def step(self, k: int) -> dict[str, Any]:
         """The arguments to run step k alone."""

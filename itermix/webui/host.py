@@ -67,6 +67,14 @@ def sampler(p: Any, name: str) -> Any:
     return sd_samplers.create_sampler(name, p.sd_model)
 
 
+def leave_out(sampler: Any, steps: int) -> None:
+    """Tell the denoiser of this sampler object, before its first call, that it goes on after so many steps.
+
+    Prompt editing, the refiner and what the WebUI skips of the negative prompt follow its count.
+    """
+    sampler.model_wrap_cfg.step += steps
+
+
 def hires_checkpoint(p: Any) -> None:
     """Go back to the checkpoint of the hires pass, if a refiner has taken its place. Forge keeps the refiner's, and
     Forge Neo has no refiner in the hires pass, nor these functions."""

@@ -38,6 +38,7 @@ SETTINGS = {
     "deep_shrink_factor": 1.5,
     "deep_shrink_block": 2,
     "deep_shrink_method": "area",
+    "skip_tolerance": 0.02,
 }
 IN_IMG2IMG = {**SETTINGS, "nn_upscaler": False}  # which is for the hires pass alone
 SIZES = {"scale": 1.5, "width": 96, "height": 80, "upscaler": "Nearest", "back_projection": False}
