@@ -95,7 +95,7 @@ def mixed(
     settings: Settings,
     parametrisation: Parametrisation,
     shrink: DeepShrink | None = None,
-    on_skip: Callable[[int], Any] | None = None,
+    on_skip: Callable[[Any, int], None] | None = None,
 ) -> Callable[..., Tensor]:
     """The sampler function with mixing, and with the signature that WebUIs inspect.
 
@@ -108,7 +108,8 @@ def mixed(
         settings: the mixing.
         parametrisation: of the state that the sampler works on.
         shrink: attached to the model's network; active in the first steps.
-        on_skip: told how many steps `skip_tolerance` leaves out, if it is on, before the first model call.
+        on_skip: called with the model and how many steps `skip_tolerance` leaves out, before the first model call,
+            if there are any.
 
     Raises:
         SettingsError, SamplerRefused: when called, before the first model call, if the picture can't be made this way.
@@ -126,7 +127,7 @@ def mixed(
         if skipped:
             plan, w = plan.from_step(skipped), w[skipped:]
             if on_skip:
-                on_skip(skipped)
+                on_skip(model, skipped)
         scale = settings.cutoff or DEFAULT_SCALE
         mixer = Mixer(sampler, plan, noised, w, settings.blending, scale, settings.detail)
         if x is None:

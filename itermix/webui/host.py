@@ -67,12 +67,12 @@ def sampler(p: Any, name: str) -> Any:
     return sd_samplers.create_sampler(name, p.sd_model)
 
 
-def leave_out(sampler: Any, steps: int) -> None:
-    """Tell the denoiser of this sampler object, before its first call, that it goes on after so many steps.
+def leave_out(denoiser: Any, steps: int) -> None:
+    """Tell a CFGDenoiser, before its first call, that it goes on after so many steps.
 
     Prompt editing, the refiner and what the WebUI skips of the negative prompt follow its count.
     """
-    sampler.model_wrap_cfg.step += steps
+    denoiser.step += steps
 
 
 def hires_checkpoint(p: Any) -> None:

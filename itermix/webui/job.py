@@ -107,14 +107,13 @@ class Job:
             changes["fidelity"] = 0.0
         settings = settings.replace(**changes)
         parametrisation = host.parametrisation(p.sampler)
-        on_skip = functools.partial(host.leave_out, p.sampler)
         with host.deep_shrunk(p.sd_model, settings) as shrink:
             if settings.seed < 0:
-                yield mixed(func, latent, noise, p.seeds, settings, parametrisation, shrink, on_skip)
+                yield mixed(func, latent, noise, p.seeds, settings, parametrisation, shrink, host.leave_out)
             else:
                 first = settings.seed + p.iteration * p.batch_size
                 seeds = range(first, first + len(latent))
-                yield mixed(func, latent, None, seeds, settings, parametrisation, shrink, on_skip)
+                yield mixed(func, latent, None, seeds, settings, parametrisation, shrink, host.leave_out)
 
 
 def starts_from_nothing(p: Any) -> bool:

@@ -48,6 +48,7 @@ DEFAULTS_OF_VERSION = {
         "deep_shrink_factor": 0.0,
         "deep_shrink_block": 3,
         "deep_shrink_method": "bicubic",
+        "skip_tolerance": 0.0,
         "scale": 2.0,
         "width": 0,
         "height": 0,

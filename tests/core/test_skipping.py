@@ -179,12 +179,18 @@ def test_a_state_that_is_given_is_replaced_by_it():
 def test_the_callback_gets_the_numbers_of_the_whole_schedule_and_so_does_who_asks(tolerance):
     told, numbers = [], []
     function = mixed(
-        kd.sample_euler, source(), None, [3, 4], PLAIN.replace(skip_tolerance=tolerance), ve(), on_skip=told.append
+        kd.sample_euler,
+        source(),
+        None,
+        [3, 4],
+        PLAIN.replace(skip_tolerance=tolerance),
+        ve(),
+        on_skip=lambda *args: told.append(args),
     )
     model = Denoiser(0.9, 2)
     function(model, None, sigmas=SIGMAS, extra_args={}, callback=lambda info: numbers.append(info["i"]))
     assert numbers == list(range(20 - model.calls, 20))
-    assert told == ([20 - model.calls] if tolerance else [])
+    assert told == ([(model, 20 - model.calls)] if tolerance else [])
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_the_states_come_together(webui):
 
 
 def test_edited_prompts_change_at_the_same_step(webui):
-    """A part of the prompt that is there only in the steps that are left out makes no difference, and a later one does."""
+    """What the prompt was in the steps that are left out makes no difference; what it is in later ones does."""
     requests = {
         text: mixing(
             {**SKIPPING, "skip_tolerance": 0.2}, steps=STEPS, prompt=f"a [photograph:painting:{text}]", cfg_scale=7.0
