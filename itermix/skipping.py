@@ -8,8 +8,11 @@ Euler and DDIM), with D_j the model's estimate at step j and |.| the RMS of a pi
 
 because z'_j+1 = r_j z'_j + (1 - r_j) z0. Two assumptions make bounds of it:
 
-    |D_j - z0| <= 1           what the model makes of a state is no farther from the source than a latent's deviation
-    |D(x) - D(y)| <= |x - y|  it brings no two states apart, as is so for the ideal denoiser of a log-concave density
+    |D_j - z0| <= 1             what the model makes of a state is no farther from the source than a latent's deviation
+    |D(x) - D(y)| <= 3 |x - y|  what it makes of two states is at most so many times farther apart than they are
+
+The ideal denoiser of a log-concave density has 1 in the place of 3. Pictures have no such density, and where the model
+decides what it sees, it brings states apart: the built-in model by up to 2.8 (docs/speed.md).
 
 The first bounds how far the whole run is from z'_k where the other starts (`_departures`), the second how the
 difference of the two goes on: each blend multiplies it by 1 - w_j.
@@ -31,6 +34,9 @@ from itermix.noising import Parametrisation
 from itermix.samplers import name_of
 from itermix.schedule import Schedule
 from itermix.settings import Settings
+
+EXPANSION = 3.0
+"""How many times farther apart the model's estimates of two states are than the states, at most."""
 
 BOUNDED = ("sample_euler", "sample_dpmpp_2m", "ddim")
 """Samplers of which the bound is known."""
@@ -114,7 +120,7 @@ def _carried_on(
     for j in range(k, len(weights)):
         difference *= 1 - weights[j]
         r, c = ratios[j], corrections[j]
-        now = min(difference, 2.0)
+        now = min(EXPANSION * difference, 2.0)
         # The run that starts at k has no estimate of the step before: it is as if it were the present one.
         history = 2.0 * c if j == k else c * (now + before)
         difference = r * difference + (1 - r) * (now + history)

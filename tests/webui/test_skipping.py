@@ -6,8 +6,8 @@ from payloads import hires, mixing, plain, repeatable, upscale
 from test_img2img import equal
 
 STEPS = 12
-WHOLE = {"blending": "addition", "alpha": 0.35, "fidelity": 0.0}
-SKIPPING = {**WHOLE, "skip_tolerance": 0.05}
+WHOLE = {"blending": "addition", "alpha": 0.1, "fidelity": 0.0}
+SKIPPING = {**WHOLE, "skip_tolerance": 0.3}
 REQUESTS = [("img2img", mixing), ("img2img", upscale), ("txt2img", hires)]
 
 
@@ -28,7 +28,7 @@ def test_the_steps_that_are_left_are_those_of_the_whole_run(webui, plain_picture
     assert levels_left == levels[skipped:]
     assert numbers_left == numbers[skipped:]  # what prompt editing goes by
     assert [i for i, _ in states_left] == [i for i, _ in states[skipped:]]
-    assert "Itermix skip tolerance: 0.05" in part[0].parameters
+    assert "Itermix skip tolerance: 0.3" in part[0].parameters
     assert equal(repeatable(webui, path, request_of(WHOLE, sampler=sampler, steps=STEPS)), whole)
     assert equal(plain(webui, "txt2img"), plain_pictures["txt2img"])
 
@@ -39,15 +39,13 @@ def test_the_states_come_together(webui):
     *_, states_left = seen(webui, "img2img", mixing(SKIPPING, steps=STEPS))
     whole = dict(states)
     apart = [float((x - whole[i]).square().mean().sqrt()) for i, x in states_left]
-    assert apart[-1] < 0.05
+    assert apart[-1] < 0.3
 
 
 def test_edited_prompts_change_at_the_same_step(webui):
     """What the prompt was in the steps that are left out makes no difference; what it is in later ones does."""
     requests = {
-        text: mixing(
-            {**SKIPPING, "skip_tolerance": 0.2}, steps=STEPS, prompt=f"a [photograph:painting:{text}]", cfg_scale=7.0
-        )
+        text: mixing(SKIPPING, steps=STEPS, prompt=f"a [photograph:painting:{text}]", cfg_scale=7.0)
         for text in (1, 2, STEPS - 1)
     }
     pictures = {text: repeatable(webui, "img2img", request) for text, request in requests.items()}
