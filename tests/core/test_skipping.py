@@ -243,8 +243,7 @@ def test_bounds_of_three_steps_in_euler():
 
 def test_bounds_of_three_steps_of_second_order():
     w, r, c = [1.0, 0.75, 0.5], [0.5, 0.25, 0.0], [0.0, 0.4, 0.0]
-    departures = [0, 0.5, 0.25 * 0.25 * 0.5 + 0.75 * 1.8]
-    after_first = 0.25 * 0.125 + 0.75 * (EXPANSION * 0.125 + 2 * 0.4)  # from departures[1] * 0.25 = 0.125
+    after_first = 0.25 * 0.125 + 0.75 * (EXPANSION * 0.125 + 2 * 0.4)  # from 0.5 * 0.25 = 0.125
     expected = [0, after_first * 0.5 * EXPANSION, 2.0]  # as far apart as estimates can be
     assert bounds(w, r, c) == pytest.approx(expected)
 
