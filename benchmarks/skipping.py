@@ -1,6 +1,7 @@
 """Leaving out the first steps with the built-in model: what the bound allows, and how far the pictures really are.
 
     python benchmarks/skipping.py --out benchmarks/results/skipping.json
+    python benchmarks/skipping.py --bounds      # how many steps are left out, without running the model
 
 For every number of left out steps: the bound, the largest distance of the pictures from those of the whole run, in the
 bound's unit, which is the largest distance of the model's estimates from their source; and how far the model brings two
@@ -14,18 +15,20 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import k_diffusion.sampling
 import torch
 from torch import Tensor, nn
 
 from itermix import Settings, sample, weights
 from itermix.noising import ve
 from itermix.schedule import schedule
-from itermix.skipping import bounds_of
+from itermix.skipping import bounds_of, steps_to_skip
 from itermix.standalone import network, upscaling
 from itermix.standalone.evaluation import SEEDS, write_json
 
 ALPHAS = (0.35, 1.0, 3.0)
 SAMPLERS = ("euler", "dpmpp_2m")
+STEPS = (12, 20, 30)
 
 
 class Recorded(nn.Module):
@@ -85,12 +88,29 @@ def measured(model: upscaling.Model, settings: Settings, sources: upscaling.Sour
     return rows
 
 
+def table_of_bounds() -> None:
+    """Print how many steps are left out at a tolerance of 0.01, along Karras' schedule."""
+    print(f"| sampler | alpha | {' | '.join(f'{steps} steps' for steps in STEPS)} |\n{'|---' * (2 + len(STEPS))}|")
+    for sampler in SAMPLERS:
+        function = getattr(k_diffusion.sampling, f"sample_{sampler}")
+        for alpha in ALPHAS:
+            settings = Settings(blending="addition", alpha=alpha)
+            plans = [schedule(function, {"sigmas": upscaling.karras(steps)}, settings) for steps in STEPS]
+            bounds = [bounds_of(function, plan, weights(settings, len(plan.levels)), ve()) for plan in plans]
+            skipped = [str(steps_to_skip(bound, 0.01)) for bound in bounds]
+            print(f"| {sampler} | {alpha:g} | {' | '.join(skipped)} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=4)
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--out", type=Path, required=True, help="JSON file")
+    either = parser.add_mutually_exclusive_group(required=True)
+    either.add_argument("--out", type=Path, help="JSON file")
+    either.add_argument("--bounds", action="store_true", help="print how many steps are left out, and nothing else")
     options = parser.parse_args()
+    if options.bounds:
+        return table_of_bounds()
     denoiser = network.Guided(network.load())
     found: list[dict[str, Any]] = []
     print("| sampler | alpha | left out | bound | distance | largest ratio |\n|---|---|---|---|---|---|")

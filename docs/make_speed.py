@@ -24,10 +24,10 @@ def bounds(axes: Axes) -> None:
         axes.plot(steps, [row["bound"] for row in found], color=f"C{k}", label=label)
         axes.plot(steps, [row["distance"] for row in found], color=f"C{k}", marker="o", ms=4, linestyle="none")
     axes.axhline(0.01, color="black", linewidth=0.8, linestyle=":")
-    axes.set(yscale="log", ylim=(1e-5, 5), xlabel=f"steps left out, of {rows[0]['steps']}", ylabel="distance (RMS)")
+    axes.set(yscale="log", ylim=(1e-6, 5), xlabel=f"steps left out, of {rows[0]['steps']}", ylabel="distance (RMS)")
     axes.set_title("addition: the bound (line) and the pictures (dots)", fontsize="medium")
     axes.set_xticks(range(0, rows[0]["steps"] + 1, 4))
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)
     axes.grid(alpha=0.3)
 
 
@@ -48,14 +48,14 @@ def budget(axes: Axes, metric: str, label: str) -> None:
 
 
 def main() -> None:
-    figure = Figure(figsize=(13, 4.2), dpi=110, layout="constrained")
+    figure = Figure(figsize=(13, 4.8), dpi=110, layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     bounds(left)
     budget(middle, "detail", "detail (native renders: 1)")
     budget(right, "psnr", "PSNR to the source (dB)")
     middle.set_title("the default with fewer calls, 2x", fontsize="medium")
     right.set_title("the same", fontsize="medium")
-    middle.legend(fontsize="small")
+    middle.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)
     figure.savefig(PICTURE)
 
 
