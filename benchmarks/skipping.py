@@ -59,7 +59,7 @@ def measured(model: upscaling.Model, settings: Settings, sources: upscaling.Sour
 
     def run(skipped: int) -> tuple[Tensor, dict[float, tuple[Tensor, Tensor]]]:
         denoiser = Recorded(model.denoiser)
-        options = {"extra_args": {"label": sources.labels, "cfg": model.cfg}, "disable": True}
+        options: dict[str, Any] = {"extra_args": {"label": sources.labels, "cfg": model.cfg}, "disable": True}
         with mock.patch("itermix.sampling.steps_to_skip", return_value=skipped), torch.no_grad():
             skipping = settings.replace(skip_tolerance=0.1)
             return sample(model.function, denoiser, latent, sigmas, skipping, **options), denoiser.calls
@@ -110,7 +110,8 @@ def main() -> None:
     either.add_argument("--bounds", action="store_true", help="print how many steps are left out, and nothing else")
     options = parser.parse_args()
     if options.bounds:
-        return table_of_bounds()
+        table_of_bounds()
+        return
     denoiser = network.Guided(network.load())
     found: list[dict[str, Any]] = []
     print("| sampler | alpha | left out | bound | distance | largest ratio |\n|---|---|---|---|---|---|")
