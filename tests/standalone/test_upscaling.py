@@ -133,3 +133,24 @@ def test_what_needs_another_model_is_an_error(field, value):
 def test_an_unknown_upscaler_is_an_error():
     with pytest.raises(SettingsError, match=r"upscaler = 'ESRGAN'.*Lanczos, Bicubic, Nearest"):
         Method("enlarged", 0.0, upscaler="ESRGAN")
+
+
+@pytest.mark.parametrize("schedule", up.SCHEDULES)
+@pytest.mark.parametrize("steps", [1, 7, 10, 20])
+def test_every_schedule_falls_to_0_in_as_many_steps(schedule, steps):
+    sigmas = up.SCHEDULES[schedule](steps)
+    assert len(sigmas) == steps + 1
+    assert sigmas[-1] == 0
+    assert (sigmas.diff() < 0).all()
+    if steps > 1:
+        assert (float(sigmas[0]), float(sigmas[-2])) == pytest.approx((15.0, 0.03), rel=0.05)
+
+
+def test_align_your_steps_is_its_table_where_it_has_as_many_levels():
+    expected = [14.615, 6.475, 3.861]
+    assert up.align_your_steps(11)[:3].tolist() == pytest.approx(expected)
+
+
+def test_an_unknown_schedule_is_an_error():
+    with pytest.raises(SettingsError, match=r"schedule = 'simple'.*karras, exponential, align-your-steps"):
+        up.Model(None, schedule="simple")
