@@ -19,7 +19,7 @@ from itermix.standalone.cli import method_of
 from itermix.standalone.evaluation import SEEDS, evaluate, rows, seed_of, write_json
 from itermix.standalone.upscaling import Method, Model
 
-STEPS = (8, 12, 16, 20, 30)
+STEPS = (8, 12, 16, 20)
 MIXINGS = ("denoise=1", "denoise=0.8", "denoise=0.7", "denoise=0.6", "denoise=0.5")
 HIRES = tuple(Method(f"hires fix {strength:g}", strength) for strength in (0.3, 0.5))
 COLUMNS = ("strict", "psnr", "detail", "grain", "patch_distance", "psnr_gain")
