@@ -1,12 +1,13 @@
 # make demo   see what mixing does, without a WebUI        make test   everything that is checked
 # make mutants   whether the tests notice when the core changes: docs/mutants.md
+# make speed  what model calls cost and which can be left out, with its picture (half an hour): docs/speed.md
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 # Threads that wait for each other must not burn the cores that they wait for.
 export OMP_WAIT_POLICY = passive
 
-.PHONY: demo test mutants
+.PHONY: demo test mutants speed
 
 demo: $(VENV)/installed
 	$(BIN)/python -m itermix demo --out out/demo
@@ -23,6 +24,13 @@ mutants: $(VENV)/installed
 	rm -rf mutants
 	OMP_NUM_THREADS=1 $(BIN)/mutmut run
 	$(BIN)/python docs/make_mutants.py
+
+speed: $(VENV)/installed
+	$(BIN)/pip install --quiet diffusers
+	$(BIN)/python benchmarks/cost.py --out benchmarks/results/cost.json
+	$(BIN)/python benchmarks/skipping.py --out benchmarks/results/skipping.json
+	$(BIN)/python benchmarks/step_budget.py --out benchmarks/results/step-budget-2x.json
+	$(BIN)/python docs/make_speed.py
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

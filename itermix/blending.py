@@ -1,8 +1,8 @@
 """Blending: x <- B(z', x, weight), with `weight` the weight of the noised latent z'.
 
 Each function works in place on `x` [B, C, H, W] and may use `noised` (same shape and dtype, contiguous) as scratch
-space. Those that filter need two more latents for a moment, and more in half precision, which is filtered in single;
-the others need none. Every image of a batch is blended on its own. At weight 0 x stays as it is, but for norm-only.
+space. Those that filter need a few planes [H, W] of single precision besides. Every image of a batch is blended on its
+own. At weight 0 x stays as it is, but for norm-only.
 
 A weight is a number, or one for each pixel, [B or 1, 1, H, W] like x.
 """
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from itermix.filters import haar_low, low_pass
+from itermix.filters import Workspace, haar_low, low_pass
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Guide:
         denoised: the model's estimate of the clean picture at the step before, [B, C, H, W].
         signal: amount of signal in the state of this noise level: 1 in VE, sqrt(a_t) in VP, 1 - sigma in flow.
         detail: share by which the clean blendings strengthen what is not low, from 0.
+        work: of the filters, kept from step to step.
     """
 
     scale: float = 2.0
@@ -36,6 +37,7 @@ class Guide:
     denoised: Tensor | None = None
     signal: float = 1.0
     detail: float = 0.0
+    work: Workspace | None = None
 
 
 Weight = float | Tensor
@@ -72,13 +74,13 @@ def norm_only(x: Tensor, noised: Tensor, weight: Weight, guide: Guide) -> None:
 def mix_low(x: Tensor, noised: Tensor, weight: Weight, guide: Guide) -> None:
     """x + weight * LP(z' - x): ILVR (arXiv 2108.02938) with a weight; what is finer stays the sampler's own."""
     difference = noised.sub_(x)
-    _add(x, low_pass(difference, guide.scale, out=difference), weight)
+    _add(x, low_pass(difference, guide.scale, out=difference, work=guide.work), weight)
 
 
 def mix_wavelet(x: Tensor, noised: Tensor, weight: Weight, guide: Guide) -> None:
     """x + weight * LL(z' - x), LL the low band of the wavelet transform: HiWave (arXiv 2506.20452), with Haar's."""
     difference = noised.sub_(x)
-    _add(x, haar_low(difference, guide.scale, out=difference), weight)
+    _add(x, haar_low(difference, guide.scale, out=difference, work=guide.work), weight)
 
 
 def mix_clean_low(x: Tensor, noised: Tensor, weight: Weight, guide: Guide) -> None:
@@ -140,7 +142,7 @@ def _mix_clean(low: Callable[..., Tensor], x: Tensor, noised: Tensor, weight: We
     assert guide.latent is not None
     assert guide.denoised is not None
     error = torch.sub(guide.latent, guide.denoised, alpha=1 + guide.detail, out=noised)
-    _add(x, low(error, guide.scale, out=error), guide.signal * weight)
+    _add(x, low(error, guide.scale, out=error, work=guide.work), guide.signal * weight)
     if guide.detail:
         _add(x, guide.denoised, guide.signal * weight * guide.detail)
 

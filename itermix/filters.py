@@ -9,8 +9,8 @@ its cut-off, where enlarged pictures are dim.)
 
 They pass a constant exactly, shift nothing, and look at nothing outside the picture, which goes on as its mirror image.
 Any height, width, scale from 1 and float type will do; scale 1 filters nothing. `low_pass` and `haar_low` take x
-[..., H, W] and return a tensor like it, and take two more in single precision for a moment. The result is in `out`,
-which must be contiguous and may be x, if that has the precision to hold it.
+[..., H, W] and return a tensor like it: `out` if it is given, which must be contiguous and may be x. `work` keeps what
+they need besides for the next call.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from torch import Tensor
 Matrix = NDArray[np.float64]
 
 
-def low_pass(x: Tensor, scale: float, out: Tensor | None = None) -> Tensor:
+def low_pass(x: Tensor, scale: float, out: Tensor | None = None, work: Workspace | None = None) -> Tensor:
     """What linear antialiased resizing by 1 / scale sees of x; to one half, so does bicubic (Keys' a = -1/2)."""
-    return _projected(x, triangles, scale, out)
+    return _projected(x, triangles, scale, out, work)
 
 
-def haar_low(x: Tensor, scale: float, out: Tensor | None = None) -> Tensor:
+def haar_low(x: Tensor, scale: float, out: Tensor | None = None, work: Workspace | None = None) -> Tensor:
     """The means over areas of scale x scale; for a power of 2 it is the low band of the Haar wavelet transform."""
-    return _projected(x, overlaps, scale, out)
+    return _projected(x, overlaps, scale, out, work)
 
 
 def triangles(size: int, count: int) -> Matrix:
@@ -59,13 +59,44 @@ def projection(smaller: Callable[[int, int], Matrix], size: int, scale: float) -
     return a.T @ np.linalg.solve(a @ a.T, a)
 
 
-def _projected(x: Tensor, smaller: Callable[[int, int], Matrix], scale: float, out: Tensor | None) -> Tensor:
-    """x [..., H, W] with its columns and rows projected, in single precision at least: half would lose the constant."""
+class Workspace:
+    """What every step of a run would make anew: the matrices on the device, and planes [H, W] to compute in."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple, Tensor] = {}
+
+    def matrix(self, smaller: Callable[[int, int], Matrix], size: int, scale: float, like: Tensor) -> Tensor:
+        """`projection` [size, size], in the type and on the device of `like`."""
+        key = (smaller, size, scale, like.device, like.dtype)
+        if key not in self._kept:
+            self._kept[key] = torch.from_numpy(projection(smaller, size, scale)).to(like)
+        return self._kept[key]
+
+    def plane(self, name: str, like: Tensor, dtype: torch.dtype) -> Tensor:
+        """A tensor of the shape of `like`, the same one each time."""
+        key = (name, like.shape, like.device, dtype)
+        if key not in self._kept:
+            self._kept[key] = torch.empty(like.shape, dtype=dtype, device=like.device)
+        return self._kept[key]
+
+
+def _projected(
+    x: Tensor, smaller: Callable[[int, int], Matrix], scale: float, out: Tensor | None, work: Workspace | None
+) -> Tensor:
+    """x [..., H, W] with its columns and rows projected, in single precision at least: half would lose the constant.
+
+    One plane after the other, since the space that is kept through the model's calls should be small.
+    """
+    work = work or Workspace()
+    out = torch.empty_like(x, memory_format=torch.contiguous_format) if out is None else out
     dtype = torch.promote_types(x.dtype, torch.float32)
-
-    def matrix(side: int) -> Tensor:
-        return torch.from_numpy(projection(smaller, side, scale)).to(x.device, dtype)
-
-    columns_done = matrix(x.shape[-2]) @ x.to(dtype)
-    target = out if out is not None and out.dtype == dtype else None
-    return torch.matmul(columns_done, matrix(x.shape[-1]), out=target).to(x.dtype)
+    height, width = x.shape[-2:]
+    for plane, target in zip(x.reshape(-1, height, width), out.view(-1, height, width)):
+        single = plane if plane.dtype == dtype else work.plane("single", plane, dtype).copy_(plane)
+        columns_done = work.plane("columns", plane, dtype)
+        torch.mm(work.matrix(smaller, height, scale, columns_done), single, out=columns_done)
+        result = target if target.dtype == dtype else single
+        torch.mm(columns_done, work.matrix(smaller, width, scale, columns_done), out=result)
+        if result is not target:
+            target.copy_(result)
+    return out

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from itermix.blending import BLENDINGS, USES_DENOISED, Guide
+from itermix.filters import Workspace
 from itermix.masks import Mask
 from itermix.noising import NoisedSource
 from itermix.samplers import STATE_IN_CALLBACK, SamplerRefused, name_of
@@ -66,6 +67,8 @@ class Mixer:
         self._detail = detail
         self._progress = None if progress is None else progress.tolist()
         self._mask = mask
+        self._work = Workspace()
+        self._signals = self._signals_of_steps()
         self._denoised: Tensor | None = None
         self._calls = 0
         self._started: list[tuple[Tensor, int]] = []  # (level, calls before it) of every step
@@ -149,7 +152,9 @@ class Mixer:
     def after_call(self, x: Tensor, level: Tensor, output: Tensor) -> None:
         """To be called with the same and with the model's output [B, C, H, W] after every model call."""
         if self._starts_step and self._uses_denoised:
-            self._denoised = self._noised.parametrisation.denoised(x, level.flatten()[0], output)
+            if self._denoised is None or self._denoised.dtype != x.dtype:  # samplers may go on in another precision
+                self._denoised = torch.empty_like(x)
+            self._noised.parametrisation.denoised(x, level.flatten()[0], output, out=self._denoised)
         self._starts_step = False
 
     def after_step(self, info: Mapping[str, Any]) -> None:
@@ -180,13 +185,24 @@ class Mixer:
         if step == 0:
             x.copy_(noised)  # sampling starts at z', whatever it was given; a filtering blend would leave a part of it
         if not self._uses_denoised:
-            guide = Guide(self._scale)
+            guide = Guide(self._scale, work=self._work)
         elif self._denoised is None:  # the model has not been asked yet
             return
         else:
-            signal, _ = self._noised.parametrisation.amounts(level)
-            guide = Guide(self._scale, self._noised.latent.to(x), self._denoised.to(x), float(signal), self._detail)
+            signal = self._signals[step] if self._signals else self._signal(level)
+            latent = self._noised.latent.to(x)
+            guide = Guide(self._scale, latent, self._denoised.to(x), signal, self._detail, self._work)
         self._blend(x, noised, weight, guide)
+
+    def _signals_of_steps(self) -> list[float]:
+        """The amount of signal at the start of each step, on the host before the run: a read in a step would wait for
+        a GPU. Empty where it isn't used, and where the sampler chooses its levels while it runs."""
+        if not self._uses_denoised or self._schedule.own_levels:
+            return []
+        return [self._signal(level) for level in self._schedule.levels.cpu()]
+
+    def _signal(self, level: Tensor) -> float:
+        return float(self._noised.parametrisation.amounts(level)[0])
 
     def _weight(self, step: int, level: Tensor) -> Tensor | float:
         """The weight at a step: of all, or of each pixel if there is a mask."""

@@ -42,15 +42,15 @@ class Parametrisation:
         known = self.timestep(levels).flip(0).cpu().numpy()
         return float(np.interp(self.timestep(level.reshape(1)).cpu().numpy(), known, values[::-1])[0])
 
-    def denoised(self, x: Tensor, level: Tensor, output: Tensor) -> Tensor:
-        """The estimate of z0 in what the model made of the state x [B, C, H, W] at `level` (0-dim tensor).
+    def denoised(self, x: Tensor, level: Tensor, output: Tensor, out: Tensor) -> Tensor:
+        """The estimate of z0 in what the model made of the state x [B, C, H, W] at `level` (0-dim tensor), in `out`.
 
-        Always a new tensor: some samplers (LCM) go on to work in the model's output.
+        Never the model's output itself: some samplers (LCM) go on to work in that.
         """
         if not self.predicts_noise:
-            return output.clone()
+            return out.copy_(output)
         signal, amount = (a.to(x) for a in self.amounts(level))
-        return (x - amount * output) / signal
+        return torch.sub(x, torch.mul(output, amount, out=out), out=out).div_(signal)
 
     def noise(self, x: Tensor, level: Tensor, output: Tensor) -> Tensor:
         """The estimate of e in the same; the level's noise is not 0."""
@@ -88,7 +88,8 @@ def vp(alphas_cumprod: Tensor) -> Parametrisation:
         known = alphas_cumprod.to(timestep.device)
         below = timestep.long()
         above = (below + 1).clamp_max(len(known) - 1)
-        a = known[below] * (known[above] / known[below]) ** (timestep - below)
+        a_below, a_above = known.take(below), known.take(above)  # known[below] would wait for a GPU
+        a = a_below * (a_above / a_below) ** (timestep - below)
         return a.sqrt(), (1 - a).sqrt()
 
     return Parametrisation(amounts, lambda timesteps: timesteps.double() / len(alphas_cumprod), predicts_noise=True)

@@ -90,6 +90,7 @@ LATER = {
     "mask_mode": "multiply",
     "perlin": 0.0,
     "perlin_scale": 10.0,
+    "skip_tolerance": 0.0,
 }
 """Settings that came after presets were first saved, at what those presets were made with; new ones go in here."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,9 +20,12 @@ from itermix.masks import mask_of
 from itermix.mixing import DEFAULT_SCALE, Callback, Mixer
 from itermix.noising import NoisedLatents, NoisedSource, Parametrisation, ve
 from itermix.rewinding import first_draw, starts
-from itermix.schedule import schedule
+from itermix.schedule import Schedule, schedule
 from itermix.settings import INVERTED, Settings, SettingsError
+from itermix.skipping import bounds_of, reason_for_none, steps_to_skip
 from itermix.windows import Windows
+
+log = logging.getLogger(__name__)
 
 
 def sample(
@@ -127,6 +131,7 @@ def mixed(
     inverting: Inverting | None = None,
     mask: Tensor | None = None,
     rewound: Callable[[int, int, float], None] | None = None,
+    on_skip: Callable[[Any, int], None] | None = None,
 ) -> Callable[..., Tensor]:
     """The sampler function with mixing, and with the signature that WebUIs inspect.
 
@@ -145,6 +150,8 @@ def mixed(
         rewound: called before every pass but the first with (step, calls, runs): the steps and the model calls after
             which the first stood where this one begins, and how much was sampled until now, but for as much as this
             one leaves out, 1 for all steps.
+        on_skip: called with the model and how many steps `skip_tolerance` leaves out, before the first model call,
+            if there are any.
 
     Raises:
         SettingsError, SamplerRefused: when called, before the first model call, if the picture can't be made this way.
@@ -153,13 +160,16 @@ def mixed(
     @functools.wraps(sampler)
     def run(model: Any, x: Tensor | None, *args: Any, callback: Callback | None = None, **kwargs: Any) -> Tensor:
         plan = schedule(sampler, kwargs, settings)
-        begins = starts(settings, len(plan.levels))
-        passes = [plan.after(first) for first in begins]
         by_level = parametrisation.progress(plan.levels)
         progress = progress_of(settings, len(plan.levels), by_level)
         w = weights(settings, len(plan.levels), by_level)
         scale = settings.cutoff or DEFAULT_SCALE
         pixels = mask_of(settings, latent, seeds, mask)
+        skipped = _steps_skipped(sampler, plan, w, settings, parametrisation, masked=pixels is not None)
+        if skipped and on_skip:
+            on_skip(model, skipped)
+        begins = [skipped] if skipped else starts(settings, len(plan.levels))
+        passes = [plan.after(first) for first in begins]
         source = latent
         stood: list[tuple[int, int]] = []  # where the first pass was when it came to the beginnings of the others
         with contextlib.ExitStack() as stack:
@@ -180,16 +190,14 @@ def mixed(
                     noised = NoisedLatents(source, parametrisation, settings.noise, given, seeds, first_draw(number))
                 noised.normalize(plan.levels[first:], settings.normalize_fraction)
                 if x is None or number:
-                    x = noised.at(0, part.begin if number else plan.levels[0]).clone()
-                elif settings.start_at_step or settings.noise == INVERTED:
-                    x.copy_(noised.at(0, plan.levels[0]))
-                tell = callback
-                if number:
-                    step, calls = stood[number - 1]
-                    tell = callback and functools.partial(_later, callback, step)
-                    if rewound:
-                        done = sum(len(plan.levels) - begin for begin in begins[:number])
-                        rewound(step, calls, (done - first) / len(plan.levels))
+                    x = noised.at(0, part.begin if number else part.levels[0]).clone()
+                elif settings.start_at_step or skipped or settings.noise == INVERTED:
+                    x.copy_(noised.at(0, part.levels[0]))
+                step, calls = stood[number - 1] if number else (skipped, skipped)
+                tell = callback and functools.partial(_later, callback, step)
+                if number and rewound:
+                    done = sum(len(plan.levels) - begin for begin in begins[:number])
+                    rewound(step, calls, (done - first) / len(plan.levels))
                 of_part = slice(0 if part.own_levels else first, None)
                 mixer = Mixer(
                     sampler,
@@ -216,3 +224,31 @@ def mixed(
 def _later(callback: Callback, steps: int, info: Mapping[str, Any]) -> Any:
     """What a sampler's callback is told by one that began so many steps later."""
     return callback({**info, "i": info["i"] + steps})
+
+
+def _steps_skipped(
+    sampler: Callable,
+    plan: Schedule,
+    weights: Tensor,
+    settings: Settings,
+    parametrisation: Parametrisation,
+    masked: bool,
+) -> int:
+    """How many of the first steps `skip_tolerance` leaves out; says so in the log."""
+    if not settings.skip_tolerance:
+        return 0
+    reason = reason_for_none(sampler, plan.arguments, settings)
+    if masked:
+        reason = "there is a bound for one weight of all pixels"
+    if reason:
+        log.info("Iterative Mixing: no step is left out, since %s", reason)
+        return 0
+    bounds = bounds_of(sampler, plan, weights, parametrisation)
+    skipped = steps_to_skip(bounds, settings.skip_tolerance)
+    log.info(
+        "Iterative Mixing: %d of %d steps are left out; the result is within %.2g",
+        skipped,
+        len(bounds),
+        bounds[skipped],
+    )
+    return skipped

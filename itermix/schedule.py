@@ -35,6 +35,11 @@ class Schedule:
     starts: StepOfCall | None
     own_levels: bool = False
 
+    @property
+    def end(self) -> Tensor:
+        """The noise level (0-dim tensor) that the last step goes to, where `arguments` has the schedule itself."""
+        return self.arguments["timesteps"][0] if "timesteps" in self.arguments else self.arguments["sigmas"][-1]
+
     def step(self, k: int) -> dict[str, Any]:
         """The arguments to run step k alone."""
         if "timesteps" in self.arguments:

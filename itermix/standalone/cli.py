@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import functools
 import json
+import logging
 import re
 import shlex
 import sys
@@ -226,6 +227,8 @@ def run_demo(options: argparse.Namespace) -> int:
 
 
 def run_upscale(options: argparse.Namespace) -> int:
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("itermix").setLevel(logging.INFO)  # how many steps are left out
     settings = UpscaleSettings(**expanded({"enabled": True, **settings_of(options, UpscaleSettings)}))
     given = request_of(options)
     if options.server is None:

@@ -69,6 +69,14 @@ def sampler(p: Any, name: str) -> Any:
     return sd_samplers.create_sampler(name, p.sd_model)
 
 
+def leave_out(denoiser: Any, steps: int) -> None:
+    """Tell a CFGDenoiser, before its first call, that it goes on after so many steps.
+
+    Prompt editing, the refiner and what the WebUI skips of the negative prompt follow its count.
+    """
+    denoiser.step += steps
+
+
 def hires_checkpoint(p: Any) -> None:
     """Go back to the checkpoint of the hires pass, if a refiner has taken its place. Forge keeps the refiner's, and
     Forge Neo has no refiner in the hires pass, nor these functions."""

@@ -137,6 +137,7 @@ class Job:
                 inverting=functools.partial(self._inverting, p, settings),
                 mask=mask,
                 rewound=rewound,
+                on_skip=host.leave_out,
             )
 
     @contextmanager

@@ -62,6 +62,7 @@ DEFAULTS_OF_VERSION = {
         "mask_mode": "multiply",
         "perlin": 0.0,
         "perlin_scale": 10.0,
+        "skip_tolerance": 0.0,
         "scale": 2.0,
         "width": 0,
         "height": 0,

@@ -149,6 +149,25 @@ def test_a_preset_holds_where_no_flag_says_otherwise(untrained, tmp_path):
     assert "Itermix curve: comfy-cosine, Itermix alpha: 3.0, Itermix blending: addition" in infotext
 
 
+def test_upscale_says_how_many_steps_are_left_out(untrained, tmp_path, caplog):
+    argv = [
+        "upscale",
+        "--out",
+        str(tmp_path / "x.png"),
+        "--weights",
+        str(untrained),
+        "--steps",
+        "8",
+        "--sampler",
+        "euler",
+    ]
+    assert main([*argv, "--blending", "addition", "--lowest", "1", "--skip-tolerance", "0.01"]) == 0
+    assert "7 of 8 steps are left out; the result is within 0" in caplog.text
+    caplog.clear()
+    assert main([*argv, "--skip-tolerance", "0.01"]) == 0
+    assert "no step is left out, since there is a bound for the blending addition" in caplog.text
+
+
 def test_without_mixing_upscale_is_hires_fix(untrained, tmp_path):
     data = []
     for flags in ([], ["--no-enabled", "--denoise", "0.3"]):

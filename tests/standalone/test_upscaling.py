@@ -155,3 +155,24 @@ def test_sub_grids_that_the_model_does_not_take_are_an_error(model):
     with pytest.raises(SettingsError, match=r"window = 32.*at 64x36: 0, .*Thinned out 2 times, .* no multiples of 4"):
         result(model, method, sources, (64, 36))
     assert result(model, Method("crops", Settings(window=32, dilated=0.0)), sources, (64, 36)).shape[-2:] == (36, 64)
+
+
+@pytest.mark.parametrize("schedule", up.SCHEDULES)
+@pytest.mark.parametrize("steps", [1, 7, 10, 20])
+def test_every_schedule_falls_to_0_in_as_many_steps(schedule, steps):
+    sigmas = up.SCHEDULES[schedule](steps)
+    assert len(sigmas) == steps + 1
+    assert sigmas[-1] == 0
+    assert (sigmas.diff() < 0).all()
+    if steps > 1:
+        assert (float(sigmas[0]), float(sigmas[-2])) == pytest.approx((15.0, 0.03), rel=0.05)
+
+
+def test_align_your_steps_is_its_table_where_it_has_as_many_levels():
+    expected = [14.615, 6.475, 3.861]
+    assert up.align_your_steps(11)[:3].tolist() == pytest.approx(expected)
+
+
+def test_an_unknown_schedule_is_an_error():
+    with pytest.raises(SettingsError, match=r"schedule = 'simple'.*karras, exponential, align-your-steps"):
+        up.Model(None, schedule="simple")

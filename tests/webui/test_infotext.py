@@ -52,6 +52,7 @@ SETTINGS = {
     "mask_mode": "threshold",
     "perlin": 0.3,
     "perlin_scale": 7.0,
+    "skip_tolerance": 0.02,
 }
 IN_IMG2IMG = {**SETTINGS, "nn_upscaler": False}  # which is for the hires pass alone
 SIZES = {"scale": 1.5, "width": 96, "height": 80, "upscaler": "Nearest", "back_projection": False}

@@ -141,7 +141,7 @@ class Probe(scripts.Script):
 
     def process_before_every_sampling(self, p, *args, **kwargs):
         """Called before other scripts' or after, so the clean latent is read later."""
-        calls, states, starts = [], [], []
+        calls, states, starts, numbers = [], [], [], []
         noise = kwargs["noise"].detach().clone().cpu()
         sampler, denoiser = p.sampler, p.sampler.model_wrap_cfg
 
@@ -153,6 +153,7 @@ class Probe(scripts.Script):
                 "calls": calls,
                 "states": states,
                 "starts": starts,
+                "numbers": numbers,  # of the steps, as the denoiser counts them
                 "timesteps": not hasattr(sampler.model_wrap, "sigmas"),
                 "alphas_cumprod": getattr(p.sd_model, "alphas_cumprod", torch.zeros(0)).cpu(),
                 # What mixing has on these objects while it runs, and, at the first call of the next run, after it.
@@ -163,6 +164,7 @@ class Probe(scripts.Script):
 
         def record(module, inputs, output):
             x, level = inputs[:2]
+            numbers.append(denoiser.step - 1)  # it has counted this call
             calls.append((x.detach().clone().cpu(), float(level.flatten()[0]), output.detach().clone().cpu()))
             write()
 

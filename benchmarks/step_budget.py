@@ -1,0 +1,84 @@
+"""Quality against model calls with the built-in model: which steps can be left out?
+
+    python benchmarks/step_budget.py --scale 2 --out benchmarks/results/step-budget-2x.json
+
+Every mixing is run with several numbers of steps, and so is hires fix. A mixing that leaves steps out (by denoise,
+start_at_step or skip_tolerance) has fewer calls than steps. Prints a table and writes its rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from itermix.standalone import network, upscaling
+from itermix.standalone.cli import method_of
+from itermix.standalone.evaluation import SEEDS, evaluate, rows, seed_of, write_json
+from itermix.standalone.upscaling import Method, Model
+
+STEPS = (8, 12, 16, 20)
+MIXINGS = ("denoise=1", "denoise=0.8", "denoise=0.7", "denoise=0.6", "denoise=0.5")
+HIRES = tuple(Method(f"hires fix {strength:g}", strength) for strength in (0.3, 0.5))
+COLUMNS = ("strict", "psnr", "detail", "grain", "patch_distance", "psnr_gain")
+REFERENCES = 256
+
+
+def measured(model: Model, methods: list[Method], scale: int, pictures: int, seed: int) -> list[dict[str, Any]]:
+    """Rows of `evaluation.rows`, with the schedule and the model calls for one picture."""
+    sources = upscaling.model_sources(dataclasses.replace(model, steps=20, schedule="karras"), pictures, seed)
+    calls: dict[str, int] = {}
+    for method in methods:
+        with mock.patch.object(model.denoiser, "forward", wraps=model.denoiser.forward) as forward:
+            first = upscaling.Sources(sources.kind, sources.pictures[:1], sources.labels[:1], sources.seed)
+            *_, _ = upscaling.phases(model, method, first, (network.RESOLUTION * scale,) * 2)
+        calls[method.name] = forward.call_count
+    found = rows(evaluate(model, methods, [sources], (scale,), REFERENCES, shown=0), model)
+    return [{**row, "schedule": model.schedule, "calls": calls[row["method"]]} for row in found]
+
+
+def line(row: dict[str, Any]) -> str:
+    """One line of the table."""
+
+    def cell(name: str) -> str:
+        if row.get(name) is None:
+            return "-"
+        error = row.get(f"{name}_se")
+        return f"{row[name]:.2f}" + (f" ± {error:.2f}" if error is not None else "")
+
+    parts = [row["schedule"], row["method"], str(row["steps"]), str(row["calls"]), *map(cell, COLUMNS)]
+    return f"| {' | '.join(parts)} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", type=int, choices=(2, 4), default=2)
+    parser.add_argument("--pictures", type=int, default=16, help="per row (default %(default)s)")
+    parser.add_argument("--seeds", default="tune", help=f"{', '.join(SEEDS)} or a first seed (default %(default)s)")
+    parser.add_argument("--sampler", default=upscaling.SAMPLERS[0])
+    parser.add_argument("--steps", type=int, nargs="+", default=STEPS)
+    parser.add_argument("--schedules", nargs="+", default=["karras"], choices=list(upscaling.SCHEDULES))
+    parser.add_argument("--mixing", action="append", default=[], help="as of `itermix bench`, in place of the default")
+    parser.add_argument("--no-hires", action="store_true", help="leave hires fix out")
+    parser.add_argument("--out", type=Path, required=True, help="JSON file")
+    options = parser.parse_args()
+    methods = [method_of(text) for text in options.mixing or MIXINGS]
+    if not options.no_hires:
+        methods += HIRES
+    denoiser = network.Guided(network.load())
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    found: list[dict[str, Any]] = []
+    print(f"| schedule | method | steps | calls | {' | '.join(COLUMNS)} |\n{'|---' * (4 + len(COLUMNS))}|")
+    for schedule in options.schedules:
+        for steps in options.steps:
+            model = Model(denoiser, options.sampler, steps, schedule=schedule)
+            of_one = measured(model, methods, options.scale, options.pictures, seed_of(options.seeds))
+            found += of_one
+            print(*map(line, of_one), sep="\n", flush=True)
+            write_json(options.out, found)
+
+
+if __name__ == "__main__":
+    main()
