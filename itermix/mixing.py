@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from itermix.analysis import Analysis
 from itermix.blending import BLENDINGS, USES_DENOISED, Guide
 from itermix.noising import NoisedLatents
 from itermix.samplers import STATE_IN_CALLBACK, SamplerRefused, name_of
@@ -38,6 +39,7 @@ class Mixer:
         blending: str,
         scale: float = DEFAULT_SCALE,
         detail: float = 0.0,
+        analysis: Analysis | None = None,
     ):
         """
         Args:
@@ -48,6 +50,7 @@ class Mixer:
             blending: a name in `BLENDINGS`.
             scale: how many times the picture that guides was enlarged; says what of it is low.
             detail: share by which the clean blendings strengthen what is not low.
+            analysis: looks on.
         """
         self._sampler = sampler
         self._schedule = schedule
@@ -58,6 +61,7 @@ class Mixer:
         self._scale = scale
         self._state_in_callback = name_of(sampler) in STATE_IN_CALLBACK
         self._detail = detail
+        self._analysis = analysis
         self._denoised: Tensor | None = None
         self._calls = 0
         self._step = -1
@@ -125,8 +129,13 @@ class Mixer:
 
     def after_call(self, x: Tensor, level: Tensor, output: Tensor) -> None:
         """To be called with the same and with the model's output [B, C, H, W] after every model call."""
-        if self._starts_step and self._uses_denoised:
-            self._denoised = self._noised.parametrisation.denoised(x, level.flatten()[0], output)
+        if self._starts_step and (self._uses_denoised or self._analysis):
+            level = level.flatten()[0]
+            denoised = self._noised.parametrisation.denoised(x, level, output)
+            if self._uses_denoised:
+                self._denoised = denoised
+            if self._analysis:
+                self._analysis.evaluated(self._step, float(level), x, denoised)
         self._starts_step = False
 
     def after_step(self, info: Mapping[str, Any]) -> None:
@@ -147,6 +156,8 @@ class Mixer:
         noised = self._noised.at(step, level).to(x)
         if step == 0:
             x.copy_(noised)  # sampling starts at z', whatever it was given; a filtering blend would leave a part of it
+        if self._analysis:
+            self._analysis.guided(step, weight, noised, x)
         if not self._uses_denoised:
             guide = Guide(self._scale)
         elif self._denoised is None:  # the model has not been asked yet

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from itermix import deep_shrink
+from itermix.analysis import Analysis
 from itermix.curves import weights
 from itermix.deep_shrink import DeepShrink
 from itermix.enlarging import put_back
@@ -30,6 +31,7 @@ def sample(
     extra_args: dict[str, Any] | None = None,
     callback: Callback | None = None,
     unet: nn.Module | None = None,
+    analysis: Analysis | None = None,
     **sampler_options: Any,
 ) -> Tensor:
     """Sample from z'(sigma_0) down, mixing z' into the state at every step.
@@ -41,11 +43,12 @@ def sample(
             as the model's training schedule (k-diffusion's DiscreteSchedule).
         latent: z0, the enlarged picture that guides, [B, C, H, W] (pixels in [-1, 1] or a latent).
         sigmas: [steps + 1], falling to 0; `steps_range` says what denoise and the range of steps leave of them.
-        settings: `enabled` is the WebUI's switch and has no part here; seed -1 counts as 0.
+        settings: `enabled` and `analysis` are switches of what calls this and have no part here; seed -1 counts as 0.
         noise: unit noise of the first step, shape of `latent`; drawn from the seed if None.
         extra_args, callback, sampler_options: handed to the sampler.
         unet: the network that the denoiser runs, for `deep_shrink`: with input_blocks, middle_block and output_blocks,
             as those of Stable Diffusion 1, 2 and XL.
+        analysis: looks on, and holds the numbers afterwards.
 
     Returns:
         The sampled latent, shape of `latent`. The same arguments give the same bits; noise that the sampler draws from
@@ -64,7 +67,9 @@ def sample(
             deep_shrink.check(unet, settings)
             shrink = DeepShrink(settings)
             stack.enter_context(deep_shrink.attached(unet, shrink))
-        run = mixed(sampler, latent, noise, range(seed, seed + len(latent)), settings, parametrisation, shrink)
+        run = mixed(
+            sampler, latent, noise, range(seed, seed + len(latent)), settings, parametrisation, shrink, analysis
+        )
         stack.enter_context(torch.random.fork_rng([latent.device] if latent.is_cuda else []))
         torch.manual_seed(seed)
         return run(denoiser, None, sigmas=sigmas, extra_args=extra_args, callback=callback, **sampler_options)
@@ -91,6 +96,7 @@ def mixed(
     settings: Settings,
     parametrisation: Parametrisation,
     shrink: DeepShrink | None = None,
+    analysis: Analysis | None = None,
 ) -> Callable[..., Tensor]:
     """The sampler function with mixing, and with the signature that WebUIs inspect.
 
@@ -103,6 +109,7 @@ def mixed(
         settings: the mixing.
         parametrisation: of the state that the sampler works on.
         shrink: attached to the model's network; active in the first steps.
+        analysis: looks on.
 
     Raises:
         SettingsError, SamplerRefused: when called, before the first model call, if the picture can't be made this way.
@@ -116,7 +123,7 @@ def mixed(
         progress = parametrisation.progress(plan.levels)
         w = weights(settings, len(plan.levels), progress)
         scale = settings.cutoff or DEFAULT_SCALE
-        mixer = Mixer(sampler, plan, noised, w, settings.blending, scale, settings.detail)
+        mixer = Mixer(sampler, plan, noised, w, settings.blending, scale, settings.detail, analysis)
         if x is None:
             x = noised.at(0, plan.levels[0]).clone()
         elif settings.start_at_step:

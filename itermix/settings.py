@@ -75,6 +75,7 @@ class Parameter:
     step: float | None = None
     choices: tuple[str, ...] | None = None
     main: bool = False  # whether its control is always in sight, not under Advanced
+    in_infotext: bool = True  # whether it has a part in how a picture was made
     name: str = ""
 
     @property
@@ -396,6 +397,15 @@ class Settings:
         "Deep Shrink method",
         "Deep Shrink",
         choices=SHRINK_METHODS,
+    )
+    analysis: bool = parameter(
+        False,
+        "Analysis",
+        "Save what each pass went through beside the picture: mean, deviation and normality of the latents at every "
+        "step, how much the noised source and the sampler's state are alike, and a sheet of small pictures.",
+        "analysis",
+        "Analysis",
+        in_infotext=False,
     )
 
     def __init__(self, /, **values: Any):
