@@ -19,7 +19,7 @@ SAMPLE = 5000
 known up to so many."""
 
 STEPS_COMPARED = 64
-STEPS_SHOWN = 12
+STEPS_SHOWN = 13
 """Most steps of which samples and pictures are kept, so that the memory has a bound."""
 
 THUMBNAIL = 96
@@ -116,7 +116,7 @@ class Analysis:
         if not steps["noised"]:
             return {**steps, "values": []}
         noised, state = (
-            F.normalize(torch.stack([kept[k][name][image] for k in s]), dim=1) for name, s in steps.items()
+            F.normalize(torch.stack([kept[step][name][image] for step in some]), dim=1) for name, some in steps.items()
         )
         return {**steps, "values": [[_finite(value) for value in row] for row in (noised @ state.T).tolist()]}
 
@@ -174,8 +174,8 @@ def _polynomial(x: float, *coefficients: float) -> float:
 def _thumbnails(pictures: Tensor) -> Tensor:
     """Pictures [B, 3, H, W] in [-1, 1] as uint8 on the CPU, those that are larger than `THUMBNAIL` made smaller."""
     shrink = max(1.0, max(pictures.shape[-2:]) / THUMBNAIL)
-    size = [max(1, round(side / shrink)) for side in pictures.shape[-2:]]
-    small = F.adaptive_avg_pool2d(pictures.float(), size)
+    height, width = (max(1, round(side / shrink)) for side in pictures.shape[-2:])
+    small = F.adaptive_avg_pool2d(pictures.float(), (height, width))
     return ((small.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
 
 

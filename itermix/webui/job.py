@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from itermix.analysis import Analysis
 from itermix.sampling import mixed
 from itermix.settings import Settings, UpscaleSettings
 from itermix.webui import cleanup, host
@@ -37,6 +38,9 @@ class Job:
         finished: whether the last pass of mixing came to its end.
         samples: the latents that it made.
         made: the finished pictures of an img2img request.
+        analysis: of the pass that runs.
+        analyses: of the finished passes that made the picture, if they were wanted.
+        awaited: number in its batch of the picture that the WebUI saves next, where an analysis goes beside it.
     """
 
     settings: Settings | Exception
@@ -50,6 +54,9 @@ class Job:
     finished: bool = False
     samples: Tensor | None = None
     made: list[Image.Image] = field(default_factory=list)
+    analysis: Analysis | None = None
+    analyses: list[Analysis] = field(default_factory=list)
+    awaited: int | None = None
 
     @property
     def active(self) -> bool:
@@ -107,13 +114,14 @@ class Job:
             changes["fidelity"] = 0.0
         settings = settings.replace(**changes)
         parametrisation = host.parametrisation(p.sampler)
+        self.analysis = Analysis(host.preview) if settings.analysis else None
         with host.deep_shrunk(p.sd_model, settings) as shrink:
             if settings.seed < 0:
-                yield mixed(func, latent, noise, p.seeds, settings, parametrisation, shrink)
+                yield mixed(func, latent, noise, p.seeds, settings, parametrisation, shrink, self.analysis)
             else:
                 first = settings.seed + p.iteration * p.batch_size
                 seeds = range(first, first + len(latent))
-                yield mixed(func, latent, None, seeds, settings, parametrisation, shrink)
+                yield mixed(func, latent, None, seeds, settings, parametrisation, shrink, self.analysis)
 
 
 def starts_from_nothing(p: Any) -> bool:
