@@ -44,9 +44,9 @@ class Analysis:
         self._pictures = Thinned(STEPS_SHOWN)
         self._places: Tensor | None = None
 
-    def guided(self, step: int, weight: float, noised: Tensor, x: Tensor) -> None:
+    def guided(self, step: int, level: float, weight: float, noised: Tensor, x: Tensor) -> None:
         """A step in which z' [B, C, H, W] is about to be blended, with this weight, into the state x of that shape."""
-        row = self._row(step)
+        row = self._row(step, level)
         row["weight"] = weight
         row["similarity"] = F.cosine_similarity(noised.flatten(1).float(), x.flatten(1).float()).tolist()
         row["noised"] = self._measured(step, "noised", noised)
@@ -55,8 +55,7 @@ class Analysis:
 
     def evaluated(self, step: int, level: float, x: Tensor, denoised: Tensor) -> None:
         """The model has made `denoised` [B, C, H, W] of the blended state x at the start of a step."""
-        row = self._row(step)
-        row["level"] = level
+        row = self._row(step, level)
         row["state"] = self._measured(step, None, x)
         row["denoised"] = self._measured(step, "denoised", denoised)
 
@@ -70,7 +69,7 @@ class Analysis:
         """
         steps = []
         for step, row in sorted(self._rows.items()):
-            found = {"step": step, "level": row.get("level"), "weight": row.get("weight", 0.0)}
+            found = {"step": step, "level": row["level"], "weight": row.get("weight", 0.0)}
             found["similarity"] = _finite(row["similarity"][image]) if "similarity" in row else None
             steps.append(found | {name: row[name][image] for name in ("noised", "state", "denoised") if name in row})
         return {"image": image, "steps": steps, "similarities": self._similarities(image)}
@@ -83,8 +82,8 @@ class Analysis:
         kept = sorted(self._pictures.kept.items())
         return {step: {name: batch[image] for name, batch in series.items()} for step, series in kept}
 
-    def _row(self, step: int) -> dict[str, Any]:
-        return self._rows.setdefault(step, {})
+    def _row(self, step: int, level: float) -> dict[str, Any]:
+        return self._rows.setdefault(step, {"level": level})
 
     def _measured(self, step: int, name: str | None, latents: Tensor) -> list[dict[str, float | None]]:
         """Numbers of each latent [B, C, H, W]; under a name its sample and picture are kept too."""

@@ -157,7 +157,7 @@ class Mixer:
         if step == 0:
             x.copy_(noised)  # sampling starts at z', whatever it was given; a filtering blend would leave a part of it
         if self._analysis:
-            self._analysis.guided(step, weight, noised, x)
+            self._analysis.guided(step, float(level), weight, noised, x)
         if not self._uses_denoised:
             guide = Guide(self._scale)
         elif self._denoised is None:  # the model has not been asked yet

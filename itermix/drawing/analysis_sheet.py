@@ -20,11 +20,11 @@ LEAST_SHOWN = 1e-12
 """Chances below this are drawn here."""
 
 
-def write(analyses: Sequence[Analysis], image: int, picture: Path) -> list[Path]:
+def write(analyses: Sequence[Analysis], image: int, picture: Path, other: str = "x") -> list[Path]:
     """Write the files of one image of the batch, beside its picture, and give their names.
 
     For a picture a.png these are a-analysis.png and a-analysis.json; where there are several analyses, of the phases
-    that made the picture, a-analysis-phase-1.png and so on. Raises OSError.
+    that made the picture, a-analysis-phase-1.png and so on. `other` is what z' was compared with. Raises OSError.
     """
     written = []
     for number, analysis in enumerate(analyses, 1):
@@ -34,13 +34,16 @@ def write(analyses: Sequence[Analysis], image: int, picture: Path) -> list[Path]
         found = analysis.numbers(image)
         numbers.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         of_phase = f", phase {number} of {len(analyses)}" if phase else ""
-        drawn(found, analysis.pictures(image), f"{picture.name}{of_phase}").savefig(sheet)
+        drawn(found, analysis.pictures(image), f"{picture.name}{of_phase}", other).savefig(sheet)
         written += [sheet, numbers]
     return written
 
 
-def drawn(numbers: Mapping[str, Any], pictures: Mapping[int, Mapping[str, Tensor]], title: str) -> Figure:
-    """The sheet of what `Analysis.numbers` and `Analysis.pictures` give. Series that aren't there are left out."""
+def drawn(
+    numbers: Mapping[str, Any], pictures: Mapping[int, Mapping[str, Tensor]], title: str, other: str = "x"
+) -> Figure:
+    """The sheet of what `Analysis.numbers` and `Analysis.pictures` give, under a title. Series that aren't there are
+    left out. `other` is the name of what z' was compared with."""
     figure = Figure(figsize=(14, 10.5), dpi=DPI, layout="constrained")
     figure.suptitle(title.replace("$", r"\$"))  # which begins a formula
     charts, strips = figure.subfigures(2, 1, squeeze=False, height_ratios=(2.3, 1)).ravel()
@@ -51,12 +54,12 @@ def drawn(numbers: Mapping[str, Any], pictures: Mapping[int, Mapping[str, Tensor
         _line(w, numbers, name, "shapiro_w")
         _line(p, numbers, name, "shapiro_p", LEAST_SHOWN)
     steps = [row["step"] for row in numbers["steps"]]
-    similarity.plot(steps, _values(row["similarity"] for row in numbers["steps"]), "o-", ms=3, label="z' and x")
+    similarity.plot(steps, _values(row["similarity"] for row in numbers["steps"]), "o-", ms=3, label=f"z' and {other}")
     similarity.plot(steps, [row["weight"] for row in numbers["steps"]], "--", color="grey", label="weight of z'")
     mean.set_title("mean")
     deviation.set_title("standard deviation")
     deviation.set_yscale("log")
-    similarity.set_title("cosine similarity of z' and x before blending")
+    similarity.set_title(f"cosine similarity of z' and {other} in the same step")
     w.set_title("normality: Shapiro-Wilk W, 1 is normal")
     p.set_title("normality: Shapiro-Wilk p")
     p.set_yscale("log")
@@ -66,7 +69,7 @@ def drawn(numbers: Mapping[str, Any], pictures: Mapping[int, Mapping[str, Tensor
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
-    _heat_map(heat, numbers["similarities"])
+    _heat_map(heat, numbers["similarities"], other)
     _strips(strips, numbers, pictures)
     return figure
 
@@ -84,8 +87,8 @@ def _values(values: Any) -> np.ndarray:
     return np.array([np.nan if value is None else value for value in values], dtype=float)
 
 
-def _heat_map(axes: Axes, similarities: Mapping[str, Any]) -> None:
-    axes.set(title="similarity of every z' with every x", xlabel="step of x", ylabel="step of z'")
+def _heat_map(axes: Axes, similarities: Mapping[str, Any], other: str) -> None:
+    axes.set(title=f"similarity of every z' with every {other}", xlabel=f"step of {other}", ylabel="step of z'")
     if not similarities["values"]:
         axes.set_axis_off()
         return
@@ -106,11 +109,10 @@ def _strips(figure: SubFigure, numbers: Mapping[str, Any], pictures: Mapping[int
         return
     cells = np.array(figure.subplots(len(series), len(pictures), squeeze=False))
     for name, row in zip(series, cells):
-        row[0].set_ylabel(SERIES[name])
+        row[0].set_ylabel(name)
         for cell, found in zip(row, pictures.values()):
             cell.set(xticks=[], yticks=[])
             if name in found:
                 cell.imshow(found[name].permute(1, 2, 0).numpy())
     for cell, step in zip(cells[0], pictures):
-        at = "" if level[step] is None else f"\nlevel {level[step]:.3g}"
-        cell.set_title(f"step {step}{at}", fontsize=8)
+        cell.set_title(f"step {step}\nlevel {level[step]:.3g}", fontsize=8)

@@ -70,6 +70,8 @@ def request(data: bytes, image: Image.Image, settings: UpscaleSettings, generati
         "script_name": SCRIPT,
         "script_args": [dict(settings.changed())],
     }
+    if settings.analysis:
+        payload["save_images"] = True  # beside which the WebUI puts it
     return json.dumps(payload).encode()
 
 

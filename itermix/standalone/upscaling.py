@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from itermix.analysis import Analysis
 from itermix.colour import match_statistics
 from itermix.enlarging import back_projected
 from itermix.noising import draw
@@ -166,8 +167,12 @@ def scenes_of(count: int, seed: int) -> pictures.Scenes:
     return pictures.sample_scenes(count, torch.Generator().manual_seed(seed))
 
 
-def phases(model: Model, method: Method, sources: Sources, size: Size) -> Iterator[Tensor]:
+def phases(
+    model: Model, method: Method, sources: Sources, size: Size, analyses: list[Analysis] | None = None
+) -> Iterator[Tensor]:
     """The pictures [N, 3, H, W] in [-1, 1] after each phase; the last are of `size`.
+
+    `analyses` gets one of each mixing pass, where there is one source.
 
     Raises:
         SettingsError: settings that don't fit the number of steps.
@@ -187,7 +192,10 @@ def phases(model: Model, method: Method, sources: Sources, size: Size) -> Iterat
             settings = method.recipe.of_phase((width, height), step)
             if settings.seed >= 0:
                 seed = settings.seed + phase * STREAM
-            current = mix(model, current, sources.labels, settings, seed)
+            analysis = Analysis(lambda pictures: pictures) if analyses is not None else None
+            current = mix(model, current, sources.labels, settings, seed, analysis)
+            if analyses is not None and analysis:
+                analyses.append(analysis)
             if settings.match_colours:
                 current = match_statistics(current, enlarge(source, step, method.upscaler)).clamp(-1, 1)
             if settings.cleanup and step == size:
@@ -246,8 +254,17 @@ def clean_up(model: Model, pictures: Tensor, labels: Tensor, settings: Settings,
     return hires_fix(light, pictures, labels, settings.cleanup, seed)
 
 
-def mix(model: Model, enlarged: Tensor, labels: Tensor, settings: Settings, seed: int) -> Tensor:
+def mix(
+    model: Model,
+    enlarged: Tensor,
+    labels: Tensor,
+    settings: Settings,
+    seed: int,
+    analysis: Analysis | None = None,
+) -> Tensor:
     """One pass of iterative mixing over the enlarged pictures [N, 3, H, W], with the noise of `seed` + k.
+
+    An `analysis` looks on, where there is one picture.
 
     Raises:
         SettingsError: settings that don't fit the number of steps.
@@ -262,6 +279,7 @@ def mix(model: Model, enlarged: Tensor, labels: Tensor, settings: Settings, seed
             sigmas,
             settings.replace(seed=seed % (MAX_SEED + 1)),
             extra_args={"label": labels, "cfg": model.cfg},
+            analysis=analysis,
             **_sampler_options(model, enlarged, seed),
         )
 

@@ -178,7 +178,7 @@ def test_a_picture_shows_its_latent():
     picture = analysis.pictures(0)[0]["denoised"]
     assert (picture[..., :4] == 255).all()
     assert (picture[..., 4:] == 0).all()
-    analysis.guided(0, 1.0, 100 * torch.randn(1, 3, 8, 8), latent)
+    analysis.guided(0, 1.0, 1.0, 100 * torch.randn(1, 3, 8, 8), latent)
     noise = analysis.pictures(0)[0]["noised"]
     assert ((noise > 0) & (noise < 255)).float().mean() > 0.5
 
@@ -198,7 +198,7 @@ def test_what_is_kept_has_a_bound_and_is_evenly_spaced(most, steps):
 
 def test_json_takes_the_numbers_of_what_has_none():
     analysis = Analysis(rgb)
-    analysis.guided(0, 1.0, torch.full((1, 3, 2, 2), torch.nan), torch.zeros(1, 3, 2, 2))
+    analysis.guided(0, 1.0, 1.0, torch.full((1, 3, 2, 2), torch.nan), torch.zeros(1, 3, 2, 2))
     analysis.evaluated(0, 1.0, torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 2, 2))
     numbers = analysis.numbers(0)
     json.dumps(numbers, allow_nan=False)

@@ -63,11 +63,12 @@ def check_numbers(picture, end, image=0, steps=STEPS):
 
 
 @pytest.mark.parametrize(("path", "request_of"), [("img2img", mixing), ("img2img", upscale), ("txt2img", hires)])
-@pytest.mark.parametrize("sampler", ["Euler", "DDIM"])
-def test_the_files_are_beside_the_picture_which_is_as_without(webui, new_files, path, request_of, sampler):
-    without = repeatable(webui, path, request_of({}, sampler_name=sampler, **SAVED))
+@pytest.mark.parametrize(("sampler", "steps"), [("Euler", STEPS), ("DDIM", STEPS + 2)])  # of which DDIM runs two less
+def test_the_files_are_beside_the_picture_which_is_as_without(webui, new_files, path, request_of, sampler, steps):
+    asked = {"sampler_name": sampler, "steps": steps, "save_images": True}
+    without = repeatable(webui, path, request_of({}, **asked))
     assert [ends for _, ends in beside(new_files()[-1:])] == [[]]
-    with_it = repeatable(webui, path, request_of(ON, sampler_name=sampler, **SAVED))
+    with_it = repeatable(webui, path, request_of(ON, **asked))
     assert equal(with_it, without)
     assert [picture.parameters for picture in with_it] == [picture.parameters for picture in without]
     ((picture, ends),) = [found for found in beside(new_files()) if found[1]]
