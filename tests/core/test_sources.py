@@ -20,9 +20,12 @@ OPENS_FILES = {
     "itermix/presets.py",
     "itermix/webui/presets.py",
     "itermix/webui/latent_upscaler.py",
+    "itermix/drawing/analysis_sheet.py",
+    "itermix/webui/analysis.py",
     "itermix/__main__.py",
 }
-"""The file of the user's own presets, the weights of the latent upscaler, and the command line."""
+"""The file of the user's own presets, the weights of the latent upscaler, the files of an analysis beside a picture, and
+the command line."""
 
 
 def wrong(source):
