@@ -98,6 +98,8 @@ def test_the_infotext_has_a_key_for_each_that_makes_the_picture_and_restores_it(
     infotext = webui("infotext")
     assert tuple(function.args[0] for function in infotext.MIXING) == MIXING
     assert tuple(function.args[0] for function in infotext.SIZES) == SIZES
+    left = [p.name for p in MIXING if infotext.restored(p, {"Itermix enabled": "True"}) is None]
+    assert left == [p.name for p in MIXING if not p.in_infotext] == ["analysis"]
 
 
 def another_than_default(parameter):

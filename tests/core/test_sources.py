@@ -24,8 +24,8 @@ OPENS_FILES = {
     "itermix/webui/analysis.py",
     "itermix/__main__.py",
 }
-"""The file of the user's own presets, the weights of the latent upscaler, the files of an analysis beside a picture, and
-the command line."""
+"""The file of the user's own presets, the weights of the latent upscaler, the files of an analysis, and the command
+line."""
 
 
 def wrong(source):
