@@ -128,3 +128,14 @@ def test_without_a_saved_picture_it_is_refused(webui, new_files, path, request_o
     assert "analysis = True" in response.json()["detail"]
     assert "save_images" in response.json()["detail"]
     assert new_files() == []
+
+
+def test_a_picture_is_not_lost_if_its_analysis_can_not_be_saved(webui, new_files):
+    """Its name is as long as names can be."""
+    long = {"samples_filename_pattern": "[seed]" + "x" * 300}
+    without = repeatable(webui, "img2img", mixing({}, override_settings=long, **SAVED))
+    before = new_files()
+    with_it = repeatable(webui, "img2img", mixing(ON, override_settings=long, **SAVED))
+    assert equal(with_it, without)
+    assert [len(picture.name) for picture in (*before, *new_files())] == [255, 255]
+    assert "Iterative Mixing: the analysis could not be saved" in webui.log.read_text()
