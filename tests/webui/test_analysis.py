@@ -131,11 +131,16 @@ def test_without_a_saved_picture_it_is_refused(webui, new_files, path, request_o
 
 
 def test_a_picture_is_not_lost_if_its_analysis_can_not_be_saved(webui, new_files):
-    """Its name is as long as names can be."""
-    long = {"samples_filename_pattern": "[seed]" + "x" * 300}
-    without = repeatable(webui, "img2img", mixing({}, override_settings=long, **SAVED))
-    before = new_files()
-    with_it = repeatable(webui, "img2img", mixing(ON, override_settings=long, **SAVED))
+    named = {"samples_filename_pattern": "blocked", "save_images_add_number": False}
+    without = repeatable(webui, "img2img", mixing({}, override_settings=named, **SAVED))
+    (picture,) = new_files()
+    assert picture.name == "blocked.png"
+    picture.unlink()
+    blocking = picture.with_name("blocked-analysis.json")
+    blocking.mkdir()
+    with_it = repeatable(webui, "img2img", mixing(ON, override_settings=named, **SAVED))
+    blocking.rmdir()
     assert equal(with_it, without)
-    assert [len(picture.name) for picture in (*before, *new_files())] == [255, 255]
+    assert picture.exists()
+    assert not picture.with_name("blocked-analysis.png").exists()
     assert "Iterative Mixing: the analysis could not be saved" in webui.log.read_text()
