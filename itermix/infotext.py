@@ -31,12 +31,13 @@ SCALE = next(parameter for parameter in UpscaleSettings.parameters() if paramete
 
 
 def written(settings: Settings) -> dict[str, Any]:
-    """{key: value} of what differs from the defaults, and the version.
+    """{key: value} of what differs from the defaults and has a part in the picture, and the version.
 
     Those of the upscale script always have the scale: by that they are told from those of the mixing alone.
     """
     named = {"enabled", SCALE.name, *settings.changed()}
-    return {p.key: getattr(settings, p.name) for p in settings.parameters() if p.name in named} | {VERSION_KEY: VERSION}
+    declared = [p for p in settings.parameters() if p.name in named and p.in_infotext]
+    return {p.key: getattr(settings, p.name) for p in declared} | {VERSION_KEY: VERSION}
 
 
 def by_upscale_script(parameters: Mapping[str, Any]) -> bool:

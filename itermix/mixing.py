@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from itermix.analysis import Analysis
 from itermix.blending import BLENDINGS, USES_DENOISED, Guide
 from itermix.filters import Workspace
 from itermix.masks import Mask
@@ -43,6 +44,7 @@ class Mixer:
         detail: float = 0.0,
         progress: Tensor | None = None,
         mask: Mask | None = None,
+        analysis: Analysis | None = None,
     ):
         """
         Args:
@@ -55,6 +57,7 @@ class Mixer:
             detail: share by which the clean blendings strengthen what is not low.
             progress: [levels of the schedule], as `itermix.curves.progress_of` gives it; needed with a mask.
             mask: what becomes of the weight at each pixel.
+            analysis: looks on.
         """
         self._sampler = sampler
         self._schedule = schedule
@@ -69,6 +72,7 @@ class Mixer:
         self._mask = mask
         self._work = Workspace()
         self._signals = self._signals_of_steps()
+        self._analysis = analysis
         self._denoised: Tensor | None = None
         self._calls = 0
         self._started: list[tuple[Tensor, int]] = []  # (level, calls before it) of every step
@@ -151,10 +155,13 @@ class Mixer:
 
     def after_call(self, x: Tensor, level: Tensor, output: Tensor) -> None:
         """To be called with the same and with the model's output [B, C, H, W] after every model call."""
-        if self._starts_step and self._uses_denoised:
+        if self._starts_step and (self._uses_denoised or self._analysis):
+            level = level.flatten()[0]
             if self._denoised is None or self._denoised.dtype != x.dtype:  # samplers may go on in another precision
                 self._denoised = torch.empty_like(x)
-            self._noised.parametrisation.denoised(x, level.flatten()[0], output, out=self._denoised)
+            self._noised.parametrisation.denoised(x, level, output, out=self._denoised)
+            if self._analysis:
+                self._analysis.evaluated(self._step, float(level), x, self._denoised)
         self._starts_step = False
 
     def after_step(self, info: Mapping[str, Any]) -> None:
@@ -184,6 +191,9 @@ class Mixer:
         noised = self._noised.at(step, level).to(x)
         if step == 0:
             x.copy_(noised)  # sampling starts at z', whatever it was given; a filtering blend would leave a part of it
+        if self._analysis:
+            mean = float(weight.mean()) if isinstance(weight, Tensor) else weight
+            self._analysis.guided(step, float(level), mean, noised, x)
         if not self._uses_denoised:
             guide = Guide(self._scale, work=self._work)
         elif self._denoised is None:  # the model has not been asked yet

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from itermix import deep_shrink, windows
+from itermix.analysis import Analysis
 from itermix.curves import progress_of, weights
 from itermix.deep_shrink import DeepShrink
 from itermix.enlarging import put_back
@@ -40,6 +41,7 @@ def sample(
     unet: nn.Module | None = None,
     inversion_args: dict[str, Any] | None = None,
     mask: Tensor | None = None,
+    analysis: Analysis | None = None,
     **sampler_options: Any,
 ) -> Tensor:
     """Sample from z'(sigma_0) down, mixing z' into the state at every step.
@@ -52,13 +54,15 @@ def sample(
             model's training schedule (k-diffusion's DiscreteSchedule).
         latent: z0, the enlarged picture that guides, [B, C, H, W] (pixels in [-1, 1] or a latent).
         sigmas: [steps + 1], falling to 0; `steps_range` says what denoise and the range of steps leave of them.
-        settings: `enabled` and `inversion_prompt` are for the WebUI and have no part here; seed -1 counts as 0.
+        settings: `enabled`, `inversion_prompt` and `analysis` are for what calls this and have no part here; seed -1
+            counts as 0.
         noise: unit noise of the first step, shape of `latent`; drawn from the seed if None.
         extra_args, callback, sampler_options: handed to the sampler.
         unet: the network that the denoiser runs, for `deep_shrink`: with input_blocks, middle_block and output_blocks,
             as those of Stable Diffusion 1, 2 and XL.
         inversion_args: in the place of `extra_args` for the model calls of inverted noise; best without guidance.
         mask: how much of the weight each pixel gets, [B or 1, 1, h, w] in [0, 1], 0 is free; of any size, resized.
+        analysis: looks on, and holds the numbers afterwards.
 
     Returns:
         The sampled latent, shape of `latent`. The same arguments give the same bits; noise that the sampler draws from
@@ -94,6 +98,7 @@ def sample(
             parts=parts,
             inverting=functools.partial(_inverting, args or {}),
             mask=mask,
+            analysis=analysis,
         )
         stack.enter_context(torch.random.fork_rng([latent.device] if latent.is_cuda else []))
         torch.manual_seed(seed)
@@ -132,6 +137,7 @@ def mixed(
     mask: Tensor | None = None,
     rewound: Callable[[int, int, float], None] | None = None,
     on_skip: Callable[[Any, int], None] | None = None,
+    analysis: Analysis | None = None,
 ) -> Callable[..., Tensor]:
     """The sampler function with mixing, and with the signature that WebUIs inspect.
 
@@ -152,6 +158,7 @@ def mixed(
             one leaves out, 1 for all steps.
         on_skip: called with the model and how many steps `skip_tolerance` leaves out, before the first model call,
             if there are any.
+        analysis: looks on.
 
     Raises:
         SettingsError, SamplerRefused: when called, before the first model call, if the picture can't be made this way.
@@ -195,6 +202,8 @@ def mixed(
                     x.copy_(noised.at(0, part.levels[0]))
                 step, calls = stood[number - 1] if number else (skipped, skipped)
                 tell = callback and functools.partial(_later, callback, step)
+                if number and analysis:
+                    analysis.next_pass()
                 if number and rewound:
                     done = sum(len(plan.levels) - begin for begin in begins[:number])
                     rewound(step, calls, (done - first) / len(plan.levels))
@@ -209,6 +218,7 @@ def mixed(
                     settings.detail,
                     progress[of_part],
                     pixels,
+                    analysis,
                 )
                 result = mixer.run(model, x, *args, callback=tell)
                 source = result.to(latent)

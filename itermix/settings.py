@@ -81,6 +81,7 @@ class Parameter:
     step: float | None = None
     choices: tuple[str, ...] | None = None
     main: bool = False  # whether its control is always in sight, not under Advanced
+    in_infotext: bool = True  # whether it has a part in how a picture was made
     name: str = ""
 
     @property
@@ -552,6 +553,15 @@ class Settings:
         low=0.0,
         high=0.5,
         step=0.005,
+    )
+    analysis: bool = parameter(
+        False,
+        "Analysis",
+        "Save what each pass went through beside the picture: mean, deviation and normality of the latents at every "
+        "step, how much the noised source and the sampler's state are alike, and a sheet of small pictures.",
+        "analysis",
+        "Analysis",
+        in_infotext=False,
     )
 
     def __init__(self, /, **values: Any):

@@ -23,6 +23,7 @@ from itermix.schema import json_schema
 from itermix.settings import MAX_SEED, Parameter, Settings, SettingsError, UpscaleSettings, shortened
 
 if TYPE_CHECKING:
+    from itermix.analysis import Analysis
     from itermix.standalone.upscaling import Method, Model
 
 INTRODUCTION = """\
@@ -158,6 +159,8 @@ def parser() -> Parser:
     add_out(demo, "DIR", "Directory for contact-sheet.png and metrics.json.")
     add_model(demo, steps=12)
     demo.add_argument("--pictures", type=whole, default=3, metavar="N", help="Number of pictures (default 3).")
+    demo.add_argument("--analysis", action="store_true", help="Also what the default mixing of the first picture went "
+                      "through, step by step.")  # fmt: skip
 
     upscale = command("upscale", run_upscale, "Upscale a picture, through a WebUI or of the built-in model.")
     upscale.add_argument("picture", nargs="?", type=Path, help="Picture to upscale, with --server.")
@@ -221,8 +224,11 @@ def parser() -> Parser:
 def run_demo(options: argparse.Namespace) -> int:
     from itermix.standalone import demo
 
-    demo.run(model_of(options), options.out, options.pictures)
+    model = model_of(options)
+    demo.run(model, options.out, options.pictures)
     print(f"\nSee {options.out / 'contact-sheet.png'}")
+    if options.analysis:
+        print(*demo.analyse(model, options.out), sep="\n")
     return 0
 
 
@@ -231,6 +237,7 @@ def run_upscale(options: argparse.Namespace) -> int:
     logging.getLogger("itermix").setLevel(logging.INFO)  # how many steps are left out
     settings = UpscaleSettings(**expanded({"enabled": True, **settings_of(options, UpscaleSettings)}))
     given = request_of(options)
+    analyses: list[Analysis] = []
     if options.server is None:
         if options.picture is not None:
             raise UsageError(
@@ -239,7 +246,7 @@ def run_upscale(options: argparse.Namespace) -> int:
         for flag, (field, _, _) in REQUEST_OPTIONS.items():
             if field in given and field not in BUILT_IN_FIELDS:
                 raise UsageError(f"{flag} needs --server URL: the built-in model has no such option.")
-        data = built_in_upscale(options, settings, given)
+        data = built_in_upscale(options, settings, given, analyses)
     else:
         from itermix.standalone import server
 
@@ -250,6 +257,8 @@ def run_upscale(options: argparse.Namespace) -> int:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_bytes(data)
     print(options.out)
+    if analyses:
+        print(*written_beside(options.out, analyses), sep="\n")
     return 0
 
 
@@ -288,6 +297,9 @@ def run_plot(options: argparse.Namespace) -> int:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     plots.mixing_plot(curves, picture, options.steps, options.out)
     print(options.out)
+    if curves[label].analysis:
+        analysis = plots.noised_analysis(curves[label], picture, options.steps)
+        print(*written_beside(options.out, [analysis], other="z'"), sep="\n")
     return 0
 
 
@@ -315,8 +327,10 @@ def run_schema(options: argparse.Namespace) -> int:
     return 0
 
 
-def built_in_upscale(options: argparse.Namespace, settings: UpscaleSettings, given: Mapping[str, Any]) -> bytes:
-    """PNG data of one of the built-in model's pictures, upscaled."""
+def built_in_upscale(
+    options: argparse.Namespace, settings: UpscaleSettings, given: Mapping[str, Any], analyses: list[Analysis]
+) -> bytes:
+    """PNG data of one of the built-in model's pictures, upscaled. `analyses` gets those of its phases, if wanted."""
     from itermix.standalone import images, network, upscaling
 
     options.sampler = given.get("sampler_name", upscaling.SAMPLERS[0])
@@ -330,7 +344,8 @@ def built_in_upscale(options: argparse.Namespace, settings: UpscaleSettings, giv
     mask = options.mask and values_of_image(images.opened(options.mask.read_bytes(), options.mask))
     method = upscaling.Method("upscale", recipe, settings.upscaler, settings.back_projection, mask)
     sources = upscaling.model_sources(model, 1, seed)
-    *_, result = upscaling.phases(model, method, sources, settings.target(network.RESOLUTION, network.RESOLUTION))
+    size = settings.target(network.RESOLUTION, network.RESOLUTION)
+    *_, result = upscaling.phases(model, method, sources, size, analyses if settings.analysis else None)
     image = images.to_image(result[0])
     facts = {
         "Steps": model.steps,
@@ -343,6 +358,13 @@ def built_in_upscale(options: argparse.Namespace, settings: UpscaleSettings, giv
         **written(settings),
     }
     return images.png(image, "\n" + ", ".join(f"{key}: {value}" for key, value in facts.items()))
+
+
+def written_beside(picture: Path, analyses: list[Analysis], other: str = "x") -> list[Path]:
+    """The names of the files of analyses, once they are written beside a picture."""
+    from itermix.drawing import analysis_sheet
+
+    return analysis_sheet.write(analyses, 0, picture, other)
 
 
 def model_of(options: argparse.Namespace) -> Model:
@@ -459,7 +481,10 @@ def values_of(text: str) -> dict[str, Any]:
     pairs = [(name, value.strip()) for name, value in zip(parts[::2], parts[1::2])]
     if before.strip() or not pairs or any(not value or "=" in value for _, value in pairs):
         raise UsageError(f'--mixing {shortened(repr(text))} is not possible. Allowed: "name=value name=value".')
-    return {name: value_of(parameters[name], value) if name in parameters else value for name, value in pairs}
+    values = {name: value_of(parameters[name], value) if name in parameters else value for name, value in pairs}
+    if "analysis" in values:
+        raise SettingsError("analysis", values["analysis"], "Allowed in --mixing: without; it is an option of its own.")
+    return values
 
 
 def whole(text: str) -> int:

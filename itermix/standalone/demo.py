@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from itermix.analysis import Analysis
+from itermix.drawing import analysis_sheet
 from itermix.standalone import report, sheets
 from itermix.standalone.evaluation import DIRECT, ENLARGED, SEEDS, Group, evaluate, mixings, rows, write_json
-from itermix.standalone.upscaling import Method, Model, model_sources
+from itermix.standalone.network import RESOLUTION
+from itermix.standalone.upscaling import Method, Model, model_sources, phases
 
 PICTURES = 3
 REFERENCES = 64
@@ -26,3 +29,12 @@ def run(model: Model, out: Path, count: int = PICTURES, seed: int = SEEDS["demo"
     sheets.sheet_of_groups(groups, out / "contact-sheet.png")
     print(report.tables(groups, found))
     return groups
+
+
+def analyse(model: Model, out: Path, seed: int = SEEDS["demo"]) -> list[Path]:
+    """Write the analysis of the first picture's way to 4x with the default mixing; gives the names of the files."""
+    source = model_sources(model, 1, seed)
+    analyses: list[Analysis] = []
+    for _ in phases(model, mixings()[0], source, (4 * RESOLUTION, 4 * RESOLUTION), analyses):
+        pass
+    return analysis_sheet.write(analyses, 0, out / "first-picture.png")

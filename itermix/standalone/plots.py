@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from itermix.analysis import Analysis
 from itermix.curves import weights
 from itermix.noising import NoisedLatents, ve
 from itermix.settings import Settings
@@ -66,6 +67,24 @@ def mixing_plot(curves: Mapping[str, Settings], picture: Tensor, steps: int, pat
         cell.set_title(f"step {step}\nsigma {sigmas[step]:.3g}, w {values[label][step]:.2f}", fontsize=8)
         cell.set_axis_off()
     figure.savefig(path)
+
+
+def noised_analysis(settings: Settings, picture: Tensor, steps: int) -> Analysis:
+    """What of an analysis needs no model: the noised sequence of a picture [3, H, W], compared with itself.
+
+    Raises:
+        SettingsError: settings that don't fit the number of steps.
+    """
+    parametrisation = ve()
+    sigmas = karras(steps)[:-1]
+    values = weights(settings, steps, parametrisation.progress(sigmas))
+    noised = NoisedLatents(picture[None], parametrisation, settings.noise, seeds=[max(settings.seed, 0)])
+    noised.normalize(sigmas, settings.normalize_fraction)
+    analysis = Analysis(lambda pictures: pictures)
+    for step, (sigma, weight) in enumerate(zip(sigmas, values.tolist())):
+        z = noised.at(step, sigma)
+        analysis.guided(step, float(sigma), weight, z, z)
+    return analysis
 
 
 def front(groups: Sequence[Group], path: Path) -> None:

@@ -80,6 +80,8 @@ def request(
         "script_name": SCRIPT,
         "script_args": [{**settings.changed(), **masked}],
     }
+    if settings.analysis:
+        payload["save_images"] = True  # beside which the WebUI puts it
     return json.dumps(payload).encode()
 
 

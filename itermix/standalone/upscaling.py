@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from itermix.analysis import Analysis
 from itermix.colour import match_statistics
 from itermix.enlarging import back_projected
 from itermix.noising import draw
@@ -198,8 +199,12 @@ def scenes_of(count: int, seed: int) -> pictures.Scenes:
     return pictures.sample_scenes(count, torch.Generator().manual_seed(seed))
 
 
-def phases(model: Model, method: Method, sources: Sources, size: Size) -> Iterator[Tensor]:
+def phases(
+    model: Model, method: Method, sources: Sources, size: Size, analyses: list[Analysis] | None = None
+) -> Iterator[Tensor]:
     """The pictures [N, 3, H, W] in [-1, 1] after each phase; the last are of `size`.
+
+    `analyses` gets one of each mixing pass, where there is one source.
 
     Raises:
         SettingsError: settings that don't fit the number of steps.
@@ -219,7 +224,10 @@ def phases(model: Model, method: Method, sources: Sources, size: Size) -> Iterat
             settings = method.recipe.of_phase((width, height), step)
             if settings.seed >= 0:
                 seed = settings.seed + phase * STREAM
-            current = mix(model, current, sources.labels, settings, seed, method.mask)
+            analysis = Analysis(lambda pictures: pictures) if analyses is not None else None
+            current = mix(model, current, sources.labels, settings, seed, method.mask, analysis)
+            if analyses is not None and analysis:
+                analyses.append(analysis)
             if settings.match_colours:
                 current = match_statistics(current, enlarge(source, step, method.upscaler)).clamp(-1, 1)
             if settings.cleanup and step == size:
@@ -284,11 +292,17 @@ def clean_up(model: Model, pictures: Tensor, labels: Tensor, settings: Settings,
 
 
 def mix(
-    model: Model, enlarged: Tensor, labels: Tensor, settings: Settings, seed: int, mask: Tensor | None = None
+    model: Model,
+    enlarged: Tensor,
+    labels: Tensor,
+    settings: Settings,
+    seed: int,
+    mask: Tensor | None = None,
+    analysis: Analysis | None = None,
 ) -> Tensor:
     """One pass of iterative mixing over the enlarged pictures [N, 3, H, W], with the noise of `seed` + k.
 
-    `mask` is that of `Method`.
+    `mask` is that of `Method`. An `analysis` looks on, where there is one picture.
 
     Raises:
         SettingsError: settings that don't fit the number of steps.
@@ -306,6 +320,7 @@ def mix(
             extra_args={"label": labels, "cfg": model.cfg},
             inversion_args={"label": labels if settings.inversion_prompt else torch.full_like(labels, NULL)},
             mask=mask,
+            analysis=analysis,
             **_sampler_options(model, enlarged, seed),
         )
 

@@ -36,6 +36,8 @@ def finish(p: Any, job: Any, latent: Tensor, samples: Tensor, args: tuple, kwarg
         return samples
     check_numbers(samples)
     job.finished = True
+    if job.analysis:
+        job.analyses.append(job.analysis)
     if settings.match_colours:
         samples = match_statistics(samples, latent.to(samples), getattr(p, "nmask", None))
     if job.last and settings.cleanup:

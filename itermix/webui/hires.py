@@ -18,7 +18,7 @@ from itermix.infotext import UNFINISHED
 from itermix.phases import plan
 from itermix.samplers import SamplerRefused, check
 from itermix.settings import Settings, SettingsError
-from itermix.webui import controlnet, host, latent_upscaler
+from itermix.webui import analysis, controlnet, host, latent_upscaler
 from itermix.webui.errors import as_client_errors
 from itermix.webui.job import Job, Wrapped, tasks
 from itermix.webui.limits import check_size
@@ -40,6 +40,7 @@ def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> A
         if not p.enable_hr:
             allowed = "Allowed in txt2img: true together with hires fix, whose second pass it replaces."
             raise SettingsError("enabled", True, allowed)
+        analysis.check(p, settings)
         sizes = sizes_of(p, settings)
         check_size(*sizes[-1])
         check(host.sampler(p, p.hr_sampler_name or p.sampler_name).func)
@@ -53,6 +54,7 @@ def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> A
     else:
         todo.insert(0, Task(f"first pass, {p.width}x{p.height}", p.steps * p.width * p.height))
     p.extra_generation_params.pop(UNFINISHED, None)  # of the iteration before
+    job.analyses.clear()
     with shared_out(todo, 2, note=host.batch_note(p)) as job.progress:
         if p.firstpass_image is None:
             job.begin()
@@ -109,15 +111,22 @@ def sample_hr_pass(
             if not job.last:
                 samples, decoded = job.samples, torch.stack(list(done)).float()
                 if settings.save_phases and host.saves(p):
-                    host.save_batch(p, decoded, f"-phase-{phase}")
+                    save(p, job, decoded, f"-phase-{phase}")
             source = size
         if host.stopped() and host.saves(p):  # what the WebUI takes for incomplete then, and does not save
-            host.save_batch(p, torch.stack(list(done)).float())
+            save(p, job, torch.stack(list(done)).float())
         return done
     finally:
         p.is_hr_pass = False
         for name, value in before.items():
             setattr(p, name, value)
+
+
+def save(p: Any, job: Job, pictures: torch.Tensor, suffix: str = "") -> None:
+    """Save pictures [B, 3, H, W] in [-1, 1] as the WebUI would, and what analyses there are beside them."""
+    for k, name in enumerate(host.save_batch(p, pictures, suffix)):
+        if job.analyses:
+            analysis.write(p, job.analyses, k, name)
 
 
 def enlarged(p: Any, samples: Any, decoded: Any, size: tuple[int, int]) -> Any:

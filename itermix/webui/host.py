@@ -8,7 +8,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from modules import devices, images, infotext_utils, processing, sd_models, sd_samplers, sd_samplers_common, shared
+from modules import (
+    devices,
+    images,
+    infotext_utils,
+    processing,
+    sd_models,
+    sd_samplers,
+    sd_samplers_common,
+    sd_vae_approx,
+    shared,
+)
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -97,19 +107,22 @@ def saves(p: Any) -> bool:
     return shared.opts.samples_save and not p.do_not_save_samples
 
 
-def save_batch(p: Any, pictures: Tensor, suffix: str = "") -> None:
-    """Save pictures [B, 3, H, W] in [-1, 1] of the current iteration as the WebUI would."""
+def save_batch(p: Any, pictures: Tensor, suffix: str = "") -> list[str]:
+    """Save pictures [B, 3, H, W] in [-1, 1] of the current iteration as the WebUI would; gives the files' names."""
+    names = []
     for k, picture in enumerate(((pictures + 1) * 127.5).clamp(0, 255).byte().permute(0, 2, 3, 1).cpu()):
         info = processing.create_infotext(
             p, p.all_prompts, p.all_seeds, p.all_subseeds, [], iteration=p.iteration, position_in_batch=k
         )
-        save(p, Image.fromarray(picture.numpy()), p.seeds[k], p.prompts[k], info, suffix)
+        names.append(save(p, Image.fromarray(picture.numpy()), p.seeds[k], p.prompts[k], info, suffix))
+    return names
 
 
-def save(p: Any, picture: Image.Image, seed: int, prompt: str, info: str, suffix: str = "") -> None:
-    """Save a picture among the samples of `p`, under the WebUI's own naming."""
+def save(p: Any, picture: Image.Image, seed: int, prompt: str, info: str, suffix: str = "") -> str:
+    """Save a picture among the samples of `p`, under the WebUI's own naming; gives the file's name."""
     form = shared.opts.samples_format
-    images.save_image(picture, p.outpath_samples, "", seed, prompt, form, info=info, p=p, suffix=suffix)
+    name, _ = images.save_image(picture, p.outpath_samples, "", seed, prompt, form, info=info, p=p, suffix=suffix)
+    return name
 
 
 def with_parameter(info: str, key: str, value: str) -> str:
@@ -188,6 +201,12 @@ def encoded(pictures: Tensor, model: Any) -> Tensor:
     """Latents of pictures [B, 3, H, W] in [0, 1]."""
     method = sd_samplers_common.approximation_indexes.get(shared.opts.sd_vae_encode_method)
     return sd_samplers_common.images_tensor_to_samples(pictures, method, model)
+
+
+def preview(latents: Tensor) -> Tensor:
+    """Pictures [B, 3, H, W], about in [-1, 1], of latents [B, C, H, W] in single precision: the WebUI's "Approx cheap",
+    of one pixel for each of a latent."""
+    return sd_vae_approx.cheap_approximation(latents)
 
 
 def enlarged_latents(pictures: Sequence[Image.Image], size: tuple[int, int], upscaler: str, model: Any) -> Tensor:

@@ -14,7 +14,9 @@ UPSCALE_TITLE = "Iterative Mixing upscale"
 
 def restored(parameter: Parameter, parameters: Mapping[str, Any]) -> Any:
     """The setting's value in a parsed infotext. From one without mixing: off, and for all other settings None, which
-    leaves a control as it is."""
+    leaves a control as it is. So it is with what infotexts don't have."""
+    if not parameter.in_infotext:
+        return None
     values = read(parameters)
     return values[parameter.name] if values["enabled"] or parameter.name == "enabled" else None
 

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from itermix import windows
+from itermix.analysis import Analysis
 from itermix.inversion import Denoise
 from itermix.masks import values_of
 from itermix.rewinding import steps_run
@@ -42,6 +43,9 @@ class Job:
         samples: the latents that it made.
         made: the finished pictures of an img2img request.
         mask: how much of the weight each part of the picture gets, stretched over it.
+        analysis: of the pass that runs.
+        analyses: of the finished passes that made the picture, if they were wanted.
+        awaited: number in its batch of the picture that the WebUI saves next, where an analysis goes beside it.
     """
 
     settings: Settings | Exception
@@ -55,6 +59,9 @@ class Job:
     samples: Tensor | None = None
     made: list[Image.Image] = field(default_factory=list)
     mask: Image.Image | None = None
+    analysis: Analysis | None = None
+    analyses: list[Analysis] = field(default_factory=list)
+    awaited: int | None = None
 
     @property
     def active(self) -> bool:
@@ -112,6 +119,7 @@ class Job:
             changes["fidelity"] = 0.0
         settings = settings.replace(**changes)
         parametrisation = host.parametrisation(p.sampler)
+        self.analysis = Analysis(host.preview) if settings.analysis else None
         mask = None if self.mask is None else values_of(masks.of_sampling(self.mask, p))
         given: Tensor | None = noise
         seeds: Sequence[int] = p.seeds
@@ -138,6 +146,7 @@ class Job:
                 mask=mask,
                 rewound=rewound,
                 on_skip=host.leave_out,
+                analysis=self.analysis,
             )
 
     @contextmanager

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from itermix.infotext import UNFINISHED, written
 from itermix.settings import Settings
-from itermix.webui import hires, host, infotext, latent_upscaler, masks, options, ui
+from itermix.webui import analysis, hires, host, infotext, latent_upscaler, masks, options, ui
 from itermix.webui.errors import as_client_errors, kept
 from itermix.webui.job import Job, Wrapped, tasks
 from itermix.webui.presets import with_preset
@@ -58,6 +58,7 @@ class IterativeMixing(scripts.Script):
             p.itermix.attach(p)
 
     def postprocess_image_after_composite(self, p: Any, pp: Any, *args: Any) -> None:
+        analysis.await_picture(p, p.itermix)
         if p.itermix.by_script:
             p.itermix.made.append(pp.image)
 
@@ -90,7 +91,9 @@ def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> T
     with as_client_errors():
         settings = job.checked()
         latent_upscaler.refuse_of_hires(settings)
+        analysis.check(p, settings)
     p.extra_generation_params.pop(UNFINISHED, None)  # of the iteration before
+    job.analyses.clear()
     with shared_out(tasks([(p.width, p.height)], settings, p.steps), 1, note=host.batch_note(p)) as job.progress:
         samples = original(*args, **kwargs)
     job.check_mixed()

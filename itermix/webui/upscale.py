@@ -15,10 +15,11 @@ from typing import Any
 from modules import errors, processing, scripts, shared
 from PIL import Image
 
+from itermix.analysis import Analysis
 from itermix.infotext import UNFINISHED
 from itermix.phases import Size, described, plan
 from itermix.settings import SettingsError, UpscaleSettings
-from itermix.webui import host, infotext, latent_upscaler, masks, options, ui
+from itermix.webui import analysis, host, infotext, latent_upscaler, masks, options, ui
 from itermix.webui.errors import as_client_errors
 from itermix.webui.job import Job, tasks
 from itermix.webui.limits import check_size
@@ -58,6 +59,7 @@ def upscaled(p: Any, args: Sequence[Any]) -> Any:
         if not p.init_images or p.init_images[0] is None:
             raise SettingsError("init_images", p.init_images, "Allowed: a picture to enlarge.")
         latent_upscaler.refuse_of_hires(settings)
+        analysis.check(p, settings)
         Job(settings).checked()
         sources = [host.flatten(picture) for picture in p.init_images]
         size = sources[0].size
@@ -128,12 +130,12 @@ def iteration(
     """All phases of one iteration; gives the WebUI's result of the last one that was finished."""
     finished: tuple[Any, Any, list[Image.Image]] | None = None
     first = sources[0].size
+    analyses: list[Analysis] = []
     todo = tasks(sizes, settings, p.steps)
     with shared_out(todo, jobs=1, counted_by_host=0, note=note) as progress:
         for number, size in enumerate(sizes, 1):
             job = Job(settings, by_script=True, last=number == len(sizes), progress=progress)
-            job.mask = mask
-            job.first = first
+            job.first, job.mask, job.analyses = first, mask, analyses
             q = phase(p, settings, job, sources, size)
             problem = "it was stopped"
             try:
@@ -156,7 +158,9 @@ def iteration(
     q, result, pictures = finished
     if host.saves(p) and not q.save_samples():  # was not to be the last, or was stopped after its end
         for k, picture in enumerate(pictures):
-            host.save(p, picture, result.all_seeds[k], result.all_prompts[k], result.infotexts[k])
+            name = host.save(p, picture, result.all_seeds[k], result.all_prompts[k], result.infotexts[k])
+            if analyses:
+                analysis.write(p, analyses, k, name)
     return result
 
 

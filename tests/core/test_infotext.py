@@ -63,6 +63,7 @@ DEFAULTS_OF_VERSION = {
         "perlin": 0.0,
         "perlin_scale": 10.0,
         "skip_tolerance": 0.0,
+        "analysis": False,
         "scale": 2.0,
         "width": 0,
         "height": 0,
@@ -123,7 +124,8 @@ def some(kind):
 def test_what_is_written_comes_back(settings):
     parameters = as_a_webui_parses(as_a_webui_writes(written(settings)))
     values = read(parameters)
-    assert type(settings)(**{p.name: values[p.name] for p in settings.parameters()}) == settings
+    apart = {p.name: p.default for p in settings.parameters() if not p.in_infotext}
+    assert type(settings)(**{p.name: values[p.name] for p in settings.parameters()}) == settings.replace(**apart)
     assert all(type(values[p.name]) is p.type for p in UpscaleSettings.parameters())
     assert by_upscale_script(parameters) == isinstance(settings, UpscaleSettings)
     assert parameters["Sampler"] == "Euler"
@@ -140,6 +142,10 @@ def test_a_switch_that_was_on_by_default_can_be_off(monkeypatch):
     monkeypatch.setitem(OLD_DEFAULTS, 0, {"match_colours": True})
     assert read({"Itermix enabled": "True", "Itermix match colours": "False"})["match_colours"] is False
     assert read({"Itermix enabled": "True"})["match_colours"] is True
+
+
+def test_what_has_no_part_in_the_picture_is_left_out():
+    assert written(Settings(enabled=True, analysis=True)) == written(Settings(enabled=True))
 
 
 def test_what_is_at_its_default_is_left_out():

@@ -26,6 +26,7 @@ def files(*layers):
 
 
 CORE_FILES = sorted(path for path in PACKAGE.glob("*.py") if path.name != "__main__.py")
+DRAWING_FILES = files("drawing")
 STANDALONE_FILES = files("standalone")
 
 
@@ -33,6 +34,14 @@ STANDALONE_FILES = files("standalone")
 def test_the_core_imports_torch_and_numpy_alone(path):
     names = set(imported(path))
     assert {name.split(".")[0] for name in names} <= CORE
+    assert not any(name.startswith(("itermix.webui", "itermix.standalone", "itermix.drawing")) for name in names)
+
+
+@pytest.mark.parametrize("path", DRAWING_FILES, ids=lambda p: p.name)
+def test_what_draws_needs_matplotlib_besides(path):
+    names = set(imported(path))
+    assert {name.split(".")[0] for name in names} <= CORE | {"matplotlib"}
+    assert "matplotlib.pyplot" not in names  # whose figures are kept, and which chooses a backend for all
     assert not any(name.startswith(("itermix.webui", "itermix.standalone")) for name in names)
 
 

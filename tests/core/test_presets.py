@@ -46,7 +46,7 @@ def test_a_built_in_preset_is_possible_and_says_why(name):
 
 def test_every_setting_is_a_presets_or_the_users():
     assert {parameter.name for parameter in DECIDED} | UNDECIDED == set(NAMES)
-    assert {"enabled", "seed", "scale", "width", "height", "upscaler", "back_projection"} == UNDECIDED
+    assert {"enabled", "seed", "analysis", "scale", "width", "height", "upscaler", "back_projection"} == UNDECIDED
 
 
 @pytest.mark.parametrize(("name", "values"), FOR_OTHERS.items())

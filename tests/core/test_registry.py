@@ -92,14 +92,17 @@ def test_the_page_has_a_control_for_each(webui):
         assert [control.label for control in controls] == [parameter.label for parameter in parameters]
 
 
-def test_the_infotext_has_a_key_for_each_and_restores_it(webui):
+def test_the_infotext_has_a_key_for_each_that_makes_the_picture_and_restores_it(webui):
     for settings, parameters in ((Settings, MIXING), (UpscaleSettings, UPSCALE)):
         changed = settings(**{parameter.name: another_than_default(parameter) for parameter in parameters})
-        assert list(written(changed)) == [*(parameter.key for parameter in parameters), VERSION_KEY]
+        keys = [parameter.key for parameter in parameters if parameter.in_infotext]
+        assert list(written(changed)) == [*keys, VERSION_KEY]
     assert list(read({})) == [parameter.name for parameter in UPSCALE]
     infotext = webui("infotext")
     assert tuple(function.args[0] for function in infotext.MIXING) == MIXING
     assert tuple(function.args[0] for function in infotext.SIZES) == SIZES
+    left = [p.name for p in MIXING if infotext.restored(p, {"Itermix enabled": "True"}) is None]
+    assert left == [p.name for p in MIXING if not p.in_infotext] == ["analysis"]
 
 
 def another_than_default(parameter):

@@ -21,9 +21,11 @@ OPENS_FILES = {
     "itermix/webui/presets.py",
     "itermix/webui/latent_upscaler.py",
     "itermix/webui/masks.py",
+    "itermix/drawing/analysis_sheet.py",
+    "itermix/webui/analysis.py",
     "itermix/__main__.py",
 }
-"""The file of the user's own presets, the weights of the latent upscaler, masks (from memory), and the command line."""
+"""The user's own presets, the weights of the latent upscaler, masks (from memory), analyses, and the command line."""
 
 
 def wrong(source):

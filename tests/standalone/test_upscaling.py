@@ -66,7 +66,7 @@ def test_a_noise_seed_in_the_settings_takes_the_place_of_the_pictures(model):
 
 def test_the_cutoff_follows_the_scale_of_the_phase(model, monkeypatch):
     seen = []
-    monkeypatch.setattr(up, "mix", lambda model, enlarged, labels, settings, seed: seen.append(settings) or enlarged)
+    monkeypatch.setattr(up, "mix", lambda model, enlarged, labels, settings, *_: seen.append(settings) or enlarged)
     sources = up.true_sources(1, seed=0)
     for cutoff in (0.0, 3.0):
         one_phase = Settings(cutoff=cutoff, max_scale_per_phase=4.0)

@@ -58,6 +58,7 @@ OPTIONS = {
     # After a folder of pictures, and after a request that overrides options, WebUIs restore only what their file has.
     "save_to_dirs": True,
     "samples_filename_pattern": "",
+    "save_images_add_number": True,
     "save_images_replace_action": "Replace",
     "token_merging_ratio": 0.0,
     "token_merging_ratio_img2img": 0.0,

@@ -1,0 +1,30 @@
+"""Make the pictures of docs/analysis.md, and print its numbers: python docs/make_analysis.py"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+from itermix.standalone.cli import main
+
+PICTURES = Path(__file__).parent / "pictures"
+MIXINGS = {"analysis.png": [], "analysis-independent.png": ["--preset", "ComfyUI node"]}
+STEP = 15
+"""Where the table compares."""
+
+
+def make() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "upscaled.png"
+        for name, options in MIXINGS.items():
+            main(["upscale", "--out", str(out), "--scale", "2", "--analysis", *options])
+            shutil.copy(out.with_name("upscaled-analysis.png"), PICTURES / name)
+            row = json.loads(out.with_name("upscaled-analysis.json").read_text())["steps"][STEP]
+            deviations = ", ".join(f"{series} {row[series]['std']:.3f}" for series in ("noised", "state", "denoised"))
+            print(f"{name}: step {STEP}, weight {row['weight']:.2f}, similarity {row['similarity']:.3f}; {deviations}")
+
+
+if __name__ == "__main__":
+    make()
