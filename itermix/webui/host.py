@@ -222,7 +222,7 @@ def enlarged_latents(pictures: Sequence[Image.Image], size: tuple[int, int], ups
 
 def check_inversion(p: Any, settings: Settings) -> None:
     """Raises SettingsError if the hires pass of `p` will have no negative prompt, and is to be inverted with it."""
-    if settings.noise == INVERTED and not settings.inversion_prompt and getattr(p, "hr_cfg", None) == 1:
+    if settings.noise == INVERTED and not settings.inversion_prompt and vars(p).get("hr_cfg") == 1:
         raise no_negative_prompt()
 
 
