@@ -96,7 +96,7 @@ def test_a_picture_that_fits_is_made_as_without(seen):
 )
 def test_with_every_kind_of_sampler(seen, sampler, formulas):
     settings = {**WINDOWS, "window_formulas": formulas, "blending": "addition"}
-    on, runs = seen("img2img", upscale(settings, sampler=sampler, **QUICK))
+    on, runs = seen("img2img", upscale(settings, sampler=sampler, steps=6))  # UniPC needs more of them than its order
     assert all(height <= 8 and width <= 8 for _, _, height, width in runs[0][2])
     assert on[0].pixels.std() > 1
     assert "unfinished" not in on[0].parameters
