@@ -9,7 +9,7 @@ import requests
 from payloads import SIZE, hires, mask, mixing, photograph, plain, repeatable, upscale
 from test_img2img import difference, equal
 from test_models import SECOND
-from test_together import control_unit, controlled, run, started, with_script  # noqa: F401
+from test_together import control_unit, controlled, run, together, with_script  # noqa: F401
 
 from itermix import Settings
 from itermix.windows import calls_of_run, parts
