@@ -62,7 +62,7 @@ def out(tmp_path_factory):
 def without_a_model():
     """What the model makes of the options is tested elsewhere."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "built_in_upscale", lambda options, settings, given: b"picture")
+        patch.setattr(cli, "built_in_upscale", lambda options, settings, given, analyses: b"picture")
         yield
 
 
