@@ -76,11 +76,12 @@ def memberships(picture: Tensor) -> Memberships:
         np.minimum(red, blue) - green,
     )
     hat_colour, brightest = np.maximum.reduce(hat_colours), np.maximum.reduce((red, green, blue))
+    dark_hue = np.maximum(hat_colour, green - red)
     return Memberships(
         head=_ramp(red - blue, 0.16, 0.34) * _ramp(redness, 0.50, 0.32),
         hat=_ramp(hat_colour, 0.13, 0.25),
-        # Dark, but not in a hat's hue, as its darkest stripes are.
-        eye=_ramp(brightest, 0.46, 0.16) * _ramp(hat_colour / np.maximum(brightest, 0.2), 0.5, 0.35),
+        # Dark, but not in a hat's hue, as its darkest stripes are. Those of green hats turn to teal, so red tells them.
+        eye=_ramp(brightest, 0.46, 0.16) * _ramp(dark_hue / np.maximum(brightest, 0.2), 0.5, 0.35),
         mouth=_ramp(redness, 0.30, 0.56),
     )
 

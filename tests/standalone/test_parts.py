@@ -141,6 +141,22 @@ def test_a_freckle_does_not_stand_for_an_eye() -> None:
     assert count_parts(freckle) == Parts(heads=1, hats=1, eyes=2, mouths=1, strays=1)
 
 
+@pytest.mark.parametrize("stripe", [(0.06, 0.17, 0.10), (0.13, 0.28, 0.19), (0.10, 0.26, 0.17), (0.02, 0.12, 0.08)])
+def test_the_darkest_stripes_of_a_green_hat_are_no_eyes(stripe: tuple[float, float, float]) -> None:
+    """Colours that the model has painted them in: they are nearer to teal than to the hat's green."""
+    scene = next(scenes(1, seed=k) for k in range(20) if has_a_green_hat(scenes(1, seed=k)))
+    picture = render(scene, 128)[0]
+    before = count_parts(picture)
+    for area in (3.0, 8.0):
+        for x, y in positions(regions(scene, picture)["hat"], 4, 3, torch.Generator().manual_seed(5)):
+            assert count_parts(paint(picture, torch.tensor(stripe), disc(128, x, y, area))) == before
+
+
+def has_a_green_hat(scene: Scenes) -> bool:
+    red, green, blue = scene.hat[0].tolist()
+    return green > max(red, blue)
+
+
 def test_an_eye_outside_the_face_is_astray() -> None:
     scene = scenes(1, seed=4)
     picture, _ = without_first_eye(render(scene, 64)[0], scene)
