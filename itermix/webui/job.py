@@ -106,7 +106,7 @@ class Job:
         p.init_latent = latent
 
     @contextmanager
-    def _mixing(self, p: Any, func: Callable, latent: Tensor, noise: Tensor | None) -> Iterator[Callable]:
+    def _mixing(self, p: Any, func: Callable, latent: Tensor, noise: Tensor) -> Iterator[Callable]:
         """The sampler function that mixes, for MixedSampling; raises what was wrong before."""
         settings = self.checked()
         self.begin()

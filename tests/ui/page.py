@@ -26,9 +26,9 @@ def slider(elem_id, value, high):
 
 
 def settings(*values):
-    """What a request would be given of the values of the controls, as JSON, or why it can't."""
+    """What a request would be given of the values of the controls, as JSON, or why it can't. The mask comes last."""
     try:
-        return json.dumps(dataclasses.asdict(Settings.from_list(values)))
+        return json.dumps(dataclasses.asdict(Settings.from_list(values[:-1])))
     except SettingsError as error:
         return str(error)
 

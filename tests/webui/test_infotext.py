@@ -21,7 +21,7 @@ SETTINGS = {
     "blending": "slerp",
     "cutoff": 3.0,
     "detail": 0.2,
-    "noise": "inverted",
+    "noise": "cumulative",
     "seed": 4294967290,
     "normalize_fraction": 0.25,
     "start_at_step": 1,
