@@ -252,28 +252,18 @@ def unguided(p: Any, denoiser: Any, extra_args: dict[str, Any], with_prompt: boo
         denoiser.step = round(share * denoiser.total_steps)  # by which prompts change on the way
         return denoiser(x, level, **args)
 
-    with _changed(
+    changes = (
         (denoiser, "step", denoiser.step),
         (denoiser, "mask", None),
         (denoiser, "cond_scale_miltiplier", 1.0),  # A1111's CFG++ leaves its own there
         (p, "hr_cfg", 1.0),  # Forge takes it for the scale in the hires pass
         (p, "refiner_checkpoint_info", None),
-    ):
+    )
+    with ExitStack() as stack:
+        for owner, name, value in changes:
+            if hasattr(owner, name):
+                stack.enter_context(replaced(owner, name, value))
         yield denoise
-
-
-@contextmanager
-def _changed(*changes: tuple[Any, str, Any]) -> Iterator[None]:
-    """(object, attribute, value): what the WebUI has of these attributes at other values, inside the block."""
-    before = [(each, name, getattr(each, name)) for each, name, _ in changes if hasattr(each, name)]
-    try:
-        for each, name, value in changes:
-            if hasattr(each, name):
-                setattr(each, name, value)
-        yield
-    finally:
-        for each, name, value in before:
-            setattr(each, name, value)
 
 
 @contextmanager
