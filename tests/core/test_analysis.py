@@ -204,3 +204,14 @@ def test_json_takes_the_numbers_of_what_has_none():
     json.dumps(numbers, allow_nan=False)
     assert numbers["steps"][0]["state"] == {"mean": 0.0, "std": 0.0, "shapiro_w": None, "shapiro_p": None}
     assert numbers["steps"][0]["similarity"] is None
+
+
+def test_a_rewound_run_has_rows_for_every_pass():
+    looking = Analysis(lambda pictures: pictures[:, :3])
+    sigmas = torch.linspace(5, 0, 21)
+    settings = Settings(blending="addition", rewind=True)
+    latent = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+
+    itermix.sample(kd.sample_euler, Denoiser(), latent, sigmas, settings, analysis=looking, disable=True)
+    levels = [row["level"] for row in looking.numbers(0)["steps"]]
+    assert levels == pytest.approx([float(s) for first in (0, 10, 15) for s in sigmas[first:-1]])

@@ -188,3 +188,8 @@ def test_the_callback_counts_the_steps_of_the_whole_schedule(sampler):
     expected = [step for begin in BEGINS for step in range(begin, STEPS)]
     assert [i for i, _ in told] == expected
     assert [sigma for _, sigma in told] == pytest.approx([float(SIGMAS[step]) for step in expected])
+
+
+def test_inverted_noise_is_not_rewound():
+    with pytest.raises(SettingsError, match=r"rewind = True is not possible\. Allowed with inverted noise: false"):
+        Settings(rewind=True, noise="inverted")
