@@ -2,8 +2,10 @@
 
     python benchmarks/step_budget.py --scale 2 --out benchmarks/results/step-budget-2x.json
 
-Every mixing is run with several numbers of steps, and so is hires fix. A mixing that leaves steps out (by denoise,
-start_at_step or skip_tolerance) has fewer calls than steps. Prints a table and writes its rows.
+Every mixing is run with several numbers of steps, and so are hires fix and DemoFusion (skip residual, crops and
+thinned-out pictures, with its own formulas). A mixing that leaves steps out (by denoise, start_at_step or
+skip_tolerance) has fewer calls than steps. A call counts as many pixels as it gets, in the unit of a picture of the
+result: a step of a phase of half the side counts a quarter. Prints a table and writes its rows.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ from itermix.standalone.cli import method_of
 from itermix.standalone.evaluation import SEEDS, evaluate, rows, seed_of, write_json
 from itermix.standalone.upscaling import Method, Model
 
-STEPS = (8, 12, 16, 20)
-MIXINGS = ("denoise=1", "denoise=0.8", "denoise=0.7", "denoise=0.6", "denoise=0.5")
+STEPS = (8, 12, 16, 20, 30, 40)
+MIXINGS = ("denoise=1", "denoise=0.7", "denoise=0.5", f"preset=DemoFusion complete window={network.RESOLUTION}")
 HIRES = tuple(Method(f"hires fix {strength:g}", strength) for strength in (0.3, 0.5))
 COLUMNS = ("strict", "psnr", "detail", "grain", "patch_distance", "psnr_gain")
 REFERENCES = 256
@@ -29,12 +31,13 @@ REFERENCES = 256
 def measured(model: Model, methods: list[Method], scale: int, pictures: int, seed: int) -> list[dict[str, Any]]:
     """Rows of `evaluation.rows`, with the schedule and the model calls for one picture."""
     sources = upscaling.model_sources(dataclasses.replace(model, steps=20, schedule="karras"), pictures, seed)
-    calls: dict[str, int] = {}
+    calls: dict[str, float] = {}
+    side = network.RESOLUTION * scale
     for method in methods:
         with mock.patch.object(model.denoiser, "forward", wraps=model.denoiser.forward) as forward:
             first = upscaling.Sources(sources.kind, sources.pictures[:1], sources.labels[:1], sources.seed)
-            *_, _ = upscaling.phases(model, method, first, (network.RESOLUTION * scale,) * 2)
-        calls[method.name] = forward.call_count
+            *_, _ = upscaling.phases(model, method, first, (side, side))
+        calls[method.name] = sum(call.args[0][:, :1].numel() for call in forward.call_args_list) / side**2
     found = rows(evaluate(model, methods, [sources], (scale,), REFERENCES, shown=0), model)
     return [{**row, "schedule": model.schedule, "calls": calls[row["method"]]} for row in found]
 
@@ -48,7 +51,7 @@ def line(row: dict[str, Any]) -> str:
         error = row.get(f"{name}_se")
         return f"{row[name]:.2f}" + (f" ± {error:.2f}" if error is not None else "")
 
-    parts = [row["schedule"], row["method"], str(row["steps"]), str(row["calls"]), *map(cell, COLUMNS)]
+    parts = [row["schedule"], row["method"], str(row["steps"]), f"{row['calls']:.1f}", *map(cell, COLUMNS)]
     return f"| {' | '.join(parts)} |"
 
 

@@ -28,7 +28,7 @@ class Guide:
         latent: z0 [B, C, H, W], the guiding picture, clean.
         denoised: the model's estimate of the clean picture at the step before, [B, C, H, W].
         signal: amount of signal in the state of this noise level: 1 in VE, sqrt(a_t) in VP, 1 - sigma in flow.
-        detail: share by which the clean blendings strengthen what is not low, from 0.
+        detail: share by which the blendings in `STRENGTHENS` strengthen what is not low, from 0.
         work: of the filters, kept from step to step.
     """
 
@@ -72,23 +72,24 @@ def norm_only(x: Tensor, noised: Tensor, weight: Weight, guide: Guide) -> None:
 
 
 def mix_low(x: Tensor, noised: Tensor, weight: Weight, guide: Guide) -> None:
-    """x + weight * LP(z' - x): ILVR (arXiv 2108.02938) with a weight; what is finer stays the sampler's own."""
-    difference = noised.sub_(x)
-    _add(x, low_pass(difference, guide.scale, out=difference, work=guide.work), weight)
+    """x + weight * (LP(z' - x) + signal * detail * (denoised - LP(denoised))).
+
+    The first part is ILVR (arXiv 2108.02938) with a weight: what is finer stays the sampler's own. The second is an
+    unsharp mask of the clean picture in what it leaves free; DiffuseHigh (arXiv 2406.18459) has one for its guide.
+    """
+    _mix_noised(low_pass, x, noised, weight, guide)
 
 
 def mix_wavelet(x: Tensor, noised: Tensor, weight: Weight, guide: Guide) -> None:
-    """x + weight * LL(z' - x), LL the low band of the wavelet transform: HiWave (arXiv 2506.20452), with Haar's."""
-    difference = noised.sub_(x)
-    _add(x, haar_low(difference, guide.scale, out=difference, work=guide.work), weight)
+    """The same with the low band of the wavelet transform: HiWave (arXiv 2506.20452), with Haar's."""
+    _mix_noised(haar_low, x, noised, weight, guide)
 
 
 def mix_clean_low(x: Tensor, noised: Tensor, weight: Weight, guide: Guide) -> None:
     """x + signal * weight * (LP(z0 - denoised) + detail * (denoised - LP(denoised))).
 
     The first part is the structure guidance of DiffuseHigh (arXiv 2406.18459): it moves the clean part of the state and
-    leaves its noise alone, whatever noise the sampler has added. The second is an unsharp mask (DiffuseHigh has one for
-    its guide) of what the first leaves free.
+    leaves its noise alone, whatever noise the sampler has added. The second is that of `mix_low`.
     """
     _mix_clean(low_pass, x, noised, weight, guide)
 
@@ -126,6 +127,9 @@ BLENDINGS: dict[str, Callable[[Tensor, Tensor, Weight, Guide], None]] = {
 USES_DENOISED = frozenset({"clean low-pass", "clean wavelet", "variance-preserving"})
 """Blendings for which `Guide.latent` and `Guide.denoised` must be given."""
 
+STRENGTHENS = frozenset({"low-pass", "wavelet", "clean low-pass", "clean wavelet"})
+"""Blendings that have a use for `Guide.detail`, with which they need `Guide.denoised`."""
+
 KEEPS_NOISE = {
     "addition": "shared",
     "low-pass": "shared",
@@ -135,6 +139,23 @@ KEEPS_NOISE = {
     "variance-preserving": "independent",
 }
 """{blending: noise with which the blended state has as much noise as the level says}."""
+
+
+def uses_denoised(blending: str, detail: float) -> bool:
+    """Whether a blending needs `Guide.denoised`."""
+    return blending in USES_DENOISED or (detail > 0 and blending in STRENGTHENS)
+
+
+def _mix_noised(low: Callable[..., Tensor], x: Tensor, noised: Tensor, weight: Weight, guide: Guide) -> None:
+    """Filters once: LP(z' - x) + c * (D - LP(D)) = LP(z' - x - c * D) + c * D."""
+    error, factor = noised.sub_(x), guide.signal * guide.detail
+    if factor:
+        assert guide.denoised is not None
+        error.sub_(guide.denoised, alpha=factor)
+    _add(x, low(error, guide.scale, out=error, work=guide.work), weight)
+    if factor:
+        assert guide.denoised is not None
+        _add(x, guide.denoised, weight * factor)
 
 
 def _mix_clean(low: Callable[..., Tensor], x: Tensor, noised: Tensor, weight: Weight, guide: Guide) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from itermix.analysis import Analysis
-from itermix.blending import BLENDINGS, USES_DENOISED, Guide
+from itermix.blending import BLENDINGS, Guide, uses_denoised
 from itermix.filters import Workspace
 from itermix.masks import Mask
 from itermix.noising import NoisedSource
@@ -54,7 +54,7 @@ class Mixer:
             weights: [levels of the schedule], of the noised latent, as `itermix.weights` gives them.
             blending: a name in `BLENDINGS`.
             scale: how many times the picture that guides was enlarged; says what of it is low.
-            detail: share by which the clean blendings strengthen what is not low.
+            detail: share by which the blendings in `STRENGTHENS` strengthen what is not low.
             progress: [levels of the schedule], as `itermix.curves.progress_of` gives it; needed with a mask.
             mask: what becomes of the weight at each pixel.
             analysis: looks on.
@@ -64,7 +64,7 @@ class Mixer:
         self._noised = noised
         self._weights = weights.tolist()
         self._blend = BLENDINGS[blending]
-        self._uses_denoised = blending in USES_DENOISED
+        self._uses_denoised = uses_denoised(blending, detail)
         self._scale = scale
         self._state_in_callback = name_of(sampler) in STATE_IN_CALLBACK
         self._detail = detail

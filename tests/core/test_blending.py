@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from itermix.blending import BLENDINGS, Guide
+from itermix.blending import BLENDINGS, Guide, uses_denoised
 from itermix.filters import haar_low, low_pass
 from itermix.settings import BLENDINGS as DECLARED
 
@@ -35,7 +35,9 @@ def by_hand(name, x, z, w, guide):
     if name == "addition":
         return w * z + (1 - w) * x
     if name in ("low-pass", "wavelet"):
-        return x + w * {"low-pass": low_pass, "wavelet": haar_low}[name](z - x, guide.scale)
+        low = {"low-pass": low_pass, "wavelet": haar_low}[name]
+        fine = guide.denoised - low(guide.denoised, guide.scale)
+        return x + w * (low(z - x, guide.scale) + guide.signal * guide.detail * fine)
     if name in ("clean low-pass", "clean wavelet"):
         low = {"clean low-pass": low_pass, "clean wavelet": haar_low}[name]
         of_latent, of_denoised = low(guide.latent, guide.scale), low(guide.denoised, guide.scale)
@@ -148,10 +150,22 @@ def test_the_guide_is_only_read(name):
 
 @pytest.mark.parametrize(("name", "low"), [("low-pass", low_pass), ("wavelet", haar_low)])
 def test_full_weight_takes_what_is_low_from_the_noised_latent_and_the_rest_from_the_state(name, low):
+    """And what the state has of the clean picture that is fine is strengthened."""
     x, z = images(1), images(2)
-    got = blended(name, x, z, 1.0)
+    guide = guide_for(x)
+    got = blended(name, x, z, 1.0, guide)
     torch.testing.assert_close(low(got, 2.0), low(z, 2.0))
-    torch.testing.assert_close(got - low(got, 2.0), x - low(x, 2.0))
+    stronger = guide.signal * guide.detail * (guide.denoised - low(guide.denoised, 2.0))
+    torch.testing.assert_close(got - low(got, 2.0), x - low(x, 2.0) + stronger)
+
+
+@pytest.mark.parametrize("name", ["low-pass", "wavelet"])
+def test_without_detail_they_need_no_clean_picture(name):
+    x, z = images(1), images(2)
+    expected = blended(name, x, z, 0.3, guide_for(x, detail=0.0))
+    assert torch.equal(blended(name, x, z, 0.3, Guide(2.0)), expected)
+    assert not uses_denoised(name, 0.0)
+    assert uses_denoised(name, 0.01)
 
 
 @pytest.mark.parametrize("name", ["low-pass", "wavelet"])

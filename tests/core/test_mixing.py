@@ -9,7 +9,7 @@ from torch import nn
 
 import itermix
 from itermix import NoisedLatents, Settings, weights
-from itermix.blending import BLENDINGS, USES_DENOISED, Guide, addition
+from itermix.blending import BLENDINGS, STRENGTHENS, USES_DENOISED, Guide, addition
 from itermix.enlarging import put_back
 from itermix.mixing import Mixer
 from itermix.noising import ve, vp
@@ -237,7 +237,7 @@ def test_where_the_model_predicts_noise_the_estimate_is_converted(blending):
     torch.testing.assert_close(got, x, atol=2e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("blending", ["clean low-pass", "clean wavelet"])
+@pytest.mark.parametrize("blending", sorted(STRENGTHENS))
 def test_detail_strengthens_what_is_finer_than_the_guided_and_leaves_that_alone(blending):
     class Knowing(nn.Module):
         """It takes the source for the clean picture, so that there is nothing to guide and `detail` is left."""

@@ -303,10 +303,15 @@ def test_over_the_edge_a_crop_sees_the_mirror_image_or_nothing():
         assert min(seen) == least
 
 
-@pytest.mark.parametrize("blending", sorted(USES_DENOISED))
-def test_demofusions_formulas_are_refused_where_the_clean_picture_is_needed(blending):
-    with pytest.raises(SettingsError, match=f"with the blending {blending}, .*: clean picture"):
-        run(Model(), picture(32, 32), {**ON, "blending": blending, "window_formulas": DEMOFUSION})
+@pytest.mark.parametrize(
+    ("blending", "detail", "named"),
+    [(name, 0.0, name) for name in sorted(USES_DENOISED)]
+    + [(name, 0.1, f"{name} and detail") for name in ("low-pass", "wavelet")],
+)
+def test_demofusions_formulas_are_refused_where_the_clean_picture_is_needed(blending, detail, named):
+    settings = {**ON, "blending": blending, "detail": detail, "window_formulas": DEMOFUSION}
+    with pytest.raises(SettingsError, match=f"with the blending {named}, which .*: clean picture"):
+        run(Model(), picture(32, 32), settings)
 
 
 @pytest.mark.parametrize("sampler", [kd.sample_euler, kd.sample_heun, kd.sample_dpmpp_2m, kd.sample_dpmpp_sde])
