@@ -99,7 +99,7 @@ def rewinds(sampler, settings=REWOUND, denoiser=None, **arguments):
     denoiser = denoiser or Denoiser()
     told = []
     function = mixed(sampler, source(), None, [3, 4], settings, vp(ALPHAS) if "timesteps" in arguments else VE,
-                     rewound=lambda step, calls, runs: told.append((calls, runs, len(denoiser.calls))))  # fmt: skip
+                     rewound=lambda step, calls, done: told.append((calls, done, len(denoiser.calls))))  # fmt: skip
     function(denoiser, None, **arguments)
     return told, [float(level[0]) for _, level in denoiser.calls]
 
