@@ -11,7 +11,7 @@ from typing import Any
 
 from itermix.settings import Parameter, Settings, UpscaleSettings
 
-VERSION = 2
+VERSION = 3
 """To be raised with every release in which a default, a key or the meaning of a value is another."""
 
 VERSION_KEY = "Itermix version"
@@ -19,11 +19,13 @@ VERSION_KEY = "Itermix version"
 UNFINISHED = "Itermix unfinished"
 """Key under which a picture says what of it could not be finished."""
 
-BEFORE_FIDELITY = {"detail": 0.0, "fidelity": 0.0, "back_projection": False}
+BEFORE_3 = {"denoise": 1.0}
+BEFORE_2 = {"detail": 0.0, "fidelity": 0.0, "back_projection": False, **BEFORE_3}
 
 OLD_DEFAULTS: dict[int, dict[str, Any]] = {
-    0: {"blending": "addition", "alpha": 1.0, **BEFORE_FIDELITY},  # 0.1.0, whose texts have no version
-    1: BEFORE_FIDELITY,
+    0: {**BEFORE_2, "blending": "addition", "alpha": 1.0},  # 0.1.0, whose texts have no version
+    1: BEFORE_2,
+    2: BEFORE_3,
 }
 """{version: {setting: its default then}}, where that may be another than today's."""
 

@@ -72,9 +72,9 @@ def plan(
 
 
 def described(source: Size, sizes: Sequence[Size], steps: int, settings: Settings | None = None) -> str:
-    """What will be done, in words: "768x512 -> 1536x1024 -> 3072x2048, 20 steps each".
+    """What will be done, in words: "768x512 -> 1536x1024 -> 3072x2048, 15 steps each" for 15 `steps` that are run.
 
-    And what the settings add: ", 20 steps and an inversion of 20 calls each" with inverted noise; "..., and 10 + 5 of
+    And what the settings add: ", 15 steps and an inversion of 15 calls each" with inverted noise; "..., and 8 + 4 of
     them again" with rewinding; "..., 1, then 6 calls of the model in the place of one" with windows.
     """
     settings = settings or Settings()

@@ -23,6 +23,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "Creative": {"blending": "wavelet", "alpha": 1.0, "fidelity": 0.0},
     # Other projects' values are all written out, so that they stay when the defaults change.
     "DemoFusion paper": {
+        "denoise": 1.0,
         "blending": "addition",
         "curve": "cosine",
         "alpha": 3.0,
@@ -31,6 +32,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "fidelity": 0.0,
     },
     "DemoFusion complete": {
+        "denoise": 1.0,
         "blending": "addition",
         "curve": "cosine",
         "alpha": 3.0,
@@ -46,6 +48,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "gaussian_alpha": 1.0,
     },
     "ComfyUI node": {
+        "denoise": 1.0,
         "blending": "addition",
         "curve": "comfy-cosine",
         "alpha": 2.4,

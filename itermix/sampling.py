@@ -135,7 +135,7 @@ def mixed(
     parts: Windows | None = None,
     inverting: Inverting | None = None,
     mask: Tensor | None = None,
-    rewound: Callable[[int, int, float], None] | None = None,
+    rewound: Callable[[int, int, int], None] | None = None,
     on_skip: Callable[[Any, int], None] | None = None,
     analysis: Analysis | None = None,
 ) -> Callable[..., Tensor]:
@@ -153,9 +153,9 @@ def mixed(
         parts: attached to the model; told the noise level of each of its calls.
         inverting: what inverts the latent, where the noise is to be inverted.
         mask: [B or 1, 1, h, w], see `itermix.masks.fitted`.
-        rewound: called before every pass but the first with (step, calls, runs): the steps and the model calls after
-            which the first stood where this one begins, and how much was sampled until now, but for as much as this
-            one leaves out, 1 for all steps.
+        rewound: called before every pass but the first with (step, calls, done): the steps and the model calls after
+            which the first stood where this one begins, and how many steps were sampled until now, but for as many as
+            this one leaves out.
         on_skip: called with the model and how many steps `skip_tolerance` leaves out, before the first model call,
             if there are any.
         analysis: looks on.
@@ -206,7 +206,7 @@ def mixed(
                     analysis.next_pass()
                 if number and rewound:
                     done = sum(len(plan.levels) - begin for begin in begins[:number])
-                    rewound(step, calls, (done - first) / len(plan.levels))
+                    rewound(step, calls, done - first)
                 of_part = slice(0 if part.own_levels else first, None)
                 mixer = Mixer(
                     sampler,

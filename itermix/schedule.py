@@ -170,6 +170,21 @@ def steps_range(settings: Settings, steps: int) -> tuple[int, int]:
     return first, last
 
 
+TWO_STEPS_FEWER = frozenset({"DDIM", "DDIM CFG++", "PLMS"})
+"""The WebUIs' names of samplers that skip the noisiest step of img2img and stop above the cleanest."""
+
+
+def steps_by_host(settings: Settings, steps: int, sampler: str = "", exact: bool = False) -> int:
+    """How many steps a WebUI runs of a mixing pass over `steps`: those that denoise and the range of steps leave.
+
+    `sampler` is the WebUI's name of it, `exact` that of `run_by_host`. Raises SettingsError if nothing is left.
+    """
+    whole, skipped = run_by_host(settings.denoise, steps, exact)
+    left = max(1, whole - skipped - 2 * (sampler in TWO_STEPS_FEWER))
+    first, last = steps_range(settings.replace(denoise=1.0), left)
+    return last - first
+
+
 def run_by_host(denoise: float, steps: int, exact: bool) -> tuple[int, int]:
     """(whole, skipped): the steps of the schedule that a WebUI makes for img2img with k-diffusion's samplers, and how
     many of them, at the noisy end, its denoise skips. `exact`: so many that `steps` are left, as in the hires pass."""

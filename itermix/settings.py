@@ -135,10 +135,11 @@ class Settings:
         False, "Iterative Mixing", "Guide this sampling by the picture it starts from.", "enabled", "Main"
     )
     denoise: float = parameter(
-        1.0,
+        0.7,
         "Denoise",
-        "How far up the noise schedule sampling starts; 1 is pure noise and gives the most new detail. "
-        "While mixing is on it takes the place of the tab's Denoising strength.",
+        "How far up the noise schedule sampling starts: 1 is pure noise, and 0.7 saves a quarter of the steps in "
+        "img2img. What was measured is as good with it. In the hires pass no step is saved: all are run, closer to each "
+        "other. While mixing is on it takes the place of the tab's Denoising strength.",
         "denoise",
         "Main",
         low=0.05,

@@ -5,13 +5,22 @@
 
     // What of the settings under this prefix counts for the plan.
     function mixing(prefix) {
-        const names = ["max_scale_per_phase", "window", "window_batch", "dilated", "rewind_min", "rewind_max"];
+        const names = [
+            "denoise", "start_at_step", "end_at_step", "max_scale_per_phase", "window", "window_batch", "dilated",
+            "rewind_min", "rewind_max",
+        ];
         return {
             // While a choice is being typed it counts as another.
             noise: find(`#${prefix}_noise input`)?.value === "inverted" ? "inverted" : "shared",
             rewind: Boolean(find(`#${prefix}_rewind input`)?.checked),
             ...Object.fromEntries(names.map((name) => [name, number(`${prefix}_${name}`)])),
         };
+    }
+
+    // The WebUI's name of the sampler that mixes.
+    function sampler(tab) {
+        const ofHires = tab === "txt2img" && find("#hr_sampler input")?.value;
+        return ofHires && ofHires !== "Use same sampler" ? ofHires : find(`#${tab}_sampling input`)?.value || "";
     }
 
     function upscaleQuery() {
@@ -21,6 +30,7 @@
             width: picture.naturalWidth,
             height: picture.naturalHeight,
             steps: steps("img2img"),
+            sampler: sampler("img2img"),
             scale: number("itermix_upscale_scale"),
             target_width: number("itermix_upscale_width"),
             target_height: number("itermix_upscale_height"),
@@ -35,6 +45,8 @@
             width: number("txt2img_width"),
             height: number("txt2img_height"),
             steps: steps("txt2img"),
+            sampler: sampler("txt2img"),
+            hires: true,
             scale: number("txt2img_hr_scale"),
             ...mixing("itermix_txt2img"),
         };

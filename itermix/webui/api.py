@@ -16,6 +16,7 @@ from modules import shared
 import itermix
 from itermix.phases import described, plan
 from itermix.presets import PRESETS, REASONS, PresetFileError
+from itermix.schedule import steps_by_host
 from itermix.schema import json_schema
 from itermix.settings import Settings, SettingsError, UpscaleSettings
 from itermix.webui.auth import authorised
@@ -117,6 +118,11 @@ def plan_route(
     target_width: int = 0,
     target_height: int = 0,
     max_scale_per_phase: float = Settings().max_scale_per_phase,
+    sampler: str = "",
+    hires: bool = False,
+    denoise: float = Settings().denoise,
+    start_at_step: int = Settings().start_at_step,
+    end_at_step: int = Settings().end_at_step,
     noise: str = Settings().noise,
     window: int = Settings().window,
     window_batch: int = Settings().window_batch,
@@ -127,7 +133,8 @@ def plan_route(
 ) -> dict[str, Any]:
     """The phases to a scale or a target: {"phases": [[width, height], ...], "text": the same in words}.
 
-    With a window the text tells what it costs.
+    The text tells the steps that are run of `steps` with the WebUI's `sampler`, in img2img or in the `hires` pass, and
+    what a window costs.
     """
     width, height = (side.check(value) for side, value in zip(SIDES, (width, height)))
     settings = UpscaleSettings(
@@ -135,6 +142,9 @@ def plan_route(
         width=target_width,
         height=target_height,
         max_scale_per_phase=max_scale_per_phase,
+        denoise=denoise,
+        start_at_step=start_at_step,
+        end_at_step=end_at_step,
         noise=noise,
         window=window,
         window_batch=window_batch,
@@ -145,7 +155,8 @@ def plan_route(
     )
     sizes = plan(width, height, target=settings.target(width, height), max_scale_per_phase=max_scale_per_phase)
     check_size(*sizes[-1])
-    return {"phases": sizes, "text": described((width, height), sizes, STEPS.check(steps), settings)}
+    run = steps_by_host(settings, STEPS.check(steps), sampler, exact=hires or shared.opts.img2img_fix_steps)
+    return {"phases": sizes, "text": described((width, height), sizes, run, settings)}
 
 
 def given(settings: Any) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> A
         if settings.nn_upscaler:
             latent_upscaler.check(settings)
             latent_upscaler.load(p.sd_model)
-    todo = tasks(sizes, settings, p.hr_second_pass_steps or p.steps)
+        todo = tasks(sizes, settings, p.hr_second_pass_steps or p.steps, p.hr_sampler_name or p.sampler_name, exact=True)
     if p.firstpass_image is not None:  # of the gallery; Forge hides the infotext in an alpha channel
         p.firstpass_image = p.firstpass_image.convert("RGB")
     else:

@@ -18,6 +18,7 @@ from itermix.inversion import Denoise
 from itermix.masks import values_of
 from itermix.rewinding import steps_run
 from itermix.sampling import mixed
+from itermix.schedule import run_by_host, steps_by_host
 from itermix.settings import INVERTED, Settings, UpscaleSettings
 from itermix.webui import cleanup, host, masks
 from itermix.webui.errors import kept
@@ -127,10 +128,15 @@ class Job:
             first = settings.seed + p.iteration * p.batch_size
             given, seeds = None, range(first, first + len(latent))
 
-        def rewound(step: int, calls: int, runs: float) -> None:
+        def rewound(step: int, calls: int, done: int) -> None:
             p.sampler.model_wrap_cfg.step = calls  # by which the WebUI schedules prompts
             if self.progress:
-                self.progress.rewind(step, runs)
+                self.progress.rewind(step, done)
+
+        def left_out(denoiser: Any, steps: int) -> None:
+            host.leave_out(denoiser, steps)
+            if self.progress:
+                self.progress.skip(steps)
 
         with host.deep_shrunk(p.sd_model, settings) as shrink, host.windowed(p, settings) as parts:
             yield mixed(
@@ -145,7 +151,7 @@ class Job:
                 inverting=functools.partial(self._inverting, p, settings),
                 mask=mask,
                 rewound=rewound,
-                on_skip=host.leave_out,
+                on_skip=left_out,
                 analysis=self.analysis,
             )
 
@@ -168,21 +174,29 @@ def starts_from_nothing(p: Any) -> bool:
     return host.is_img2img(p) and p.mask is not None and p.inpainting_fill in (2, 3)
 
 
-def tasks(sizes: Sequence[tuple[int, int]], settings: Settings, steps: int) -> list[Task]:
+def tasks(
+    sizes: Sequence[tuple[int, int]], settings: Settings, steps: int, sampler: str, exact: bool
+) -> list[Task]:
     """The samplings and inversions of phases to these sizes, and the clean-up. Work: steps times the pixels that the
-    model sees."""
+    model sees.
+
+    `steps`, `sampler` and `exact` are those of `steps_by_host`. Raises SettingsError if they leave no step.
+    """
 
     def pixels(settings: Settings, width: int, height: int) -> int:
         side = host.LATENT_PIXELS
         return side**2 * windows.work(settings, height // side, width // side)
 
-    runs = steps_run(settings, steps) / steps
+    whole, skipped = run_by_host(settings.denoise, steps, exact)
+    counted = whole - skipped  # by the WebUI, with steps that its sampler or the range of steps leaves out
+    run = steps_by_host(settings, steps, sampler, exact)
+    runs = steps_run(settings, run) / counted
     found: list[Task] = []
     for k, (width, height) in enumerate(sizes, 1):
-        work, name = steps * pixels(settings, width, height), f"{width}x{height}"
+        seen, name = pixels(settings, width, height), f"{width}x{height}"
         if settings.noise == INVERTED:
-            found.append(Task(f"phase {k} of {len(sizes)}, inversion, {name}", work))
-        found.append(Task(f"phase {k} of {len(sizes)}, {name}", work, runs))
+            found.append(Task(f"phase {k} of {len(sizes)}, inversion, {name}", run * seen))
+        found.append(Task(f"phase {k} of {len(sizes)}, {name}", counted * seen, runs))
     if settings.cleanup:
         width, height = sizes[-1]
         work = settings.steps_of_cleanup(steps) * pixels(settings.replace(dilated=0.0), width, height)

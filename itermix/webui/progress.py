@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,10 +40,17 @@ class Progress:
         self._begun += 1
         self._tell()
 
-    def rewind(self, step: int, runs: float) -> None:
-        """Say that the task is rewound to a step, with so many `runs` done, but for as much as is left out now, which
+    def rewind(self, step: int, done: int) -> None:
+        """Say that the task is rewound to a step, with so many steps `done`, but for as many as are left out now, which
         the WebUI counts as done."""
-        self._tell(step, runs, ", rewound")
+        self._tell(step, done / shared.state.sampling_steps, ", rewound")
+
+    def skip(self, steps: int) -> None:
+        """Say that the task leaves out its first steps, which are no work, though the WebUI counts them as done."""
+        share = steps / shared.state.sampling_steps
+        task = self._tasks[self._begun - 1]
+        self._tasks[self._begun - 1] = dataclasses.replace(task, runs=task.runs - share)
+        self._tell(steps, -share)
 
     def _tell(self, step: int = 0, runs: float = 0.0, how: str = "") -> None:
         task = self._tasks[self._begun - 1]

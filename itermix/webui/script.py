@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from modules import scripts
+from modules import scripts, shared
 from torch import Tensor
 
 from itermix.infotext import UNFINISHED, written
@@ -92,9 +92,10 @@ def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> T
         settings = job.checked()
         latent_upscaler.refuse_of_hires(settings)
         analysis.check(p, settings)
+        todo = tasks([(p.width, p.height)], settings, p.steps, p.sampler_name, exact=shared.opts.img2img_fix_steps)
     p.extra_generation_params.pop(UNFINISHED, None)  # of the iteration before
     job.analyses.clear()
-    with shared_out(tasks([(p.width, p.height)], settings, p.steps), 1, note=host.batch_note(p)) as job.progress:
+    with shared_out(todo, 1, note=host.batch_note(p)) as job.progress:
         samples = original(*args, **kwargs)
     job.check_mixed()
     return samples

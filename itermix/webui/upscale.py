@@ -18,6 +18,7 @@ from PIL import Image
 from itermix.analysis import Analysis
 from itermix.infotext import UNFINISHED
 from itermix.phases import Size, described, plan
+from itermix.schedule import steps_by_host
 from itermix.settings import SettingsError, UpscaleSettings
 from itermix.webui import analysis, host, infotext, latent_upscaler, masks, options, ui
 from itermix.webui.errors import as_client_errors
@@ -65,7 +66,8 @@ def upscaled(p: Any, args: Sequence[Any]) -> Any:
         size = sources[0].size
         sizes = plan(*size, target=settings.target(*size), max_scale_per_phase=settings.max_scale_per_phase)
         check_size(*sizes[-1])
-    log.info("Iterative Mixing: %s", described(size, sizes, p.steps, settings))
+        steps = steps_by_host(settings, p.steps, p.sampler_name, exact=shared.opts.img2img_fix_steps)
+    log.info("Iterative Mixing: %s", described(size, sizes, steps, settings))
     if shared.state.job_count < 0:
         shared.state.job_count = p.n_iter
     results = []
@@ -131,7 +133,7 @@ def iteration(
     finished: tuple[Any, Any, list[Image.Image]] | None = None
     first = sources[0].size
     analyses: list[Analysis] = []
-    todo = tasks(sizes, settings, p.steps)
+    todo = tasks(sizes, settings, p.steps, p.sampler_name, exact=shared.opts.img2img_fix_steps)
     with shared_out(todo, jobs=1, counted_by_host=0, note=note) as progress:
         for number, size in enumerate(sizes, 1):
             job = Job(settings, by_script=True, last=number == len(sizes), progress=progress)

@@ -17,7 +17,7 @@ from itermix.settings import NOISES
 
 STEPS = 6
 SIGMAS = kd.get_sigmas_karras(STEPS, 0.05, 12.0)
-SETTINGS = Settings(blending="addition", alpha=1.3, seed=3, detail=0.0, fidelity=0.0)
+SETTINGS = Settings(denoise=1.0, blending="addition", alpha=1.3, seed=3, detail=0.0, fidelity=0.0)
 
 
 class Denoiser(nn.Module):
@@ -118,7 +118,7 @@ def test_of_many_values_a_sample_is_compared():
 @pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("blending", BLENDINGS)
 def test_looking_on_changes_no_bit(blending, noise):
-    settings = Settings(blending=blending, noise=noise, clamp=0.6, fidelity=0.0)
+    settings = Settings(denoise=1.0, blending=blending, noise=noise, clamp=0.6, fidelity=0.0)
     state = torch.get_rng_state()
     with_it = sampled(settings, kd.sample_euler_ancestral, analysis=Analysis(rgb), disable=True)
     assert torch.equal(torch.get_rng_state(), state)
@@ -209,7 +209,7 @@ def test_json_takes_the_numbers_of_what_has_none():
 def test_a_rewound_run_has_rows_for_every_pass():
     looking = Analysis(lambda pictures: pictures[:, :3])
     sigmas = torch.linspace(5, 0, 21)
-    settings = Settings(blending="addition", rewind=True)
+    settings = Settings(denoise=1.0, blending="addition", rewind=True)
     latent = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 
     itermix.sample(kd.sample_euler, Denoiser(), latent, sigmas, settings, analysis=looking, disable=True)

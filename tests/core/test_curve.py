@@ -41,11 +41,13 @@ def test_schedules_fall_from_the_noisiest_level(name, steps):
 @pytest.mark.parametrize(
     ("settings", "exact", "run"),
     [
-        ({}, False, (20, 0, 20)),
+        ({"denoise": 1.0}, False, (20, 0, 20)),
+        ({}, False, (20, 5, 20)),
         ({"denoise": 0.5}, False, (20, 9, 20)),
         ({"denoise": 0.5}, True, (40, 20, 40)),
-        ({}, True, (20, 0, 20)),
-        ({"start_at_step": 3, "end_at_step": 8}, False, (20, 3, 8)),
+        ({"denoise": 1.0}, True, (20, 0, 20)),
+        ({}, True, (28, 8, 28)),
+        ({"denoise": 1.0, "start_at_step": 3, "end_at_step": 8}, False, (20, 3, 8)),
         ({"denoise": 0.5, "start_at_step": 3}, False, (20, 12, 20)),
         ({"denoise": 0.5, "end_at_step": 3}, True, (40, 20, 23)),
     ],

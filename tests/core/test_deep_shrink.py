@@ -190,14 +190,14 @@ SIGMAS = torch.tensor([10.0, 6.0, 3.0, 1.0, 0.0])
 def test_a_sampling_shrinks_in_its_first_steps(unet, x):
     denoiser = Denoiser(unet)
     before = hooks(denoiser)
-    plain = sample(euler, denoiser, x, SIGMAS, Settings())
+    plain = sample(euler, denoiser, x, SIGMAS, Settings(denoise=1.0))
     assert denoiser.sizes == [8] * 4
     denoiser.sizes.clear()
-    shrunk = sample(euler, denoiser, x, SIGMAS, Settings(deep_shrink=0.35), unet=unet)
+    shrunk = sample(euler, denoiser, x, SIGMAS, Settings(denoise=1.0, deep_shrink=0.35), unet=unet)
     assert denoiser.sizes == [4, 4, 8, 8]
     assert not torch.equal(shrunk, plain)
     assert hooks(denoiser) == before
-    assert torch.equal(sample(euler, denoiser, x, SIGMAS, Settings(), unet=unet), plain)
+    assert torch.equal(sample(euler, denoiser, x, SIGMAS, Settings(denoise=1.0), unet=unet), plain)
 
 
 def test_a_sampling_that_fails_leaves_no_hook(unet, x):

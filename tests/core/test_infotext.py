@@ -74,6 +74,7 @@ DEFAULTS_OF_VERSION = {
 """What a text of this version means by leaving a setting out. Of 0.1.0, before the texts had a version."""
 
 DEFAULTS_OF_VERSION[1] = {**DEFAULTS_OF_VERSION[0], "blending": "clean wavelet", "alpha": 0.35}
+DEFAULTS_OF_VERSION[2] = {**DEFAULTS_OF_VERSION[1], "detail": 0.07, "fidelity": 0.5, "back_projection": True}
 
 
 def as_a_webui_writes(values):
@@ -189,6 +190,7 @@ def test_the_defaults_of_every_version_are_known(version):
     """If this fails, a default has changed: write the old one into OLD_DEFAULTS."""
     values = read({"Itermix enabled": "False", VERSION_KEY: str(version)})
     assert values == {**DEFAULTS, **DEFAULTS_OF_VERSION[version]}
+    assert set(DEFAULTS_OF_VERSION) == set(range(VERSION))
     assert set(OLD_DEFAULTS) == set(range(VERSION))
 
 

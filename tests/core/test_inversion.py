@@ -15,7 +15,7 @@ from itermix.noising import flow, ve, vp
 MEAN, SPREAD = 0.4, 0.6
 ALPHAS = torch.linspace(0.99999, 0.005, 1000).double()
 KINDS = {"ve": ve, "vp": lambda: vp(ALPHAS), "flow": flow}
-UNMIXED = Settings(noise="inverted", highest=0.0, fidelity=0.0, detail=0.0)
+UNMIXED = Settings(denoise=1.0, noise="inverted", highest=0.0, fidelity=0.0, detail=0.0)
 # Samplers of k-diffusion that draw no noise, and how many model calls they make in a number of steps.
 EXACT = {"sample_euler": 1, "sample_heun": 2, "sample_dpm_2": 2, "sample_dpmpp_2m": 1, "sample_lms": 1}
 

@@ -18,7 +18,7 @@ from itermix.schedule import Schedule, sigmas_run
 
 STEPS = 6
 SIGMAS = kd.get_sigmas_karras(STEPS, 0.05, 12.0)
-SETTINGS = Settings(blending="addition", alpha=1.3, seed=3, detail=0.0, fidelity=0.0)
+SETTINGS = Settings(denoise=1.0, blending="addition", alpha=1.3, seed=3, detail=0.0, fidelity=0.0)
 ALPHAS = torch.linspace(0.9999, 0.005, 1000)
 # How many model calls each of k-diffusion's samplers makes in STEPS steps.
 CALLS = {
@@ -275,7 +275,7 @@ class Certain(nn.Module):
 def noise_ratios(sampler, blending, noise, alpha):
     """noise(x) / sigma of the blended state at every step; all clean parts are even, so all that deviates is noise."""
     levels = kd.get_sigmas_karras(20, 0.03, 15.0)
-    settings = Settings(blending=blending, noise=noise, alpha=alpha, detail=0.0, fidelity=0.0)
+    settings = Settings(denoise=1.0, blending=blending, noise=noise, alpha=alpha, detail=0.0, fidelity=0.0)
     ratios = []
     itermix.sample(
         sampler,
@@ -425,7 +425,7 @@ def test_denoise_and_the_steps_range_choose_the_steps():
 @pytest.mark.parametrize("end", [1, 2, 3])
 def test_only_a_run_that_ends_early_gets_another_end(lowest, end):
     sigmas = torch.tensor([3.0, 2.0, 1.0, lowest])
-    run_through = sigmas_run(sigmas, Settings(end_at_step=end)).tolist()
+    run_through = sigmas_run(sigmas, Settings(denoise=1.0, end_at_step=end)).tolist()
     assert run_through == [*sigmas[:end].tolist(), 0.0 if end < 3 else lowest]
     assert sigmas.tolist() == [3.0, 2.0, 1.0, lowest]
 

@@ -26,9 +26,9 @@ from itermix.settings import UpscaleSettings
 
 NAMES = [parameter.name for parameter in UpscaleSettings.parameters()]
 FOR_OTHERS = {
-    "DemoFusion paper": ("addition", "cosine", 3.0, "shared", "noise level"),
-    "DemoFusion complete": ("addition", "cosine", 3.0, "shared", "noise level"),
-    "ComfyUI node": ("addition", "comfy-cosine", 2.4, "independent", "steps"),
+    "DemoFusion paper": (1.0, "addition", "cosine", 3.0, "shared", "noise level"),
+    "DemoFusion complete": (1.0, "addition", "cosine", 3.0, "shared", "noise level"),
+    "ComfyUI node": (1.0, "addition", "comfy-cosine", 2.4, "independent", "steps"),
 }
 
 
@@ -51,7 +51,7 @@ def test_every_setting_is_a_presets_or_the_users():
 
 @pytest.mark.parametrize(("name", "values"), FOR_OTHERS.items())
 def test_presets_that_stand_for_other_projects_do_not_lean_on_the_defaults(name, values):
-    assert tuple(PRESETS[name][key] for key in ("blending", "curve", "alpha", "noise", "progress")) == values
+    assert tuple(PRESETS[name][key] for key in ("denoise", "blending", "curve", "alpha", "noise", "progress")) == values
 
 
 def test_the_complete_demofusion_names_all_of_it():
@@ -93,7 +93,7 @@ FIRST_SAVED = {
 @pytest.mark.parametrize("later", [{}, {"detail": 0.2}, {"detail": 0.0, "fidelity": 0.25}])
 def test_a_whole_preset_from_before_some_settings_means_what_it_did(file, later):
     file.path.write_text(json.dumps({"Old": {**FIRST_SAVED, **later}, "Written by hand": {"alpha": 0.6}}))
-    assert file.load()["Old"] == {**decided({"alpha": 0.6, "detail": 0.0, "fidelity": 0.0}), **later}
+    assert file.load()["Old"] == {**decided({"denoise": 1.0, "alpha": 0.6, "detail": 0.0, "fidelity": 0.0}), **later}
     assert file.load()["Written by hand"] == decided({"alpha": 0.6})
 
 
@@ -143,7 +143,7 @@ def test_an_own_preset_holds_what_was_a_default_when_it_was_saved(file):
 
 def test_the_file_can_be_read_and_edited_by_hand(file):
     file.save("für Leinwand · 画", {})
-    assert file.path.read_text(encoding="utf-8").startswith('{\n  "für Leinwand · 画": {\n    "denoise": 1.0,\n')
+    assert file.path.read_text(encoding="utf-8").startswith('{\n  "für Leinwand · 画": {\n    "denoise": 0.7,\n')
 
 
 def test_the_longest_name_is_possible(file):

@@ -113,7 +113,7 @@ def another_than_default(parameter):
     bounded = {"stop": 1.5, "cutoff": 2.0, "detail": 0.2, "cleanup": 0.1, "end_at_step": 64}
     bounded |= {"max_scale_per_phase": 3.0, "scale": 3.0, "deep_shrink_factor": 3.0, "perlin_scale": 3.0}
     bounded |= {"skip_tolerance": 0.3}
-    return bounded.get(parameter.name, 8 if parameter.type is int else 0.7)
+    return bounded.get(parameter.name, 8 if parameter.type is int else 0.6)
 
 
 def test_the_plot_has_an_axis_for_each(webui):

@@ -13,13 +13,13 @@ from itermix.blending import BLENDINGS
 from itermix.noising import ve, vp
 from itermix.samplers import SamplerRefused, model_calls
 from itermix.sampling import mixed
-from itermix.schedule import schedule
+from itermix.schedule import schedule, steps_by_host
 
 STEPS = 8
 SIGMAS = kd.get_sigmas_karras(STEPS, 0.05, 12.0)
 ALPHAS = torch.linspace(0.9999, 0.005, 1000)
 # Weight 1 in every step: each blended state is z' itself.
-TIED = Settings(blending="addition", lowest=1.0, seed=3, fidelity=0.0)
+TIED = Settings(denoise=1.0, blending="addition", lowest=1.0, seed=3, fidelity=0.0)
 
 
 class Denoiser(nn.Module):
@@ -201,7 +201,7 @@ def test_without_weight_unipc_is_itself_to_the_bit():
 def test_every_blending_works_with_unipc(blending):
     plain, mixed_states = [], []
     run_unipc(TIED.replace(highest=0.0, lowest=0.0), plain)
-    _, result = run_unipc(Settings(blending=blending), mixed_states)
+    _, result = run_unipc(Settings(denoise=1.0, blending=blending), mixed_states)
     assert torch.isfinite(result).all()
     assert not torch.equal(plain[0], mixed_states[0])
 
@@ -219,7 +219,7 @@ def test_an_unknown_sampler_is_run_one_step_at_a_time(per_step):
             x = x + (x - denoised) / sigmas[i] * (sigmas[i + 1] - sigmas[i])
         return x
 
-    for settings in (TIED, TIED.replace(lowest=0.2), Settings(seed=3)):  # the last uses the model's estimate
+    for settings in (TIED, TIED.replace(lowest=0.2), Settings(denoise=1.0, seed=3)):  # the last uses the model's estimate
         infos = []
         _, got = run(sample_mystery, settings, callback=infos.append)
         _, expected = run(kd.sample_euler, settings)
@@ -321,3 +321,29 @@ def test_denoise_leaves_out_the_noisy_part_of_dpm_fast_too():
 )
 def test_model_calls_of_so_many_steps(name, calls):
     assert [model_calls(name, steps) for steps in (2, 3, 4)] == calls
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps", "sampler", "exact", "run"),
+    [
+        ({}, 20, "DPM++ 2M", False, 15),
+        ({}, 20, "DDIM", False, 13),
+        ({}, 20, "DPM++ 2M", True, 20),
+        ({}, 20, "PLMS", True, 18),
+        ({}, 3, "Euler", False, 3),
+        ({}, 1, "Euler", False, 1),
+        ({"denoise": 1.0}, 20, "Euler", False, 20),
+        ({"denoise": 1.0}, 20, "", True, 20),
+        ({"denoise": 0.05}, 20, "Euler", False, 2),
+        ({"start_at_step": 2, "end_at_step": 12}, 20, "Euler", False, 10),
+        ({"end_at_step": 12}, 10, "Euler", False, 8),
+    ],
+)
+def test_the_steps_that_a_webui_runs(settings, steps, sampler, exact, run):
+    """tests/webui/test_img2img.py counts them in real ones."""
+    assert steps_by_host(Settings(**settings), steps, sampler, exact) == run
+
+
+def test_a_start_after_the_steps_that_a_webui_runs_is_refused():
+    with pytest.raises(SettingsError, match=r"start_at_step = 15 .*less than the 15 steps that denoise leaves"):
+        steps_by_host(Settings(start_at_step=15), 20)

@@ -25,7 +25,7 @@ from itermix.skipping import BOUNDED, EXPANSION, bounds, bounds_of, second_order
 SHAPE = (2, 3, 6, 8)
 SIGMAS = kd.get_sigmas_karras(20, 0.03, 15.0)
 ALPHAS = torch.linspace(0.9999, 0.005, 1000)
-PLAIN = Settings(blending="addition", alpha=0.2, detail=0.0, fidelity=0.0, seed=3)
+PLAIN = Settings(denoise=1.0, blending="addition", alpha=0.2, detail=0.0, fidelity=0.0, seed=3)
 SKIPPING = PLAIN.replace(skip_tolerance=0.01)
 
 

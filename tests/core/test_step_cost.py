@@ -126,7 +126,7 @@ def test_half_precision_holds_up_to_sigma_160(blending, noise, dtype, tolerance,
     """Against single precision from the same latent; half has a spacing of 1/2 (bfloat16: 4) where sigma is 160."""
     sigmas = kd.get_sigmas_karras(12, 0.03, 160.0)
     latent = torch.randn(SHAPE, generator=torch.Generator().manual_seed(5)).to(dtype)
-    settings = Settings(blending=blending, noise=noise, seed=1)
+    settings = Settings(denoise=1.0, blending=blending, noise=noise, seed=1)
     noise_given = itermix.noising.draw(torch.empty(SHAPE), [1, 2], 0).to(dtype)
     results = [
         itermix.sample(sampler, Ideal(), z, sigmas, settings, noise=e).float()

@@ -149,6 +149,7 @@ def pipeline(model, latent, noise, cosine_scales, sigma, scale):
 def test_with_ddim_it_is_demofusions_pipeline(height, width, batch):
     latent, noise = picture(height, width), picture(height, width, seed=2)
     settings = Settings(
+        denoise=1.0,
         blending="addition",
         curve="cosine",
         alpha=3.0,
@@ -189,7 +190,7 @@ def test_with_euler_it_is_the_same_of_a_model_that_gives_the_clean_picture(formu
 
     latent, noise = picture(32, 32), picture(32, 32, seed=2)
     some = {"blending": "addition", "fidelity": 0.0, "progress": "noise level"}
-    settings = Settings(**some, window=WINDOW, window_formulas=formulas)
+    settings = Settings(denoise=1.0, **some, window=WINDOW, window_formulas=formulas)
     windows = Windows(settings, vp(ALPHAS))
     model = Model()
     with attached(model, windows):
@@ -205,7 +206,7 @@ def test_with_euler_it_is_the_same_of_a_model_that_gives_the_clean_picture(formu
 
 
 SIGMAS = kd.get_sigmas_karras(6, 0.05, 12.0)
-ON = {"window": WINDOW, "window_batch": 3}
+ON = {"denoise": 1.0, "window": WINDOW, "window_batch": 3}
 
 
 def run(model, latent, settings, sampler=kd.sample_euler, **arguments):
@@ -255,13 +256,13 @@ def test_a_known_count():
 def test_a_picture_that_fits_is_shown_as_it_is():
     latent = picture(16, 12, batch=2)
     plain, with_window = Model(), Model()
-    assert torch.equal(run(plain, latent, {}), run(with_window, latent, ON))
+    assert torch.equal(run(plain, latent, {"denoise": 1.0}), run(with_window, latent, ON))
     assert with_window.shapes == plain.shapes == [(2, CHANNELS, 16, 12)] * 6
 
 
 def test_a_model_without_surroundings_gives_the_same_with_crops():
     latent = picture(33, 48)
-    plain, found = (run(Affine(), latent, settings) for settings in ({}, {**ON, "dilated": 0.0}))
+    plain, found = (run(Affine(), latent, settings) for settings in ({"denoise": 1.0}, {**ON, "dilated": 0.0}))
     torch.testing.assert_close(found, plain, rtol=0, atol=1e-6)  # crops are averaged in single precision
 
 

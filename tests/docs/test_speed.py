@@ -21,7 +21,7 @@ def test_the_bounds_are_those_of_the_code_and_no_picture_was_farther():
     for row in rows:
         sampler = getattr(kd, f"sample_{row['sampler']}")
         settings, sigmas = (
-            Settings(blending="addition", alpha=row["alpha"]),
+            Settings(denoise=1.0, blending="addition", alpha=row["alpha"]),
             kd.get_sigmas_karras(row["steps"], 0.03, 15.0),
         )
         plan = schedule(sampler, {"sigmas": sigmas}, settings)

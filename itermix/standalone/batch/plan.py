@@ -17,7 +17,7 @@ from itermix.phases import Size, described
 from itermix.phases import plan as phases
 from itermix.rewinding import starts
 from itermix.samplers import model_calls
-from itermix.schedule import run_by_host, steps_range
+from itermix.schedule import steps_by_host
 from itermix.settings import INVERTED, SAME_SAMPLER, SIZE_MULTIPLE, Settings, UpscaleSettings
 from itermix.standalone import server
 from itermix.standalone.generation import exif_of, generation_of
@@ -42,9 +42,6 @@ FUNCTIONS = {
     "UniPC": "unipc",
 }
 """{the WebUIs' name of a sampler: its function}, of those that don't call the model once a step."""
-
-TWO_STEPS_FEWER = {"DDIM", "DDIM CFG++", "PLMS"}
-"""Samplers that skip the noisiest step of img2img and stop above the cleanest."""
 
 
 @dataclass(frozen=True)
@@ -173,21 +170,19 @@ def model_calls_of(picture: Picture, settings: UpscaleSettings) -> tuple[str, in
     )
     steps = picture.generation.get("steps", API_STEPS)
     sampler = picture.generation.get("sampler_name", "")
-    whole, skipped = run_by_host(settings.denoise, steps, exact=False)
-    left = max(1, whole - skipped - 2 * (sampler in TWO_STEPS_FEWER))
-    first, last = steps_range(settings.replace(denoise=1.0), left)
-    steps_of_passes = _passes(sampler, last - first, settings)
+    run = steps_by_host(settings, steps, sampler)
+    steps_of_passes = _passes(sampler, run, settings)
     calls: list[int | None] = []
     for size in sizes:
         calls += [_calls_with(settings, size, _calls(sampler, left)) for left in steps_of_passes]
         if settings.noise == INVERTED:
-            levels = (last - first) // 3 + 1 if sampler == "DPM fast" else last - first  # it has blocks of three calls
+            levels = run // 3 + 1 if sampler == "DPM fast" else run  # it has blocks of three calls
             calls.append(_calls_with(settings, size, levels))
     if settings.cleanup:
         cleaner = sampler if settings.cleanup_sampler == SAME_SAMPLER else settings.cleanup_sampler
         whole_calls = _calls(cleaner, settings.steps_of_cleanup(steps))
         calls.append(_calls_with(settings.replace(dilated=0.0), sizes[-1], whole_calls))
-    return described(picture.size, sizes, steps, settings), None if None in calls else sum(filter(None, calls))
+    return described(picture.size, sizes, run, settings), None if None in calls else sum(filter(None, calls))
 
 
 def _passes(sampler: str, steps: int, settings: UpscaleSettings) -> list[int]:

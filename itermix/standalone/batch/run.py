@@ -231,17 +231,18 @@ def _named(targets: Sequence[PurePath]) -> str:
 
 def _print_plan(batch: Batch) -> int:
     total, unknown = 0, 0
+    most = "at most " if batch.settings.skip_tolerance else ""  # the WebUI's schedule decides what is left out
     for target in batch.todo:
         try:
             phases, calls = model_calls_of(batch.pictures[target], batch.settings)
             total += calls or 0
             unknown += calls is None
-            number = "model calls as the sampler decides" if calls is None else f"{calls} model calls"
+            number = "model calls as the sampler decides" if calls is None else f"{most}{calls} model calls"
             print(f"{target}: {phases}: {number}")
         except SettingsError as error:
             batch.failures[target] = str(error).removeprefix("Iterative Mixing: ")
     more = f" and those of {unknown} that aren't known" if unknown else ""
-    _print_counts(batch, f"{len(batch.left())} to make with {total} model calls{more}")
+    _print_counts(batch, f"{len(batch.left())} to make with {most}{total} model calls{more}")
     return SOME_NOT_DONE if batch.failures else ALL_DONE
 
 
