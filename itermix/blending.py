@@ -1,8 +1,8 @@
 """Blending: x <- B(z', x, weight), with `weight` the weight of the noised latent z'.
 
-Each function works in place on `x` [B, C, H, W] and may use `noised` (same shape and dtype, contiguous) as scratch
-space. Those that filter need a few planes [H, W] of single precision besides. Every image of a batch is blended on its
-own. At weight 0 x stays as it is, but for norm-only.
+Each function works in place on `x` [B, C, H, W] and may use `noised` (same shape and dtype, contiguous; None for those
+that aren't in `USES_NOISED`) as scratch space. Those that filter need a few planes [H, W] of single precision besides.
+Every image of a batch is blended on its own. At weight 0 x stays as it is, but for norm-only.
 
 A weight is a number, or one for each pixel, [B or 1, 1, H, W] like x.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -85,18 +86,18 @@ def mix_wavelet(x: Tensor, noised: Tensor, weight: Weight, guide: Guide) -> None
     _mix_noised(haar_low, x, noised, weight, guide)
 
 
-def mix_clean_low(x: Tensor, noised: Tensor, weight: Weight, guide: Guide) -> None:
+def mix_clean_low(x: Tensor, noised: None, weight: Weight, guide: Guide) -> None:
     """x + signal * weight * (LP(z0 - denoised) + detail * (denoised - LP(denoised))).
 
     The first part is the structure guidance of DiffuseHigh (arXiv 2406.18459): it moves the clean part of the state and
     leaves its noise alone, whatever noise the sampler has added. The second is that of `mix_low`.
     """
-    _mix_clean(low_pass, x, noised, weight, guide)
+    _mix_clean(low_pass, x, weight, guide)
 
 
-def mix_clean_wavelet(x: Tensor, noised: Tensor, weight: Weight, guide: Guide) -> None:
+def mix_clean_wavelet(x: Tensor, noised: None, weight: Weight, guide: Guide) -> None:
     """The same with the low band of the Haar transform; DiffuseHigh takes a wavelet transform too."""
-    _mix_clean(haar_low, x, noised, weight, guide)
+    _mix_clean(haar_low, x, weight, guide)
 
 
 def variance_preserving(x: Tensor, noised: Tensor, weight: Weight, guide: Guide) -> None:
@@ -113,7 +114,7 @@ def variance_preserving(x: Tensor, noised: Tensor, weight: Weight, guide: Guide)
     _add(x.div_(length), clean, 1 - 1 / length)
 
 
-BLENDINGS: dict[str, Callable[[Tensor, Tensor, Weight, Guide], None]] = {
+BLENDINGS: dict[str, Callable[[Tensor, Any, Weight, Guide], None]] = {
     "addition": addition,
     "slerp": slerp,
     "norm-only": norm_only,
@@ -129,6 +130,9 @@ USES_DENOISED = frozenset({"clean low-pass", "clean wavelet", "variance-preservi
 
 STRENGTHENS = frozenset({"low-pass", "wavelet", "clean low-pass", "clean wavelet"})
 """Blendings that have a use for `Guide.detail`, with which they need `Guide.denoised`."""
+
+USES_NOISED = frozenset(BLENDINGS) - {"clean low-pass", "clean wavelet"}
+"""Blendings that look at z' at every step, and not only at the first, where it is the state."""
 
 KEEPS_NOISE = {
     "addition": "shared",
@@ -158,14 +162,23 @@ def _mix_noised(low: Callable[..., Tensor], x: Tensor, noised: Tensor, weight: W
         _add(x, guide.denoised, weight * factor)
 
 
-def _mix_clean(low: Callable[..., Tensor], x: Tensor, noised: Tensor, weight: Weight, guide: Guide) -> None:
-    """Filters once: LP(z0 - D) + detail * (D - LP(D)) = LP(z0 - (1 + detail) * D) + detail * D."""
+def _mix_clean(low: Callable[..., Tensor], x: Tensor, weight: Weight, guide: Guide) -> None:
+    """Filters once: LP(z0 - D) + detail * (D - LP(D)) = LP(z0 - (1 + detail) * D) + detail * D.
+
+    One plane after the other, since the space that is kept through the model's calls should be small.
+    """
     assert guide.latent is not None
     assert guide.denoised is not None
-    error = torch.sub(guide.latent, guide.denoised, alpha=1 + guide.detail, out=noised)
-    _add(x, low(error, guide.scale, out=error, work=guide.work), guide.signal * weight)
-    if guide.detail:
-        _add(x, guide.denoised, guide.signal * weight * guide.detail)
+    work = guide.work or Workspace()
+    error = work.space("error", x.shape[-2:], x)
+    weights = weight.expand(len(x), 1, -1, -1)[:, 0] if isinstance(weight, Tensor) else [weight] * len(x)
+    for *image, of_image in zip(x, guide.latent, guide.denoised, weights):
+        for plane, clean, denoised in zip(*image):
+            torch.sub(clean, denoised, alpha=1 + guide.detail, out=error)
+            low(error, guide.scale, out=error, work=work)
+            if guide.detail:
+                error.add_(denoised, alpha=guide.detail)
+            _add(plane, error, guide.signal * of_image)
 
 
 def _add(x: Tensor, y: Tensor, factor: Weight) -> None:

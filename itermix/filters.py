@@ -15,8 +15,7 @@ they need besides for the next call.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -33,7 +32,15 @@ def low_pass(x: Tensor, scale: float, out: Tensor | None = None, work: Workspace
 
 def haar_low(x: Tensor, scale: float, out: Tensor | None = None, work: Workspace | None = None) -> Tensor:
     """The means over areas of scale x scale; for a power of 2 it is the low band of the Haar wavelet transform."""
-    return _projected(x, overlaps, scale, out, work)
+    height, width = x.shape[-2:]
+    if height % shrunk(height, scale) or width % shrunk(width, scale):
+        return _projected(x, overlaps, scale, out, work)
+    return _block_means(x, scale, out, work)
+
+
+def shrunk(size: int, scale: float) -> int:
+    """Samples of the smaller picture along a side of `size`."""
+    return max(1, round(size / scale))
 
 
 def triangles(size: int, count: int) -> Matrix:
@@ -52,15 +59,14 @@ def overlaps(size: int, count: int) -> Matrix:
     return np.clip(np.minimum(edges[1:], samples + 1) - np.maximum(edges[:-1], samples), 0, None)
 
 
-@functools.lru_cache(maxsize=8)
 def projection(smaller: Callable[[int, int], Matrix], size: int, scale: float) -> Matrix:
-    """[size, size], symmetric: A^+ A of A = smaller(size, round(size / scale)), whose rows are independent."""
-    a = smaller(size, max(1, round(size / scale)))
+    """[size, size], symmetric: A^+ A of A = smaller(size, shrunk(size, scale)), whose rows are independent."""
+    a = smaller(size, shrunk(size, scale))
     return a.T @ np.linalg.solve(a @ a.T, a)
 
 
 class Workspace:
-    """What every step of a run would make anew: the matrices on the device, and planes [H, W] to compute in."""
+    """What every step of a run would make anew: the matrices on the device, and space to compute in."""
 
     def __init__(self) -> None:
         self._kept: dict[tuple, Tensor] = {}
@@ -72,11 +78,12 @@ class Workspace:
             self._kept[key] = torch.from_numpy(projection(smaller, size, scale)).to(like)
         return self._kept[key]
 
-    def plane(self, name: str, like: Tensor, dtype: torch.dtype) -> Tensor:
-        """A tensor of the shape of `like`, the same one each time."""
-        key = (name, like.shape, like.device, dtype)
+    def space(self, name: str, shape: Sequence[int], like: Tensor) -> Tensor:
+        """A tensor of this shape on the device of `like`, in single precision at least, the same one each time."""
+        key = (name, *shape, like.device, like.dtype)
         if key not in self._kept:
-            self._kept[key] = torch.empty(like.shape, dtype=dtype, device=like.device)
+            dtype = torch.promote_types(like.dtype, torch.float32)
+            self._kept[key] = torch.empty(shape, dtype=dtype, device=like.device)
         return self._kept[key]
 
 
@@ -89,14 +96,28 @@ def _projected(
     """
     work = work or Workspace()
     out = torch.empty_like(x, memory_format=torch.contiguous_format) if out is None else out
-    dtype = torch.promote_types(x.dtype, torch.float32)
     height, width = x.shape[-2:]
+    columns_done = work.space("columns", (height, width), x)
     for plane, target in zip(x.reshape(-1, height, width), out.view(-1, height, width)):
-        single = plane if plane.dtype == dtype else work.plane("single", plane, dtype).copy_(plane)
-        columns_done = work.plane("columns", plane, dtype)
+        single = plane if plane.dtype == columns_done.dtype else work.space("single", plane.shape, plane).copy_(plane)
         torch.mm(work.matrix(smaller, height, scale, columns_done), single, out=columns_done)
-        result = target if target.dtype == dtype else single
+        result = target if target.dtype == columns_done.dtype else single
         torch.mm(columns_done, work.matrix(smaller, width, scale, columns_done), out=result)
         if result is not target:
             target.copy_(result)
     return out
+
+
+def _block_means(x: Tensor, scale: float, out: Tensor | None, work: Workspace | None) -> Tensor:
+    """`haar_low` where the areas are whole pixels: means of blocks, without a matrix."""
+    out = torch.empty_like(x, memory_format=torch.contiguous_format) if out is None else out
+    rows, columns = (shrunk(size, scale) for size in x.shape[-2:])
+    means = (work or Workspace()).space("means", (*x.shape[:-2], rows, columns), x)
+    torch.mean(_in_blocks(x, rows, columns), dim=(-3, -1), dtype=means.dtype, out=means)
+    _in_blocks(out, rows, columns).copy_(means[..., None, :, None])
+    return out
+
+
+def _in_blocks(x: Tensor, rows: int, columns: int) -> Tensor:
+    """A view [..., rows, H / rows, columns, W / columns] of x [..., H, W]."""
+    return x.unflatten(-1, (columns, -1)).unflatten(-3, (rows, -1))

@@ -50,16 +50,16 @@ class InvertedLatents(NoisedSource):
         self._amounts = amounts
         self._ratios = [_ratio(*each) for each in amounts]
 
-    def _fill(self, step: int, level: Tensor) -> None:
+    def _fill(self, step: int, level: Tensor, out: Tensor) -> None:
         signal, noise = map(float, self.parametrisation.amounts(level))
         ratio, last = _ratio(signal, noise), len(self._ratios) - 1
         below = next((k for k in range(1, last) if self._ratios[k] < ratio), last)
         (s1, n1), (s2, n2) = self._amounts[below - 1 : below + 1]
         determinant = s1 * n2 - s2 * n1
         upper, lower = (signal * n2 - noise * s2) / determinant, (s1 * noise - n1 * signal) / determinant
-        self._buffer.copy_(self._latents[below - 1]).mul_(upper)
+        out.copy_(self._latents[below - 1]).mul_(upper)
         if lower:
-            self._buffer.add_(self._latents[below].to(self._buffer), alpha=lower)
+            out.add_(self._latents[below].to(out), alpha=lower)
 
 
 @torch.no_grad()

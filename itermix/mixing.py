@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from itermix.analysis import Analysis
-from itermix.blending import BLENDINGS, Guide, uses_denoised
+from itermix.blending import BLENDINGS, USES_NOISED, Guide, uses_denoised
 from itermix.filters import Workspace
 from itermix.masks import Mask
 from itermix.noising import NoisedSource
@@ -64,7 +64,7 @@ class Mixer:
         self._noised = noised
         self._weights = weights.tolist()
         self._blend = BLENDINGS[blending]
-        self._uses_denoised = uses_denoised(blending, detail)
+        self._uses_noised, self._uses_denoised = blending in USES_NOISED, uses_denoised(blending, detail)
         self._scale = scale
         self._state_in_callback = name_of(sampler) in STATE_IN_CALLBACK
         self._detail = detail
@@ -188,10 +188,11 @@ class Mixer:
 
     def _guide(self, step: int, x: Tensor, level: Tensor, weight: Tensor | float) -> None:
         """Blend the state with a weight, of all or of each pixel [B or 1, 1, H, W]."""
-        noised = self._noised.at(step, level).to(x)
-        if step == 0:
-            x.copy_(noised)  # sampling starts at z', whatever it was given; a filtering blend would leave a part of it
+        noised = self._noised.at(step, level).to(x) if self._uses_noised or self._analysis else None
+        if step == 0:  # sampling starts at z', whatever it was given; a filtering blend would leave a part of it
+            self._noised.at(step, level, out=x) if noised is None else x.copy_(noised)
         if self._analysis:
+            assert noised is not None
             mean = float(weight.mean()) if isinstance(weight, Tensor) else weight
             self._analysis.guided(step, float(level), mean, noised, x)
         if not self._uses_denoised:

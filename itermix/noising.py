@@ -124,19 +124,24 @@ class NoisedSource(ABC):
         self.latent = latent
         self.parametrisation = parametrisation
         self._bias: Tensor | None = None
-        self._buffer = torch.empty_like(latent, memory_format=torch.contiguous_format)  # as filters want it
+        self._buffer: Tensor | None = None
 
-    def at(self, step: int, level: Tensor) -> Tensor:
+    def at(self, step: int, level: Tensor, out: Tensor | None = None) -> Tensor:
         """z' at `level` (0-dim tensor), for sampler step `step`; at step 0 the noise is the start noise.
 
-        Returns a contiguous buffer [B, C, H, W] that the next call overwrites; the caller may use it as scratch space.
+        Returns `out` [B, C, H, W] or, without it, a contiguous buffer that the next call overwrites; the caller may use
+        it as scratch space.
         """
-        self._fill(step, level)
-        return self._buffer if self._bias is None else self._buffer.sub_(self._bias)
+        if out is None:
+            if self._buffer is None:  # contiguous, as filters want it
+                self._buffer = torch.empty_like(self.latent, memory_format=torch.contiguous_format)
+            out = self._buffer
+        self._fill(step, level, out)
+        return out if self._bias is None else out.sub_(self._bias)
 
     @abstractmethod
-    def _fill(self, step: int, level: Tensor) -> None:
-        """Put z' of a step into the buffer."""
+    def _fill(self, step: int, level: Tensor, out: Tensor) -> None:
+        """Put z' of a step into `out` [B, C, H, W]."""
 
     def normalize(self, levels: Tensor, fraction: float) -> None:
         """Take each image's mean over the noisiest `fraction` of `levels` [n] off every z'; 0 does nothing.
@@ -197,21 +202,21 @@ class NoisedLatents(NoisedSource):
             self._noise = self._noise.clone()  # it changes from level to level, the caller's must not
         self._ratio: Tensor | None = None  # noise-to-signal ratio of the level that a cumulative `_noise` belongs to
 
-    def _fill(self, step: int, level: Tensor) -> None:
+    def _fill(self, step: int, level: Tensor, out: Tensor) -> None:
         signal, amount = (a.to(self.latent) for a in self.parametrisation.amounts(level))
-        torch.mul(self._unit_noise(step, amount / signal), amount, out=self._buffer)
-        self._buffer.addcmul_(self.latent, signal)
+        torch.mul(self._unit_noise(step, amount / signal, out), amount, out=out)
+        out.addcmul_(self.latent, signal)
 
-    def _unit_noise(self, step: int, ratio: Tensor) -> Tensor:
+    def _unit_noise(self, step: int, ratio: Tensor, scratch: Tensor) -> Tensor:
         """e of a step, of unit variance; `ratio` is noise / signal at its level."""
         if self.kind == "independent" and step > 0:
-            return draw(self._buffer, self.seeds, self._first_draw + step)
+            return draw(scratch, self.seeds, self._first_draw + step)
         if self.kind == "cumulative":
             if self._ratio is not None:
                 low, high = torch.minimum(ratio, self._ratio), torch.maximum(ratio, self._ratio)
                 kept = torch.where(low == high, 1.0, low / high)
                 self._noise.mul_(kept).addcmul_(
-                    draw(self._buffer, self.seeds, self._first_draw + step), (1 - kept**2).sqrt()
+                    draw(scratch, self.seeds, self._first_draw + step), (1 - kept**2).sqrt()
                 )
             self._ratio = ratio
         return self._noise

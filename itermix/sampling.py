@@ -197,9 +197,9 @@ def mixed(
                     noised = NoisedLatents(source, parametrisation, settings.noise, given, seeds, first_draw(number))
                 noised.normalize(plan.levels[first:], settings.normalize_fraction)
                 if x is None or number:
-                    x = noised.at(0, part.begin if number else part.levels[0]).clone()
+                    x = noised.at(0, part.begin if number else part.levels[0], out=torch.empty_like(latent))
                 elif settings.start_at_step or skipped or settings.noise == INVERTED:
-                    x.copy_(noised.at(0, part.levels[0]))
+                    noised.at(0, part.levels[0], out=x)
                 step, calls = stood[number - 1] if number else (skipped, skipped)
                 tell = callback and functools.partial(_later, callback, step)
                 if number and analysis:

@@ -73,6 +73,13 @@ def test_haar_low_is_the_block_means_of_whole_scales(size, scale):
     torch.testing.assert_close(haar_low(x, float(scale)), expected)
 
 
+@given(height=sizes, width=sizes, scale=scales)
+def test_haar_low_is_the_projection_of_areas_whether_they_are_whole_pixels_or_not(height, width, scale):
+    x = picture(height, width)
+    p, q = (torch.from_numpy(projection(overlaps, size, scale)) for size in (height, width))
+    torch.testing.assert_close(haar_low(x, scale), p @ x @ q)
+
+
 @pytest.mark.parametrize("levels", [1, 2, 3])
 def test_haar_low_is_the_low_band_of_the_haar_transform(levels):
     """All bands but the lowest set to 0 and transformed back, level by level."""

@@ -352,7 +352,9 @@ def test_one_blend_a_step_at_the_step_starts_level(name, monkeypatch):
     model, seen = Denoiser(), []
     levels = NoisedLatents.at
     monkeypatch.setattr(
-        NoisedLatents, "at", lambda self, step, level: seen.append(float(level)) or levels(self, step, level)
+        NoisedLatents,
+        "at",
+        lambda self, step, level, **out: seen.append(float(level)) or levels(self, step, level, **out),
     )
     states = []
     run(SAMPLERS[name], denoiser=model, callback=lambda info: states.append(info["x"].data_ptr()))
@@ -367,7 +369,9 @@ def test_churn_is_mixed_at_the_raised_noise_level(monkeypatch):
     seen = []
     levels = NoisedLatents.at
     monkeypatch.setattr(
-        NoisedLatents, "at", lambda self, step, level: seen.append(float(level)) or levels(self, step, level)
+        NoisedLatents,
+        "at",
+        lambda self, step, level, **out: seen.append(float(level)) or levels(self, step, level, **out),
     )
     run(kd.sample_euler, s_churn=2.0)
     assert seen[1:] == pytest.approx((SIGMAS[:-1] * (1 + 2.0 / STEPS)).tolist())
