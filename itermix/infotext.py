@@ -19,8 +19,8 @@ VERSION_KEY = "Itermix version"
 UNFINISHED = "Itermix unfinished"
 """Key under which a picture says what of it could not be finished."""
 
-BEFORE_3 = {"denoise": 1.0}
-BEFORE_2 = {"detail": 0.0, "fidelity": 0.0, "back_projection": False, **BEFORE_3}
+BEFORE_3 = {"denoise": 1.0, "blending": "clean wavelet", "alpha": 0.35, "detail": 0.07}
+BEFORE_2 = {**BEFORE_3, "detail": 0.0, "fidelity": 0.0, "back_projection": False}
 
 OLD_DEFAULTS: dict[int, dict[str, Any]] = {
     0: {**BEFORE_2, "blending": "addition", "alpha": 1.0},  # 0.1.0, whose texts have no version
@@ -28,6 +28,9 @@ OLD_DEFAULTS: dict[int, dict[str, Any]] = {
     2: BEFORE_3,
 }
 """{version: {setting: its default then}}, where that may be another than today's."""
+
+DETAIL_SINCE_3 = ("low-pass", "wavelet")
+"""Blendings on which detail had no effect before version 3, whatever a text says of it."""
 
 SCALE = next(parameter for parameter in UpscaleSettings.parameters() if parameter.name == "scale")
 
@@ -59,9 +62,13 @@ def read(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """
     declared = UpscaleSettings.parameters()
     defaults = {p.name: p.default for p in declared}
-    if any(_value(p, parameters) is not None for p in declared):
-        defaults |= OLD_DEFAULTS.get(_version(parameters), {})
-    return {p.name: _typed(p, _value(p, parameters), defaults[p.name]) for p in declared}
+    ours = any(_value(p, parameters) is not None for p in declared)
+    version = _version(parameters) if ours else VERSION
+    defaults |= OLD_DEFAULTS.get(version, {})
+    values = {p.name: _typed(p, _value(p, parameters), defaults[p.name]) for p in declared}
+    if version < 3 and values["blending"] in DETAIL_SINCE_3:
+        values["detail"] = 0.0
+    return values
 
 
 def _version(parameters: Mapping[str, Any]) -> int:

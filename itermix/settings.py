@@ -157,7 +157,7 @@ class Settings:
         choices=CURVES,
     )
     alpha: float = parameter(
-        0.35,
+        0.25,
         "Guidance (alpha)",
         "How soon the guidance lets go: with the cosine curve, more is sooner. Exponent of the cosine curves (more is "
         "later in comfy-cosine), steepness of the logistic one.",
@@ -214,7 +214,7 @@ class Settings:
         choices=PROGRESSES,
     )
     blending: str = parameter(
-        "clean wavelet",
+        "low-pass",
         "Blending",
         "How the noised source and the sampler's state become one. addition: weighted sum. slerp: along the arc "
         "between the two. norm-only: weighted sum after scaling the sampler's state to the length of the noised "
@@ -239,10 +239,10 @@ class Settings:
         step=0.05,
     )
     detail: float = parameter(
-        0.07,
+        0.06,
         "Detail",
-        "For the clean blendings: strengthens what is finer than they guide, by this share of it at full weight. "
-        "Samplers of few steps fall short of the detail that they could reach. 0: off.",
+        "For the low-pass and wavelet blendings, clean or not: strengthens what is finer than they guide, by this share "
+        "of it at full weight. Samplers of few steps fall short of the detail that they could reach. 0: off.",
         "detail",
         "Blending",
         low=0.0,
@@ -448,7 +448,8 @@ class Settings:
         "Window formulas",
         "clean picture: what the model finds in a thinned-out picture counts as the clean picture, and crops that "
         "reach over the edge see its mirror image there. DemoFusion: as in its code, what counts is the noise that is "
-        "found, so that some noise is left; and over the edge there is nothing. Not for the clean blendings.",
+        "found, so that some noise is left; and over the edge there is nothing. Not for the clean blendings, nor with "
+        "detail.",
         "window formulas",
         "Windows",
         choices=FORMULAS,

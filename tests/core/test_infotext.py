@@ -194,6 +194,14 @@ def test_the_defaults_of_every_version_are_known(version):
     assert set(OLD_DEFAULTS) == set(range(VERSION))
 
 
+@pytest.mark.parametrize("blending", ["low-pass", "wavelet", "clean low-pass"])
+@pytest.mark.parametrize("version", ["2", str(VERSION)])
+def test_detail_that_did_nothing_is_read_as_none(blending, version):
+    text = {"Itermix enabled": "True", "Itermix blending": blending, "Itermix detail": "0.2", VERSION_KEY: version}
+    nothing = version == "2" and blending != "clean low-pass"
+    assert read(text)["detail"] == (0.0 if nothing else 0.2)
+
+
 @pytest.mark.parametrize("version", [str(VERSION), f"{VERSION}.0", VERSION, "99"])
 def test_a_text_of_today_or_of_the_future_means_todays_defaults(version):
     assert read({"Itermix enabled": "True", VERSION_KEY: version}) == {**DEFAULTS, "enabled": True}
