@@ -43,12 +43,13 @@ def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> A
         analysis.check(p, settings)
         sizes = sizes_of(p, settings)
         check_size(*sizes[-1])
-        check(host.sampler(p, p.hr_sampler_name or p.sampler_name).func)
+        sampler = p.hr_sampler_name or p.sampler_name
+        check(host.sampler(p, sampler).func)
         host.check_inversion(p, settings)
         if settings.nn_upscaler:
             latent_upscaler.check(settings)
             latent_upscaler.load(p.sd_model)
-        todo = tasks(sizes, settings, p.hr_second_pass_steps or p.steps, p.hr_sampler_name or p.sampler_name, exact=True)
+        todo = tasks(sizes, settings, p.hr_second_pass_steps or p.steps, sampler, exact=True)
     if p.firstpass_image is not None:  # of the gallery; Forge hides the infotext in an alpha channel
         p.firstpass_image = p.firstpass_image.convert("RGB")
     else:

@@ -174,9 +174,7 @@ def starts_from_nothing(p: Any) -> bool:
     return host.is_img2img(p) and p.mask is not None and p.inpainting_fill in (2, 3)
 
 
-def tasks(
-    sizes: Sequence[tuple[int, int]], settings: Settings, steps: int, sampler: str, exact: bool
-) -> list[Task]:
+def tasks(sizes: Sequence[tuple[int, int]], settings: Settings, steps: int, sampler: str, exact: bool) -> list[Task]:
     """The samplings and inversions of phases to these sizes, and the clean-up. Work: steps times the pixels that the
     model sees.
 

@@ -219,7 +219,8 @@ def test_an_unknown_sampler_is_run_one_step_at_a_time(per_step):
             x = x + (x - denoised) / sigmas[i] * (sigmas[i + 1] - sigmas[i])
         return x
 
-    for settings in (TIED, TIED.replace(lowest=0.2), Settings(denoise=1.0, seed=3)):  # the last uses the model's estimate
+    estimates = Settings(denoise=1.0, seed=3)  # uses the model's estimate
+    for settings in (TIED, TIED.replace(lowest=0.2), estimates):
         infos = []
         _, got = run(sample_mystery, settings, callback=infos.append)
         _, expected = run(kd.sample_euler, settings)

@@ -115,7 +115,7 @@ def test_a_plan_that_would_exhaust_the_server_is_refused(call, query, part):
 def test_a_plan_tells_what_windows_cost(server):
     query = "width=1024&height=1024&scale=4&steps=20&window=128&window_batch=4&dilated=1"
     answer = requests.get(f"{server.url}/itermix/v1/plan?{query}", timeout=30).json()
-    assert answer["text"].endswith("4096x4096, 20 steps each, 4, then 17 calls of the model in the place of one")
+    assert answer["text"].endswith("4096x4096, 15 steps each, 4, then 17 calls of the model in the place of one")
 
 
 def test_the_largest_curve_takes_no_time(server):

@@ -66,7 +66,7 @@ def check_numbers(picture, end, image=0, steps=STEPS):
     ("path", "request_of", "sampler", "steps", "rows"),
     [
         ("img2img", mixing, "Euler", 3, 3),
-        ("img2img", upscale, "DDIM", 5, 3),
+        ("img2img", upscale, "DDIM", 5, 2),
         ("txt2img", hires, "UniPC", 6, 5),
     ],
 )

@@ -81,9 +81,9 @@ def choose_script(page):
 def test_the_phases_are_shown_before_generating(page):
     choose_script(page)
     plan = page.locator("#itermix_upscale_plan")
-    plan.get_by_text(f"{SIZE}x{SIZE} -> 128x128, {STEPS} steps").wait_for()
+    plan.get_by_text(f"{SIZE}x{SIZE} -> 128x128, {STEPS - 1} steps").wait_for()
     enter(page, "#itermix_upscale_scale", 4)
-    plan.get_by_text(f"{SIZE}x{SIZE} -> 128x128 -> 256x256, {STEPS} steps each").wait_for()
+    plan.get_by_text(f"{SIZE}x{SIZE} -> 128x128 -> 256x256, {STEPS - 1} steps each").wait_for()
     enter(page, "#itermix_upscale_width", 1024)
     plan.get_by_text("target width = 1024 is not possible").wait_for()
 
@@ -153,6 +153,7 @@ def unlike(page, before):
 def charted(page):
     """The img2img tab with the accordion open and the curve drawn."""
     page.locator("#itermix_img2img_enabled .label-wrap").first.click()
+    enter(page, "#itermix_img2img_denoise", 1)
     page.wait_for_function(f"document.querySelectorAll('{CHART} circle').length == {STEPS}")
     return page
 

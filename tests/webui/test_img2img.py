@@ -2,17 +2,19 @@
 
 import threading
 import time
+from urllib.parse import urlencode
 
 import hosts
 import numpy as np
 import pytest
 import torch
-from payloads import PLAIN, SIZE, STEPS, mask, mixing, photograph, plain, repeatable, request_for, upscale
+from payloads import PLAIN, SIZE, STEPS, hires, mask, mixing, photograph, plain, repeatable, request_for, upscale
 from PIL import Image
 
 from itermix import NoisedLatents, Settings, weights
 from itermix.filters import haar_low, low_pass
 from itermix.noising import ve, vp
+from itermix.schedule import steps_by_host
 from itermix.settings import BLENDINGS
 
 SAMPLERS = ("Euler", "Euler a", "DPM++ 2M", "DDIM")
@@ -35,7 +37,7 @@ def test_a_photograph_is_upscaled(webui, sampler):
     assert "Itermix enabled: True" in picture.parameters
     assert f"Sampler: {sampler}" in picture.parameters
     assert f"Size: {2 * SIZE}x{2 * SIZE}" in picture.parameters
-    assert "Denoising strength: 1.0" in picture.parameters
+    assert "Denoising strength: 0.7" in picture.parameters
 
 
 @pytest.mark.parametrize("sampler", ["Euler", "Euler a", "DPM++ 2M"])
@@ -53,7 +55,7 @@ def test_full_weight_to_the_end_leaves_what_the_host_makes_of_the_last_step_alon
 @pytest.mark.parametrize("blending", BLENDINGS)
 @pytest.mark.parametrize("sampler", ["Euler", "DDIM"])
 def test_every_model_call_is_what_a_hand_written_loop_makes_it(webui, sampler, blending):
-    values = {"alpha": 0.7, "blending": blending, "detail": 0.0}
+    values = {"denoise": 1.0, "alpha": 0.7, "blending": blending, "detail": 0.0}
     settings = Settings(**values)
     webui.generate("img2img", mixing(values, sampler=sampler))
     probe = torch.load(webui.data / "probe.pt", weights_only=True)
@@ -280,7 +282,7 @@ def test_the_uis_positional_values_mean_the_same_as_a_dict(webui):
         ([{"curve": "sine"}], ["curve = 'sine'", "cosine, linear, logistic, comfy-cosine"]),
         ([{"alhpa": 1}], ["alhpa = 1", "Did you mean alpha?"]),
         ([{"denoise": "0.5"}], ["denoise = '0.5'", "a number from 0.05 to 1"]),
-        ([{"start_at_step": 50}], ["start_at_step = 50", f"less than the {STEPS} steps"]),
+        ([{"start_at_step": 50}], ["start_at_step = 50", "less than the 4 steps that denoise leaves"]),
     ],
 )
 def test_a_wrong_setting_fails_with_a_sentence_and_gives_no_picture(webui, script, args, parts):
@@ -320,6 +322,36 @@ def test_too_little_denoise_for_a_timestep_sampler_is_said(webui):
 
 def test_a_range_of_steps_runs_only_those(webui):
     for sampler, expected in (("Euler", 2), ("DDIM", 2)):
-        webui.generate("img2img", mixing({"start_at_step": 1, "end_at_step": 3}, sampler=sampler))
+        webui.generate("img2img", mixing({"denoise": 1.0, "start_at_step": 1, "end_at_step": 3}, sampler=sampler))
         probe = torch.load(webui.data / "probe.pt", weights_only=True)
         assert len(probe["calls"]) == expected
+
+
+@pytest.mark.parametrize("sampler", [*SAMPLERS, "PLMS"])
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [
+        ({}, 20),
+        ({}, 9),
+        ({"denoise": 1.0}, 6),
+        ({"denoise": 0.35, "start_at_step": 1}, 12),
+        ({"denoise": 0.6, "end_at_step": 4}, 10),
+    ],
+)
+def test_the_steps_that_are_run_are_those_that_are_foretold(webui, sampler, settings, steps):
+    if sampler not in [each["name"] for each in webui.get("samplers")]:
+        pytest.skip(f"this WebUI has no {sampler}")
+    again = sampler == "PLMS"  # calls the model twice in its first step
+    requests = (
+        ("img2img", upscale(settings, sampler=sampler, steps=steps), False),
+        ("txt2img", hires(settings, sampler_name=sampler, steps=2, hr_second_pass_steps=steps), True),
+    )
+    for path, request, exact in requests:
+        webui.generate(path, request)
+        calls = torch.load(webui.data / "probe.pt", weights_only=True)["calls"]
+        foretold = steps_by_host(Settings(**settings), steps, sampler, exact)
+        assert len(calls) == foretold + again
+        query = urlencode(
+            {**settings, "width": SIZE, "height": SIZE, "steps": steps, "sampler": sampler, "hires": exact}
+        )
+        assert webui.get(f"../../itermix/v1/plan?{query}")["text"] == f"64x64 -> 128x128, {foretold} steps"

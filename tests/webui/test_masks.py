@@ -19,7 +19,7 @@ from itermix.settings import Settings
 
 QUICK = {"steps": 3}
 TIED = {"blending": "addition", "lowest": 1.0, "fidelity": 0.0}
-REWOUND = {"rewind": True}
+REWOUND = {"denoise": 1.0, "rewind": True}
 BEGINS = [0, 3, 4]  # of 6 steps
 RIGHT = hosts.encoded(mask())  # white right of the middle
 WHITE, BLACK = (hosts.encoded(mask().point(lambda _, value=value: value)) for value in (255, 0))
@@ -167,7 +167,7 @@ def test_other_samplers_are_rewound(webui, run, sampler):  # noqa: F811
     names = [each["name"] for each in webui.get("samplers")]
     if sampler not in names:
         pytest.skip(f"this WebUI has no {sampler}")
-    (once,), ((_, _, fewer),) = run("img2img", mixing({}, sampler=sampler, steps=12))
+    (once,), ((_, _, fewer),) = run("img2img", mixing({"denoise": 1.0}, sampler=sampler, steps=12))
     (picture,), ((_, _, calls),) = run("img2img", mixing(REWOUND, sampler=sampler, steps=12))
     assert calls > 1.4 * fewer
     assert picture.pixels.std() > 1
@@ -178,12 +178,12 @@ def test_other_samplers_are_rewound(webui, run, sampler):  # noqa: F811
 
 @pytest.mark.parametrize(("path", "request_of"), KINDS)
 def test_rewinding_is_repeatable_and_leaves_nothing(webui, plain_pictures, path, request_of):
-    off = repeatable(webui, path, request_of({}, steps=6))
+    off = repeatable(webui, path, request_of({"denoise": 1.0}, steps=6))
     on = repeatable(webui, path, request_of(REWOUND, steps=6))
     assert not equal(off, on)
     assert equal(repeatable(webui, path, request_of(REWOUND, steps=6)), on)
     assert "Itermix rewind: True" in on[0].parameters
-    assert equal(repeatable(webui, path, request_of({}, steps=6)), off)
+    assert equal(repeatable(webui, path, request_of({"denoise": 1.0}, steps=6)), off)
     assert equal(plain(webui, "txt2img"), plain_pictures["txt2img"])
 
 
@@ -203,7 +203,7 @@ def test_a_stop_in_a_rewound_pass_leaves_nothing(webui, run, plain_pictures, how
 
 def test_the_plan_and_the_progress_count_what_is_rewound(webui):
     answer = webui.get("../../itermix/v1/plan?width=64&height=64&steps=20&scale=2&rewind=true")
-    assert answer["text"] == "64x64 -> 128x128, 20 steps, and 10 + 5 of them again"
+    assert answer["text"] == "64x64 -> 128x128, 15 steps, and 8 + 4 of them again"
     request = upscale(
         {**REWOUND, "scale": 1.5, "max_scale_per_phase": 1.25, "cleanup": 0.25, "cleanup_steps": 3}, steps=40
     )
