@@ -242,7 +242,7 @@ class Settings:
         0.06,
         "Detail",
         "For the low-pass and wavelet blendings, clean or not: strengthens what is finer than they guide, by this share "
-        "of it at full weight. Samplers of few steps fall short of the detail that they could reach. 0: off.",
+        "of it at full weight, in the last phase. Samplers of few steps fall short of the detail that they could reach. 0: off.",
         "detail",
         "Blending",
         low=0.0,
@@ -600,17 +600,24 @@ class Settings:
             )
 
     def of_phase(
-        self, source: tuple[int, int], target: tuple[int, int], first: tuple[int, int] | None = None
+        self,
+        source: tuple[int, int],
+        target: tuple[int, int],
+        first: tuple[int, int] | None = None,
+        last: bool = True,
     ) -> Settings:
         """The settings to enlarge from one size (width, height) to another with.
 
         A cut-off of 0 becomes the scale. So does a Deep Shrink factor of 0, but over all phases: from the size `first`.
+        Detail is for the `last` phase: what is fine in one is what guides the next.
         """
 
         def scale(before: tuple[int, int]) -> float:
             return min(max(1.0, *(b / a for a, b in zip(before, target))), MAX_SCALE)
 
         settings = self if self.cutoff else self.replace(cutoff=scale(source))
+        if settings.detail and not last:
+            settings = settings.replace(detail=0.0)
         if settings.deep_shrink and not settings.deep_shrink_factor:
             return settings.replace(deep_shrink_factor=scale(first or source))
         return settings

@@ -45,7 +45,7 @@ def mixings() -> list[Method]:
         Method(f"{Settings().blending} (default)", Settings()),
         Method("default, guidance alone", Settings(detail=0.0, fidelity=0.0), back_projection=False),
         Method("addition, alpha 1", Settings(blending="addition", alpha=1.0, fidelity=0.0), back_projection=False),
-        Method("wavelet, alpha 0.25", Settings(blending="wavelet", alpha=0.25)),
+        Method("clean wavelet, alpha 0.35", Settings(blending="clean wavelet", alpha=0.35)),
     ]
 
 

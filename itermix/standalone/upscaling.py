@@ -221,7 +221,7 @@ def phases(
         if isinstance(method.recipe, Settings):
             if method.back_projection:
                 current = back_projected(current, small).clamp(-1, 1)
-            settings = method.recipe.of_phase((width, height), step)
+            settings = method.recipe.of_phase((width, height), step, last=step == size)
             if settings.seed >= 0:
                 seed = settings.seed + phase * STREAM
             analysis = Analysis(lambda pictures: pictures) if analyses is not None else None

@@ -113,7 +113,7 @@ class Job:
         self.begin()
         if self.source:
             height, width = (side * host.LATENT_PIXELS for side in latent.shape[-2:])
-            settings = settings.of_phase(self.source, (width, height), self.first)
+            settings = settings.of_phase(self.source, (width, height), self.first, self.last)
         log.debug("Iterative Mixing: mixes with %s", dict(settings.changed()))
         changes = {"denoise": 1.0}  # the WebUI has left out the steps that denoise leaves out
         if starts_from_nothing(p):

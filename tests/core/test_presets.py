@@ -93,7 +93,7 @@ FIRST_SAVED = {
 @pytest.mark.parametrize("later", [{}, {"detail": 0.2}, {"detail": 0.0, "fidelity": 0.25}])
 def test_a_whole_preset_from_before_some_settings_means_what_it_did(file, later):
     file.path.write_text(json.dumps({"Old": {**FIRST_SAVED, **later}, "Written by hand": {"alpha": 0.6}}))
-    assert file.load()["Old"] == {**decided({"denoise": 1.0, "alpha": 0.6, "detail": 0.0, "fidelity": 0.0}), **later}
+    assert file.load()["Old"] == {**decided({**FIRST_SAVED, "detail": 0.0, "fidelity": 0.0}), **later}
     assert file.load()["Written by hand"] == decided({"alpha": 0.6})
 
 

@@ -250,5 +250,11 @@ def test_deep_shrink_takes_the_scale_over_all_phases():
     assert given.of_phase((512, 512), (1024, 1024)).deep_shrink_factor == 3.0
 
 
+def test_detail_is_strengthened_in_the_last_phase_alone():
+    settings = Settings(detail=0.1)
+    assert settings.of_phase((512, 512), (1024, 1024), last=False).detail == 0
+    assert settings.of_phase((1024, 1024), (2048, 2048), last=True).detail == 0.1
+
+
 def test_a_cut_off_that_was_given_stays_in_every_phase():
     assert Settings(cutoff=3.0).of_phase((512, 512), (1024, 1024)) == Settings(cutoff=3.0)
