@@ -62,7 +62,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 REASONS = {
     "Balanced": "The defaults: the detail of a strong hires fix, and close to the source.",
     "Faithful": "Closest to the source, for a trace of the detail.",
-    "Creative": "Lets go of the picture earlier: most detail of the model's own, as far from the source as hires fix.",
+    "Creative": "Lets go of the picture earlier: the detail is more of the model's own, and farther from the source.",
     "DemoFusion paper": "The curve of arXiv 2311.16973. Without its dilated sampling it repeats parts beyond 2x.",
     "DemoFusion complete": "All that DemoFusion's code does, at SDXL's window of 128; that of SD 1 is 64. Costs time.",
     "ComfyUI node": "The ComfyUI Iterative Mixing node as it comes, with new noise in every step. Smooth.",

@@ -138,7 +138,7 @@ class Settings:
         0.7,
         "Denoise",
         "How far up the noise schedule sampling starts: 1 is pure noise, and 0.7 saves a quarter of the steps in "
-        "img2img. What was measured is as good with it. In the hires pass all steps are run, so nothing is saved there. "
+        "img2img. What was measured is as good with it. In the hires pass all are run, so nothing is saved there. "
         "While mixing is on it takes the place of the tab's Denoising strength.",
         "denoise",
         "Main",

@@ -160,6 +160,8 @@ def test_upscale_says_how_many_steps_are_left_out(untrained, tmp_path, caplog):
         "8",
         "--sampler",
         "euler",
+        "--denoise",
+        "1",
     ]
     assert main([*argv, "--blending", "addition", "--lowest", "1", "--skip-tolerance", "0.01"]) == 0
     assert "7 of 8 steps are left out; the result is within 0" in caplog.text

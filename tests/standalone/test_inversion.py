@@ -59,7 +59,8 @@ def test_the_model_is_shown_the_label_or_none_without_guidance(model, monkeypatc
     guided = up.Model(model.denoiser, "euler", 3, cfg=4.0)
     for prompt, expected in ((True, sources.labels), (False, torch.full((2,), network.NULL))):
         calls.clear()
-        up.mix(guided, sources.pictures, sources.labels, Settings(noise="inverted", inversion_prompt=prompt), 0)
+        settings = Settings(denoise=1.0, noise="inverted", inversion_prompt=prompt)
+        up.mix(guided, sources.pictures, sources.labels, settings, 0)
         assert [cfg for _, cfg in calls] == [1.0] * 3 + [4.0] * 3
         assert all(torch.equal(label, expected) for label, _ in calls[:3])
         assert all(torch.equal(label, sources.labels) for label, _ in calls[3:])

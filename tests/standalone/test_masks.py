@@ -51,7 +51,7 @@ def error(found, source, where):
     return float((found - source)[where].square().mean())
 
 
-@pytest.mark.parametrize("settings", [TIED, Settings(mask_mode="threshold", blending="addition")])
+@pytest.mark.parametrize("settings", [TIED, Settings(denoise=1.0, mask_mode="threshold", blending="addition")])
 def test_the_white_half_stays_the_source_and_the_other_is_free(model, sources, free, settings):
     enlarged = up.enlarge(sources.pictures, (64, 64))
     masked = upscaled(model, sources, settings, left_half())
@@ -61,14 +61,14 @@ def test_the_white_half_stays_the_source_and_the_other_is_free(model, sources, f
 
 
 def test_the_longer_the_threshold_holds_the_nearer_is_the_source(model, sources):
-    settings = Settings(mask_mode="threshold", blending="addition", fidelity=0.0)
+    settings = Settings(denoise=1.0, mask_mode="threshold", blending="addition", fidelity=0.0)
     enlarged = up.enlarge(sources.pictures, (64, 64))
     errors = [error(upscaled(model, sources, settings, left_half(value)), enlarged, LEFT) for value in (0.2, 0.9)]
     assert errors[0] > 3 * errors[1]
 
 
 def test_perlin_noise_frees_its_patches(model, sources):
-    settings = Settings(blending="addition", mask_mode="threshold", fidelity=0.0, perlin=1.0, perlin_scale=2.0, seed=5)
+    settings = TIED.replace(lowest=0.0, mask_mode="threshold", fidelity=0.0, perlin=1.0, perlin_scale=2.0, seed=5)
     enlarged = up.enlarge(sources.pictures, (64, 64))
     masked = upscaled(model, sources, settings)
     patches = torch.stack([perlin(64, 64, 2.0, 5 + k) for k in range(2)])[:, None].expand_as(enlarged)
@@ -80,9 +80,9 @@ def test_rewinding_calls_the_model_for_its_steps_again(model, sources, free):
     calls = []
     hook = model.denoiser.register_forward_hook(lambda *args: calls.append(float(args[1][1][0])))
     try:
-        once = upscaled(model, sources, Settings())
+        once = upscaled(model, sources, Settings(denoise=1.0))
         count = len(calls)
-        again = upscaled(model, sources, Settings(rewind=True))
+        again = upscaled(model, sources, Settings(denoise=1.0, rewind=True))
     finally:
         hook.remove()
     assert count == model.steps

@@ -46,8 +46,8 @@ def test_results_have_the_size_and_the_range(model, method):
 
 def test_mixing_with_full_weight_to_the_end_stays_with_the_source(model):
     sources = up.true_sources(2, seed=0)
-    found = result(model, Method("tied", Settings(blending="addition", lowest=1.0)), sources)
-    free = result(model, Method("free", Settings(clamp=0.0)), sources)
+    found = result(model, Method("tied", Settings(denoise=1.0, blending="addition", lowest=1.0)), sources)
+    free = result(model, Method("free", Settings(denoise=1.0, clamp=0.0)), sources)
     enlarged = up.enlarge(sources.pictures, (64, 64))
     assert (found - enlarged).square().mean() < 0.2 * (free - enlarged).square().mean()
 
@@ -92,7 +92,7 @@ def test_matched_colours_are_those_of_the_source(model):
     enlarged = up.enlarge(sources.pictures, (64, 64))
 
     def drift(**settings):
-        found = result(model, Method("mixing", Settings(alpha=10.0, **settings)), sources)
+        found = result(model, Method("mixing", Settings(denoise=1.0, alpha=10.0, **settings)), sources)
         return (found - enlarged).mean(dim=(2, 3)).abs().max()
 
     assert drift(match_colours=True) < 0.02 < drift()
