@@ -11,10 +11,10 @@ compared with the count at 8x.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
+import facts
 import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -82,9 +82,7 @@ def main() -> None:
     for scale, of_way in table.items():
         print(f"| {scale}x | {' | '.join(f'{of_way[name]:.0f}' for name in names)} |")
     if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        found = {"operations": counts, "a": a, "b": b, "ways": table}
-        options.out.write_text(json.dumps(found, indent=1) + "\n")
+        facts.write(options.out, operations=counts, a=a, b=b, ways=table)
 
 
 if __name__ == "__main__":

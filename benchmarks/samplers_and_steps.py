@@ -11,9 +11,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import facts
+
 from itermix import Settings
 from itermix.standalone import network, upscaling
-from itermix.standalone.evaluation import DIRECT, ENLARGED, SEEDS, Method, evaluate, rows, write_json
+from itermix.standalone.evaluation import DIRECT, ENLARGED, SEEDS, Method, evaluate, rows
 
 STEPS = (12, 20, 30)
 HIRES = tuple(Method(f"hires fix {strength:g}", strength) for strength in (0.3, 0.5, 0.7))
@@ -85,9 +87,8 @@ def main() -> None:
                 found += of_one
                 page += line(of_one) + "\n"
                 print(line(of_one), flush=True)
-    options.out.mkdir(parents=True, exist_ok=True)
+    facts.write(options.out / "samplers.json", rows=found)
     (options.out / "samplers.md").write_text(page)
-    write_json(options.out / "samplers.json", found)
 
 
 if __name__ == "__main__":

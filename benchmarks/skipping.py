@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import facts
 import k_diffusion.sampling
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ from itermix.noising import ve
 from itermix.schedule import schedule
 from itermix.skipping import bounds_of, steps_to_skip
 from itermix.standalone import network, upscaling
-from itermix.standalone.evaluation import SEEDS, write_json
+from itermix.standalone.evaluation import SEEDS
 
 ALPHAS = (0.35, 1.0, 3.0)
 SAMPLERS = ("euler", "dpmpp_2m")
@@ -125,8 +126,7 @@ def main() -> None:
             for row in rows:
                 numbers = f"{row['bound']:.2g} | {row['distance']:.2g} | {row['largest_ratio']:.2f}"
                 print(f"| {sampler} | {alpha:g} | {row['skipped']} of {options.steps} | {numbers} |", flush=True)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(options.out, found)
+    facts.write(options.out, rows=found)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import facts
+
 from itermix.standalone import network, upscaling
 from itermix.standalone.cli import method_of
-from itermix.standalone.evaluation import SEEDS, evaluate, rows, seed_of, write_json
+from itermix.standalone.evaluation import SEEDS, evaluate, rows, seed_of
 from itermix.standalone.upscaling import Method, Model
 
 STEPS = (8, 12, 16, 20, 30, 40)
@@ -71,7 +73,6 @@ def main() -> None:
     if not options.no_hires:
         methods += HIRES
     denoiser = network.Guided(network.load())
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     found: list[dict[str, Any]] = []
     print(f"| schedule | method | steps | calls | {' | '.join(COLUMNS)} |\n{'|---' * (4 + len(COLUMNS))}|")
     for schedule in options.schedules:
@@ -80,7 +81,7 @@ def main() -> None:
             of_one = measured(model, methods, options.scale, options.pictures, seed_of(options.seeds))
             found += of_one
             print(*map(line, of_one), sep="\n", flush=True)
-            write_json(options.out, found)
+            facts.write(options.out, rows=found)
 
 
 if __name__ == "__main__":

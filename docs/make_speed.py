@@ -15,7 +15,7 @@ DENOISES = ("1", "0.7", "0.5")
 
 def bounds(axes: Axes) -> None:
     """The bound of every number of left out steps, and how far the pictures are from those of the whole run."""
-    rows = json.loads((RESULTS / "skipping.json").read_text())
+    rows = json.loads((RESULTS / "skipping.json").read_text())["rows"]
     names = {"euler": "Euler", "dpmpp_2m": "DPM++ 2M"}
     for k, (sampler, alpha) in enumerate(dict.fromkeys((row["sampler"], row["alpha"]) for row in rows)):
         found = [row for row in rows if (row["sampler"], row["alpha"]) == (sampler, alpha)]
@@ -33,7 +33,7 @@ def bounds(axes: Axes) -> None:
 
 def budget(axes: Axes, metric: str, label: str) -> None:
     """A metric over the model calls of one picture."""
-    rows = json.loads((RESULTS / "step-budget-2x.json").read_text())
+    rows = json.loads((RESULTS / "step-budget-2x.json").read_text())["rows"]
     for k, denoise in enumerate(DENOISES):
         found = [row for row in rows if row["method"] == f"denoise={denoise}"]
         calls, values = [row["calls"] for row in found], [row[metric] for row in found]
