@@ -38,9 +38,9 @@ $(VENV)/installed: pyproject.toml
 	touch $@
 
 # The gradio of A1111 and that of Forge, for tests/ui. Torch is found in the environment above, after what is here.
-PACKAGES = python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
-.venv-gradio%/installed: tests/ui/gradio%.txt $(VENV)/installed
+PACKAGES = import sysconfig, sys; print(sysconfig.get_path("purelib", vars={"base": sys.argv[1]}))
+.venv-gradio%/installed: tests/ui/gradio%.txt
 	$(PYTHON) -m venv .venv-gradio$*
 	.venv-gradio$*/bin/pip install --quiet --requirement $<
-	$(BIN)/$(PACKAGES) > "$$(.venv-gradio$*/bin/$(PACKAGES))/torch.pth"
+	cd .venv-gradio$* && bin/python -c '$(PACKAGES)' $(abspath $(VENV)) > "$$(bin/python -c '$(PACKAGES)' "$$PWD")/torch.pth"
 	touch $@

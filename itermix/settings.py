@@ -241,8 +241,9 @@ class Settings:
     detail: float = parameter(
         0.06,
         "Detail",
-        "For the low-pass and wavelet blendings, clean or not: strengthens what is finer than they guide, by this share "
-        "of it at full weight, in the last phase. Samplers of few steps fall short of the detail that they could reach. 0: off.",
+        "For the low-pass and wavelet blendings, clean or not: strengthens what is finer than they guide, by this "
+        "share of it at full weight, in the last phase. Samplers of few steps fall short of the detail that they could "
+        "reach. 0: off.",
         "detail",
         "Blending",
         low=0.0,

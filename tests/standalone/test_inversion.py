@@ -9,6 +9,8 @@ from itermix import Settings
 from itermix.standalone import network
 from itermix.standalone import upscaling as up
 
+pytestmark = pytest.mark.xdist_group("inversion")  # one process for all that use the sources
+
 ALONE = Settings(denoise=1.0, highest=0.0, fidelity=0.0, detail=0.0)  # the start, and nothing mixed after it
 ADDITION = Settings(denoise=1.0, blending="addition", alpha=1.0, fidelity=0.0, detail=0.0)
 

@@ -15,6 +15,8 @@ from itermix.perlin import perlin
 from itermix.standalone import cli, network, server
 from itermix.standalone.upscaling import Method, Model, phases
 
+pytestmark = pytest.mark.xdist_group("masks")  # one process for all that use the sources and the free pictures
+
 TIED = Settings(denoise=1.0, blending="addition", lowest=1.0)
 FREE = Settings(denoise=1.0, highest=0.0, fidelity=0.0)
 LEFT, RIGHT = (..., slice(0, 28)), (..., slice(36, 64))  # without the middle, over which the model looks

@@ -16,6 +16,8 @@ from itermix.standalone import evaluation, metrics, network
 from itermix.standalone import upscaling as up
 from itermix.standalone.evaluation import DIRECT, ENLARGED, Method
 
+pytestmark = pytest.mark.xdist_group("picture quality")  # one process, or each would make the pictures
+
 PICTURES, STEPS, SEED = 16, 8, 400_000
 DEFAULT = Method("default", Settings())
 HIRES = [Method(f"hires fix {strength:g}", strength) for strength in (0.2, 0.3, 0.4)]

@@ -12,7 +12,7 @@ import requests
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
-START_SECONDS = 90
+START_SECONDS = 300
 
 
 @pytest.fixture(scope="session", params=["gradio3", "gradio4"])
@@ -51,16 +51,23 @@ def wait(url, process, log):
     raise RuntimeError(f"the page did not start:\n{log.read_text()[-3000:]}")
 
 
+@pytest.fixture(scope="session")
+def context(browser, server):
+    """What the pages of a server have in common: its files, which are fetched and compiled once."""
+    context = browser.new_context(viewport={"width": 1000, "height": 1400})
+    yield context
+    context.close()
+
+
 @pytest.fixture
-def page(browser, server):
+def page(context, server):
     """The img2img tab with the accordion open."""
-    page = browser.new_page(viewport={"width": 1000, "height": 1400})
-    page.set_default_timeout(10_000)
+    page = context.new_page()
+    page.set_default_timeout(60_000)
     scripts = [HERE / "webui.js", *sorted((ROOT / "javascript").glob("*.js"))]  # in the order of WebUIs
     page.add_init_script("\n".join(script.read_text() for script in scripts))
     problems = []
     page.on("pageerror", lambda problem: problems.append(problem))
-    page.route("**/*", lambda route: route.continue_() if server.url in route.request.url else route.abort())
     page.goto(server.url)
     page.locator("#itermix_img2img_enabled .label-wrap").first.click()
     page.locator("#itermix_img2img_chart svg").wait_for()
