@@ -28,6 +28,7 @@ mutants: $(VENV)/installed
 speed: $(VENV)/installed
 	$(BIN)/pip install --quiet diffusers
 	$(BIN)/python benchmarks/cost.py --out benchmarks/results/cost.json
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mixing_cost.py --out benchmarks/results/mixing.json
 	$(BIN)/python benchmarks/skipping.py --out benchmarks/results/skipping.json
 	$(BIN)/python benchmarks/step_budget.py --out benchmarks/results/step-budget-2x.json
 	$(BIN)/python docs/make_speed.py

@@ -6,12 +6,14 @@ import k_diffusion.sampling as kd
 import pytest
 import torch
 from torch import nn
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import itermix
 from itermix import NoisedLatents, Settings
-from itermix.blending import BLENDINGS
+from itermix.blending import BLENDINGS, Guide
+from itermix.filters import Workspace
 from itermix.mixing import Mixer
 from itermix.noising import flow, ve, vp
 from itermix.samplers import one_call
@@ -93,6 +95,26 @@ def test_nor_does_one_in_half_precision(blending, dtype):
     watch = watched_steps(*PARAMETRISATIONS["ve"], blending, dtype=dtype)
     assert not watch.read
     assert max(watch.made, default=0) <= 64
+
+
+@pytest.mark.parametrize("blending", sorted(BLENDINGS))
+@pytest.mark.parametrize("scale", [2.0, 1.5])
+def test_a_step_can_be_recorded_and_played_with_other_numbers(blending, scale):
+    """As CUDA graphs and compilers want it. A weight is a number of the host's, so a recording is of one step."""
+
+    def step(x, latent, noise, denoised, level):
+        noised = NoisedLatents(latent, noise=noise).at(1, level)
+        BLENDINGS[blending](x, noised, 0.3, Guide(scale, latent, denoised, 0.8, 0.1, Workspace()))
+        return x
+
+    def tensors(seed):
+        generator = torch.Generator().manual_seed(seed)
+        return [torch.randn(SHAPE, generator=generator) for _ in range(4)] + [torch.tensor(float(seed))]
+
+    recorded = make_fx(step)(*tensors(1))
+    played, expected = recorded(*tensors(2)), step(*tensors(2))
+    torch.testing.assert_close(played, expected)
+    assert (played - tensors(2)[0]).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("noise", ["independent", "cumulative"])
