@@ -10,7 +10,7 @@ A weight is a number, or one for each pixel, [B or 1, 1, H, W] like x.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ class Guide:
         latent: z0 [B, C, H, W], the guiding picture, clean.
         denoised: the model's estimate of the clean picture at the step before, [B, C, H, W].
         signal: amount of signal in the state of this noise level: 1 in VE, sqrt(a_t) in VP, 1 - sigma in flow.
-        detail: share by which the blendings in `STRENGTHENS` strengthen what is not low, from 0.
+        detail: share by which the clean blendings strengthen what is not low, from 0.
         work: of the filters, kept from step to step.
     """
 
@@ -73,24 +73,23 @@ def norm_only(x: Tensor, noised: Tensor, weight: Weight, guide: Guide) -> None:
 
 
 def mix_low(x: Tensor, noised: Tensor, weight: Weight, guide: Guide) -> None:
-    """x + weight * (LP(z' - x) + signal * detail * (denoised - LP(denoised))).
-
-    The first part is ILVR (arXiv 2108.02938) with a weight: what is finer stays the sampler's own. The second is an
-    unsharp mask of the clean picture in what it leaves free; DiffuseHigh (arXiv 2406.18459) has one for its guide.
-    """
-    _mix_noised(low_pass, x, noised, weight, guide)
+    """x + weight * LP(z' - x): ILVR (arXiv 2108.02938) with a weight; what is finer stays the sampler's own."""
+    difference = noised.sub_(x)
+    _add(x, low_pass(difference, guide.scale, out=difference, work=guide.work), weight)
 
 
 def mix_wavelet(x: Tensor, noised: Tensor, weight: Weight, guide: Guide) -> None:
-    """The same with the low band of the wavelet transform: HiWave (arXiv 2506.20452), with Haar's."""
-    _mix_noised(haar_low, x, noised, weight, guide)
+    """x + weight * LL(z' - x), LL the low band of the wavelet transform: HiWave (arXiv 2506.20452), with Haar's."""
+    difference = noised.sub_(x)
+    _add(x, haar_low(difference, guide.scale, out=difference, work=guide.work), weight)
 
 
 def mix_clean_low(x: Tensor, noised: None, weight: Weight, guide: Guide) -> None:
     """x + signal * weight * (LP(z0 - denoised) + detail * (denoised - LP(denoised))).
 
     The first part is the structure guidance of DiffuseHigh (arXiv 2406.18459): it moves the clean part of the state and
-    leaves its noise alone, whatever noise the sampler has added. The second is that of `mix_low`.
+    leaves its noise alone, whatever noise the sampler has added. The second is an unsharp mask (DiffuseHigh has one for
+    its guide) of what the first leaves free.
     """
     _mix_clean(low_pass, x, weight, guide)
 
@@ -128,8 +127,8 @@ BLENDINGS: dict[str, Callable[[Tensor, Any, Weight, Guide], None]] = {
 USES_DENOISED = frozenset({"clean low-pass", "clean wavelet", "variance-preserving"})
 """Blendings for which `Guide.latent` and `Guide.denoised` must be given."""
 
-STRENGTHENS = frozenset({"low-pass", "wavelet", "clean low-pass", "clean wavelet"})
-"""Blendings that have a use for `Guide.detail`, with which they need `Guide.denoised`."""
+STRENGTHENED_BEFORE = {"low-pass": low_pass, "wavelet": haar_low}
+"""{blending: its filter} of those for which `strengthen` does before what `Guide.detail` does in the clean ones."""
 
 USES_NOISED = frozenset(BLENDINGS) - {"clean low-pass", "clean wavelet"}
 """Blendings that look at z' at every step, and not only at the first, where it is the state."""
@@ -146,20 +145,25 @@ KEEPS_NOISE = {
 
 
 def uses_denoised(blending: str, detail: float) -> bool:
-    """Whether a blending needs `Guide.denoised`."""
-    return blending in USES_DENOISED or (detail > 0 and blending in STRENGTHENS)
+    """Whether the model's estimate of the clean picture is needed, by a blending or to strengthen detail before it."""
+    return blending in USES_DENOISED or (detail > 0 and blending in STRENGTHENED_BEFORE)
 
 
-def _mix_noised(low: Callable[..., Tensor], x: Tensor, noised: Tensor, weight: Weight, guide: Guide) -> None:
-    """Filters once: LP(z' - x) + c * (D - LP(D)) = LP(z' - x - c * D) + c * D."""
-    error, factor = noised.sub_(x), guide.signal * guide.detail
-    if factor:
-        assert guide.denoised is not None
-        error.sub_(guide.denoised, alpha=factor)
-    _add(x, low(error, guide.scale, out=error, work=guide.work), weight)
-    if factor:
-        assert guide.denoised is not None
-        _add(x, guide.denoised, weight * factor)
+def strengthen(x: Tensor, blending: str, weight: Weight, guide: Guide) -> None:
+    """x + signal * weight * detail * (denoised - LP(denoised)), LP the filter of a blending in `STRENGTHENED_BEFORE`.
+
+    The unsharp mask of the clean blendings, of what the guidance leaves free. It is a step of its own so that the
+    estimate isn't needed any longer when z' is.
+    """
+    assert guide.denoised is not None
+    low, work = STRENGTHENED_BEFORE[blending], guide.work or Workspace()
+    fine = work.space("error", x.shape[-2:], x)
+    for image, of_denoised, of_image in zip(x, guide.denoised, _of_images(weight, x)):
+        for plane, denoised in zip(image, of_denoised):
+            fine.copy_(denoised)
+            low(fine, guide.scale, out=fine, work=work)
+            torch.sub(denoised, fine, out=fine)
+            _add(plane, fine, guide.signal * guide.detail * of_image)
 
 
 def _mix_clean(low: Callable[..., Tensor], x: Tensor, weight: Weight, guide: Guide) -> None:
@@ -171,14 +175,18 @@ def _mix_clean(low: Callable[..., Tensor], x: Tensor, weight: Weight, guide: Gui
     assert guide.denoised is not None
     work = guide.work or Workspace()
     error = work.space("error", x.shape[-2:], x)
-    weights = weight.expand(len(x), 1, -1, -1)[:, 0] if isinstance(weight, Tensor) else [weight] * len(x)
-    for *image, of_image in zip(x, guide.latent, guide.denoised, weights):
+    for *image, of_image in zip(x, guide.latent, guide.denoised, _of_images(weight, x)):
         for plane, clean, denoised in zip(*image):
             torch.sub(clean, denoised, alpha=1 + guide.detail, out=error)
             low(error, guide.scale, out=error, work=work)
             if guide.detail:
                 error.add_(denoised, alpha=guide.detail)
             _add(plane, error, guide.signal * of_image)
+
+
+def _of_images(weight: Weight, x: Tensor) -> Sequence[Weight]:
+    """The weight of each image of x [B, C, H, W]: a number, or [H, W]."""
+    return list(weight.expand(len(x), 1, -1, -1)[:, 0]) if isinstance(weight, Tensor) else [weight] * len(x)
 
 
 def _add(x: Tensor, y: Tensor, factor: Weight) -> None:

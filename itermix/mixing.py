@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from itermix.analysis import Analysis
-from itermix.blending import BLENDINGS, USES_NOISED, Guide, uses_denoised
+from itermix.blending import BLENDINGS, STRENGTHENED_BEFORE, USES_NOISED, Guide, strengthen, uses_denoised
 from itermix.filters import Workspace
 from itermix.masks import Mask
 from itermix.noising import NoisedSource
@@ -54,7 +54,7 @@ class Mixer:
             weights: [levels of the schedule], of the noised latent, as `itermix.weights` gives them.
             blending: a name in `BLENDINGS`.
             scale: how many times the picture that guides was enlarged; says what of it is low.
-            detail: share by which the blendings in `STRENGTHENS` strengthen what is not low.
+            detail: share by which the low-pass and wavelet blendings strengthen what is not low.
             progress: [levels of the schedule], as `itermix.curves.progress_of` gives it; needed with a mask.
             mask: what becomes of the weight at each pixel.
             analysis: looks on.
@@ -63,8 +63,9 @@ class Mixer:
         self._schedule = schedule
         self._noised = noised
         self._weights = weights.tolist()
-        self._blend = BLENDINGS[blending]
+        self._blending = blending
         self._uses_noised, self._uses_denoised = blending in USES_NOISED, uses_denoised(blending, detail)
+        self._strengthens = detail > 0 and blending in STRENGTHENED_BEFORE
         self._scale = scale
         self._state_in_callback = name_of(sampler) in STATE_IN_CALLBACK
         self._detail = detail
@@ -158,7 +159,7 @@ class Mixer:
         if self._starts_step and (self._uses_denoised or self._analysis):
             level = level.flatten()[0]
             if self._denoised is None or self._denoised.dtype != x.dtype:  # samplers may go on in another precision
-                self._denoised = torch.empty_like(x)
+                self._denoised = torch.empty_like(x, memory_format=torch.contiguous_format)
             self._noised.parametrisation.denoised(x, level, output, out=self._denoised)
             if self._analysis:
                 self._analysis.evaluated(self._step, float(level), x, self._denoised)
@@ -188,22 +189,26 @@ class Mixer:
 
     def _guide(self, step: int, x: Tensor, level: Tensor, weight: Tensor | float) -> None:
         """Blend the state with a weight, of all or of each pixel [B or 1, 1, H, W]."""
-        noised = self._noised.at(step, level).to(x) if self._uses_noised or self._analysis else None
-        if step == 0:  # sampling starts at z', whatever it was given; a filtering blend would leave a part of it
-            self._noised.at(step, level, out=x) if noised is None else x.copy_(noised)
-        if self._analysis:
-            assert noised is not None
-            mean = float(weight.mean()) if isinstance(weight, Tensor) else weight
-            self._analysis.guided(step, float(level), mean, noised, x)
-        if not self._uses_denoised:
-            guide = Guide(self._scale, work=self._work)
-        elif self._denoised is None:  # the model has not been asked yet
+        mean = float(weight.mean()) if self._analysis and isinstance(weight, Tensor) else weight
+        if step == 0:  # sampling starts at z', whatever it was given, and no blend changes that
+            self._noised.at(step, level, out=x)
+            if self._analysis:
+                self._analysis.guided(step, float(level), mean, x, x)
             return
-        else:
+        guide, space = Guide(self._scale, work=self._work), None
+        if self._uses_denoised:
+            assert self._denoised is not None
             signal = self._signals[step] if self._signals else self._signal(level)
             latent = self._noised.latent.to(x)
             guide = Guide(self._scale, latent, self._denoised.to(x), signal, self._detail, self._work)
-        self._blend(x, noised, weight, guide)
+        if self._strengthens:
+            strengthen(x, self._blending, weight, guide)
+            space = self._denoised  # which isn't needed any longer
+        noised = self._noised.at(step, level, out=space).to(x) if self._uses_noised or self._analysis else None
+        if self._analysis:
+            assert noised is not None
+            self._analysis.guided(step, float(level), mean, noised, x)
+        BLENDINGS[self._blending](x, noised, weight, guide)
 
     def _signals_of_steps(self) -> list[float]:
         """The amount of signal at the start of each step, on the host before the run: a read in a step would wait for

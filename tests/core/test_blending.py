@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from itermix.blending import BLENDINGS, USES_NOISED, Guide, uses_denoised
+from itermix.blending import (
+    BLENDINGS,
+    STRENGTHENED_BEFORE,
+    USES_DENOISED,
+    USES_NOISED,
+    Guide,
+    strengthen,
+    uses_denoised,
+)
 from itermix.filters import haar_low, low_pass
 from itermix.settings import BLENDINGS as DECLARED
 
@@ -35,9 +43,7 @@ def by_hand(name, x, z, w, guide):
     if name == "addition":
         return w * z + (1 - w) * x
     if name in ("low-pass", "wavelet"):
-        low = {"low-pass": low_pass, "wavelet": haar_low}[name]
-        fine = guide.denoised - low(guide.denoised, guide.scale)
-        return x + w * (low(z - x, guide.scale) + guide.signal * guide.detail * fine)
+        return x + w * {"low-pass": low_pass, "wavelet": haar_low}[name](z - x, guide.scale)
     if name in ("clean low-pass", "clean wavelet"):
         low = {"clean low-pass": low_pass, "clean wavelet": haar_low}[name]
         of_latent, of_denoised = low(guide.latent, guide.scale), low(guide.denoised, guide.scale)
@@ -150,22 +156,26 @@ def test_the_guide_is_only_read(name):
 
 @pytest.mark.parametrize(("name", "low"), [("low-pass", low_pass), ("wavelet", haar_low)])
 def test_full_weight_takes_what_is_low_from_the_noised_latent_and_the_rest_from_the_state(name, low):
-    """And what the state has of the clean picture that is fine is strengthened."""
     x, z = images(1), images(2)
-    guide = guide_for(x)
-    got = blended(name, x, z, 1.0, guide)
+    got = blended(name, x, z, 1.0)
     torch.testing.assert_close(low(got, 2.0), low(z, 2.0))
-    stronger = guide.signal * guide.detail * (guide.denoised - low(guide.denoised, 2.0))
-    torch.testing.assert_close(got - low(got, 2.0), x - low(x, 2.0) + stronger)
+    torch.testing.assert_close(got - low(got, 2.0), x - low(x, 2.0))
 
 
-@pytest.mark.parametrize("name", ["low-pass", "wavelet"])
-def test_without_detail_they_need_no_clean_picture(name):
-    x, z = images(1), images(2)
-    expected = blended(name, x, z, 0.3, guide_for(x, detail=0.0))
-    assert torch.equal(blended(name, x, z, 0.3, Guide(2.0)), expected)
-    assert not uses_denoised(name, 0.0)
-    assert uses_denoised(name, 0.01)
+@pytest.mark.parametrize(("name", "low"), STRENGTHENED_BEFORE.items())
+@pytest.mark.parametrize("weight", [0.7, torch.linspace(0, 1, SHAPE[0] * 30, dtype=torch.float64).view(-1, 1, 6, 5)])
+def test_detail_adds_what_is_fine_of_the_clean_picture_and_reads_the_guide_alone(name, low, weight):
+    x, guide = images(1), guide_for(images(1))
+    strengthen(x, name, weight, guide)
+    fine = guide.denoised - low(guide.denoised, guide.scale)
+    torch.testing.assert_close(x, images(1) + weight * guide.signal * guide.detail * fine)
+    assert torch.equal(guide.denoised, guide_for(x).denoised)
+
+
+def test_the_clean_picture_is_asked_for_where_detail_is_strengthened_before():
+    for name in BLENDINGS:
+        assert uses_denoised(name, 0.1) == (name in STRENGTHENED_BEFORE or name in USES_DENOISED)
+        assert uses_denoised(name, 0.0) == (name in USES_DENOISED)
 
 
 @pytest.mark.parametrize("name", ["low-pass", "wavelet"])

@@ -9,7 +9,7 @@ from torch import nn
 
 import itermix
 from itermix import NoisedLatents, Settings, weights
-from itermix.blending import BLENDINGS, STRENGTHENS, USES_DENOISED, Guide, addition
+from itermix.blending import BLENDINGS, STRENGTHENED_BEFORE, USES_DENOISED, Guide, addition
 from itermix.enlarging import put_back
 from itermix.mixing import Mixer
 from itermix.noising import ve, vp
@@ -237,7 +237,7 @@ def test_where_the_model_predicts_noise_the_estimate_is_converted(blending):
     torch.testing.assert_close(got, x, atol=2e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("blending", sorted(STRENGTHENS))
+@pytest.mark.parametrize("blending", [*STRENGTHENED_BEFORE, "clean low-pass", "clean wavelet"])
 def test_detail_strengthens_what_is_finer_than_the_guided_and_leaves_that_alone(blending):
     class Knowing(nn.Module):
         """It takes the source for the clean picture, so that there is nothing to guide and `detail` is left."""
@@ -359,9 +359,10 @@ def test_one_blend_a_step_at_the_step_starts_level(name, monkeypatch):
     states = []
     run(SAMPLERS[name], denoiser=model, callback=lambda info: states.append(info["x"].data_ptr()))
     assert len(model.calls) == CALLS.get(name, STEPS)
-    assert [w for _, w in blends] == weights(SETTINGS, STEPS).tolist()
+    # At the first step z' is put in its place.
+    assert [w for _, w in blends] == weights(SETTINGS, STEPS).tolist()[1:]
     # The blended tensor is the sampler's own state, which it shows its callback.
-    assert [pointer for pointer, _ in blends] == states
+    assert [pointer for pointer, _ in blends] == states[1:]
     assert seen[1:] == pytest.approx(SIGMAS[:-1].tolist())
 
 
