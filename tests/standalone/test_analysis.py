@@ -74,7 +74,7 @@ def test_plot_compares_the_noised_sequence_with_itself(quick):
 
 
 def test_demo_writes_that_of_its_first_picture(quick, monkeypatch):
-    monkeypatch.setattr(demo, "methods", lambda: [ENLARGED, *mixings()[:1]])  # what all of them give is tested elsewhere
+    monkeypatch.setattr(demo, "methods", lambda: [ENLARGED, *mixings()[:1]])  # all of them: test_evaluation.py
     monkeypatch.setattr(demo, "REFERENCES", 4)
     names, _ = quick("demo", "--analysis", "--pictures", "1")
     ends = {f"first-picture-analysis-phase-{k}.{end}" for k in (1, 2) for end in ("png", "json")}
