@@ -16,7 +16,7 @@ test: $(VENV)/installed .venv-gradio3/installed .venv-gradio4/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy itermix benchmarks
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --durations 10
 
 # One thread each, since the processes are forks, and a fork can't use the threads of its parent.
 mutants: $(VENV)/installed

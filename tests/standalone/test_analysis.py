@@ -24,7 +24,7 @@ def test_every_phase_has_one_and_the_picture_is_the_same(model):
     assert torch.equal(with_it, without)
     assert len(analyses) == 2
     for analysis, side in zip(analyses, (64, 96)):  # the second is larger than what is kept
-        assert [row["step"] for row in analysis.numbers(0)["steps"]] == list(range(round(0.7 * model.steps)))
+        assert [row["step"] for row in analysis.numbers(0)["steps"]] == list(range(model.steps))
         assert analysis.pictures(0)[0]["denoised"].shape == (3, side, side)
 
 
@@ -32,7 +32,7 @@ def test_the_last_picture_is_the_result(model):
     """The last estimate of the clean picture is the result, where nothing comes after."""
     sources = up.true_sources(1, seed=0)
     analyses: list = []
-    *_, result = phases(model, Method("mixing", Settings(denoise=1.0, fidelity=0.0)), sources, (64, 64), analyses)
+    *_, result = phases(model, Method("mixing", Settings(fidelity=0.0)), sources, (64, 64), analyses)
     shown = analyses[0].pictures(0)[model.steps - 1]["denoised"]
     assert ((result[0] + 1) * 127.5 - shown).abs().max() <= 1
 
@@ -57,7 +57,7 @@ def test_upscale_writes_it_beside_the_picture(quick, capsys):
     assert names == {"picture.png"} | ends
     assert all(str(out / name) in capsys.readouterr().out for name in ["picture.png"])
     numbers = json.loads((out / "picture-analysis-phase-2.json").read_text())
-    assert len(numbers["steps"]) == 2  # of 3
+    assert len(numbers["steps"]) == 3
     with Image.open(out / "picture.png") as image:
         assert "analysis" not in image.info["parameters"]
     assert quick("upscale", "--scale", "2")[0] == names
@@ -74,9 +74,7 @@ def test_plot_compares_the_noised_sequence_with_itself(quick):
 
 
 def test_demo_writes_that_of_its_first_picture(quick, monkeypatch):
-    monkeypatch.setattr(
-        demo, "methods", lambda: [ENLARGED, *mixings()[:1]]
-    )  # what all of them give is tested elsewhere
+    monkeypatch.setattr(demo, "methods", lambda: [ENLARGED, *mixings()[:1]])  # all of them: test_evaluation.py
     monkeypatch.setattr(demo, "REFERENCES", 4)
     names, _ = quick("demo", "--analysis", "--pictures", "1")
     ends = {f"first-picture-analysis-phase-{k}.{end}" for k in (1, 2) for end in ("png", "json")}
