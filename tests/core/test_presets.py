@@ -102,7 +102,7 @@ def test_every_setting_that_came_later_is_known_as_such():
 
 
 def test_what_is_named_beside_a_preset_stands_above_it():
-    values = {**decided({"blending": "wavelet", "fidelity": 0.0}), "alpha": 0.5, "scale": 3.0}
+    values = {**decided({"blending": "wavelet", "detail": 0.0, "fidelity": 0.0}), "alpha": 0.5, "scale": 3.0}
     assert expanded({"preset": "Creative", "alpha": 0.5, "scale": 3.0}) == values
     assert expanded({"alpha": 0.5}) == {"alpha": 0.5}
     assert expanded({"preset": "Mine"}, {"Mine": {"curve": "linear"}}) == decided({"curve": "linear"})
