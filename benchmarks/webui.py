@@ -156,6 +156,7 @@ def main() -> None:
     parser.add_argument("--name", default="WebUI", help="how the result calls it")
     parser.add_argument("--pid", type=int, help="its process, whose memory is read")
     parser.add_argument("--only", default="", metavar="NAME", help="of the listed ones, those with this in their name")
+    parser.add_argument("--scales", type=int, nargs="+", default=list(SCALES), choices=SCALES)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--size", type=int, default=128, help="of the first pass (default %(default)s)")
     parser.add_argument("--steps", type=int, default=4, help="of each pass, even (default %(default)s)")
@@ -175,7 +176,7 @@ def main() -> None:
     print("|---" * 7 + "|")
     for server in servers:
         with server as running:
-            for scale in SCALES:
+            for scale in options.scales:
                 found.append(measured(running, options.size, options.steps, scale, options.rounds))
                 print(line(found[-1]), flush=True)
                 if options.out:
