@@ -83,7 +83,7 @@ def taken(page, name: str, *regions: tuple[str, str]) -> None:
     for k, part in enumerate(parts):
         whole.paste(part, (0, sum(before.height for before in parts[:k])))
     file = PICTURES / f"{name}.png"
-    whole.quantize(64, dither=Image.Dither.NONE).save(file, optimize=True)
+    whole.quantize(256, dither=Image.Dither.NONE).save(file, optimize=True)
     assert file.stat().st_size < MOST_BYTES
 
 
