@@ -99,7 +99,8 @@ def evaluate(
 
     Args:
         methods: their names must differ.
-        scales: powers of 2; a method's phases on the way to the largest also give the smaller ones.
+        scales: powers of 2; a method's phases on the way to the largest also give the smaller ones, but for what only a
+            last phase gets.
         references: native renders per scale that detail and patch distance are measured against.
         shown: pictures of each method to keep.
 
@@ -123,14 +124,14 @@ def evaluate(
 def _run(model: Model, method: Method, groups: Mapping[int, Group], shown: int) -> None:
     """Add a method's results to the groups of all scales. The phases to the largest scale pass through the others."""
     missing = sorted(groups, reverse=True)
-    cleaned = isinstance(method.recipe, Settings) and method.recipe.cleanup > 0  # which only the last phase is
+    finished = isinstance(method.recipe, Settings) and (method.recipe.cleanup > 0 or method.recipe.detail > 0)
     while missing:
         scale = missing[0]
         sources = groups[scale].sources
         side = RESOLUTION * scale
         for pictures in upscaling.phases(model, method, sources, (side, side)):
             reached = pictures.shape[-1] // RESOLUTION
-            if reached in missing and (reached == scale or not cleaned):
+            if reached in missing and (reached == scale or not finished):  # which only the last phase is
                 groups[reached].add(method, pictures, shown)
                 missing.remove(reached)
         if method.most > 2:  # the smaller scales are the two-fold phases of other methods

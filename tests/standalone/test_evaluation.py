@@ -7,10 +7,12 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from itermix import Settings, SettingsError
-from itermix.standalone import bench, demo, evaluation, metrics, report
+from itermix.standalone import bench, demo, evaluation, metrics, network, report
+from itermix.standalone import upscaling as up
 from itermix.standalone.evaluation import Method, matched, mixings, seed_of
 
 KEYS = {"method", "scale", "source", "n", "sampler", "steps"}
@@ -68,6 +70,16 @@ def test_errors_are_paired():
     sweep = [readings(40, 0.2, spread=2), readings(30, 0.4, spread=2), readings(20, 0.8, spread=2)]
     assert matched(readings(35, 0.6, spread=2), sweep, TRUTH)["psnr_gain_se"] == pytest.approx(0, abs=1e-9)
     assert matched(readings(35, 0.6, spread=2), SWEEP, TRUTH)["psnr_gain_se"] > 0.3
+
+
+@pytest.mark.parametrize("settings", [{}, {"detail": 0.0, "cleanup": 0.1}, {"detail": 0.0}])
+def test_the_result_at_2x_is_that_of_an_upscale_to_2x(settings):
+    """And not what an upscale to 4x comes through, where that lacks what the last phase gets."""
+    model = up.Model(network.Guided(network.load()), steps=2)
+    sources, method = up.true_sources(1, 0), Method("mixing", Settings(**settings))
+    alone, *_ = evaluation.evaluate(model, [method], [sources], (2,), references=1)
+    both, *_ = evaluation.evaluate(model, [method], [sources], (2, 4), references=1)
+    assert torch.equal(alone.pictures["mixing"], both.pictures["mixing"])
 
 
 def test_the_default_is_measured_against_its_rivals():
