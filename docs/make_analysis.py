@@ -11,8 +11,8 @@ from itermix.standalone.cli import main
 
 PICTURES = Path(__file__).parent / "pictures"
 MIXINGS = {"analysis.png": [], "analysis-independent.png": ["--preset", "ComfyUI node"]}
-STEP = 15
-"""Where the table compares."""
+LEFT = 10
+"""Steps that are left where the table compares: the same noise level, however far up sampling starts."""
 
 
 def make() -> None:
@@ -21,9 +21,9 @@ def make() -> None:
         for name, options in MIXINGS.items():
             main(["upscale", "--out", str(out), "--scale", "2", "--analysis", *options])
             shutil.copy(out.with_name("upscaled-analysis.png"), PICTURES / name)
-            row = json.loads(out.with_name("upscaled-analysis.json").read_text())["steps"][STEP]
+            row = json.loads(out.with_name("upscaled-analysis.json").read_text())["steps"][-LEFT]
             deviations = ", ".join(f"{series} {row[series]['std']:.3f}" for series in ("noised", "state", "denoised"))
-            print(f"{name}: step {STEP}, weight {row['weight']:.2f}, similarity {row['similarity']:.3f}; {deviations}")
+            print(f"{name}: {LEFT} left, weight {row['weight']:.2f}, similarity {row['similarity']:.3f}; {deviations}")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from torch import Tensor
 from itermix.analysis import Analysis
 from itermix.curves import weights
 from itermix.noising import NoisedLatents, ve
+from itermix.schedule import steps_range
 from itermix.settings import Settings
 from itermix.standalone import metrics
 from itermix.standalone.evaluation import DIRECT, TRUE_RENDER, Group
@@ -29,27 +30,24 @@ STRIP = 8
 
 
 def mixing_plot(curves: Mapping[str, Settings], picture: Tensor, steps: int, path: Path) -> None:
-    """Write a PNG of weight curves over the steps, and below it z' of a picture at some of the steps.
+    """Write a PNG of weight curves over the steps that are run, and below it z' of a picture at some of them.
 
     Args:
         curves: {label: settings}; the strip shows the first of them.
         picture: [3, H, W] in [-1, 1].
-        steps: sampler steps, from 1, on the Karras schedule of the built-in model.
+        steps: of the whole Karras schedule of the built-in model, from 1.
         path: where to write.
 
     Raises:
         SettingsError: settings that don't fit each other or the number of steps.
     """
-    parametrisation = ve()
-    sigmas = karras(steps)[:-1]
-    progress = parametrisation.progress(sigmas)
-    values = {label: weights(settings, steps, progress) for label, settings in curves.items()}
+    runs = {label: _run(settings, steps) for label, settings in curves.items()}
 
     figure = Figure(figsize=(11, 6.4), dpi=DPI, layout="constrained")
     upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=(2.4, 1)).ravel()
     axes = upper.subplots()
-    for label, weight in values.items():
-        axes.plot(np.arange(steps), weight, marker="o", markersize=3.5, label=label)
+    for label, (first, _, values) in runs.items():
+        axes.plot(np.arange(first, first + len(values)), values, marker="o", markersize=3.5, label=label)
     axes.set(xlabel="step", ylabel="weight of the noised source", ylim=(-0.03, 1.03), xlim=(-0.5, steps - 0.5))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
@@ -57,14 +55,14 @@ def mixing_plot(curves: Mapping[str, Settings], picture: Tensor, steps: int, pat
 
     label, settings = next(iter(curves.items()))
     lower.suptitle(f"What is mixed in: the source noised to the level of the step ({label})", fontsize="medium")
-    noised = NoisedLatents(picture[None], parametrisation, settings.noise, seeds=[max(settings.seed, 0)])
-    noised.normalize(sigmas, settings.normalize_fraction)
-    shown = np.unique(np.linspace(0, steps - 1, min(STRIP, steps)).round().astype(int))
+    first, sigmas, values = runs[label]
+    noised = _noised(settings, picture, sigmas)
+    shown = np.unique(np.linspace(0, len(sigmas) - 1, min(STRIP, len(sigmas))).round().astype(int))
     for cell, step in zip(np.atleast_1d(lower.subplots(1, len(shown))), shown):
         z = noised.at(int(step), sigmas[step])[0]
         # Noise far above the picture's range would be cut to eight colours: show it at the picture's own contrast.
         cell.imshow(to_image(z / torch.sqrt(1 + sigmas[step] ** 2)))
-        cell.set_title(f"step {step}\nsigma {sigmas[step]:.3g}, w {values[label][step]:.2f}", fontsize=8)
+        cell.set_title(f"step {first + step}\nsigma {sigmas[step]:.3g}, w {values[step]:.2f}", fontsize=8)
         cell.set_axis_off()
     figure.savefig(path)
 
@@ -75,16 +73,26 @@ def noised_analysis(settings: Settings, picture: Tensor, steps: int) -> Analysis
     Raises:
         SettingsError: settings that don't fit the number of steps.
     """
-    parametrisation = ve()
-    sigmas = karras(steps)[:-1]
-    values = weights(settings, steps, parametrisation.progress(sigmas))
-    noised = NoisedLatents(picture[None], parametrisation, settings.noise, seeds=[max(settings.seed, 0)])
-    noised.normalize(sigmas, settings.normalize_fraction)
+    _, sigmas, values = _run(settings, steps)
+    noised = _noised(settings, picture, sigmas)
     analysis = Analysis(lambda pictures: pictures)
     for step, (sigma, weight) in enumerate(zip(sigmas, values.tolist())):
         z = noised.at(step, sigma)
         analysis.guided(step, float(sigma), weight, z, z)
     return analysis
+
+
+def _run(settings: Settings, steps: int) -> tuple[int, Tensor, Tensor]:
+    """(first, sigmas, weights) of the steps of the schedule that are run, from `first` on."""
+    first, last = steps_range(settings, steps)
+    sigmas = karras(steps)[first:last]
+    return first, sigmas, weights(settings, last - first, ve().progress(sigmas))
+
+
+def _noised(settings: Settings, picture: Tensor, sigmas: Tensor) -> NoisedLatents:
+    noised = NoisedLatents(picture[None], ve(), settings.noise, seeds=[max(settings.seed, 0)])
+    noised.normalize(sigmas, settings.normalize_fraction)
+    return noised
 
 
 def front(groups: Sequence[Group], path: Path) -> None:
