@@ -76,7 +76,7 @@ def test_other_kinds_of_models_are_mixed_at_their_own_noise_levels(webui, kind):
     if webui.host.is_forge and kind in UNKNOWN_TO_FORGE:
         pytest.skip(f"Forge does not load {kind} checkpoints")
     model = {"override_settings": KINDS[kind], "override_settings_restore_afterwards": False, **QUICK}
-    tied = {"blending": "addition", "lowest": 1.0, "fidelity": 0.0}
+    tied = {"denoise": 1.0, "blending": "addition", "lowest": 1.0, "fidelity": 0.0}
     try:
         for sampler in ("Euler", "DDIM"):
             webui.generate("img2img", mixing(tied, sampler=sampler, **model))
