@@ -10,6 +10,7 @@ import k_diffusion.sampling as kd
 import mixing_cost
 import numpy as np
 import pytest
+import step_budget
 import torch
 import webui
 
@@ -19,6 +20,7 @@ from itermix.phases import plan
 from itermix.schedule import schedule
 from itermix.settings import BLENDINGS
 from itermix.skipping import EXPANSION, bounds_of
+from itermix.standalone.upscaling import SCHEDULES
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -56,7 +58,7 @@ def test_the_model_of_cost_foretells_the_largest_size():
     assert cost["a"] * 8**2 + cost["b"] * 8**4 == pytest.approx(largest, rel=0.01)
 
 
-@pytest.mark.parametrize("name", ["cost", "mixing", "webui"])
+@pytest.mark.parametrize("name", ["cost", "mixing", "skipping", "step-budget-2x", "webui"])
 def test_the_facts_of_the_machine_are_kept(name):
     assert facts.machine().keys() == found(name)["facts"].keys()
 
@@ -89,6 +91,13 @@ def test_what_mixing_holds_and_how_often_it_goes_through_a_latent_is_what_was_fo
     settings, size = mixing_cost.settings_of(row), (row["shape"], mixing_cost.PRECISIONS[row["precision"]])
     assert mixing_cost.held_latents(settings, 5, *size) == pytest.approx(row["latents"]["5"], abs=0.02)
     assert mixing_cost.passes(settings, *size) == pytest.approx(row["passes"], abs=0.1)
+
+
+def test_the_table_of_the_steps_is_what_was_found():
+    shown = {line for line in lines_of("speed") if line.startswith(tuple(f"| {name} |" for name in SCHEDULES))}
+    rows = found("step-budget-2x")["rows"] + found("step-budget-2x-schedules")["rows"]
+    assert len(shown) > 10
+    assert shown <= set(map(step_budget.line, rows))
 
 
 def test_the_table_of_the_webuis_is_what_was_found():
