@@ -162,7 +162,7 @@ def test_what_can_not_be_combined_is_refused_before_anything_is_made(webui):
     for path, request_of in (("img2img", upscale), ("img2img", mixing), ("txt2img", hires)):
         response = webui.post(path, request_of({**WINDOWS, "window_formulas": "DemoFusion"}, **QUICK))
         assert response.status_code == 422, response.text[-2000:]
-        assert "with the blending clean wavelet" in response.json()["detail"]
+        assert "with the blending low-pass and detail" in response.json()["detail"]
     response = webui.post("img2img", upscale({"window": 12}, **QUICK))
     assert "a multiple of 8" in response.json()["detail"]
 
