@@ -55,7 +55,7 @@ def test_full_weight_to_the_end_leaves_what_the_host_makes_of_the_last_step_alon
 @pytest.mark.parametrize("blending", BLENDINGS)
 @pytest.mark.parametrize("sampler", ["Euler", "DDIM"])
 def test_every_model_call_is_what_a_hand_written_loop_makes_it(webui, sampler, blending):
-    values = {"denoise": 1.0, "alpha": 0.7, "blending": blending, "detail": 0.0}
+    values = {"denoise": 1.0, "alpha": 0.7, "blending": blending, "detail": 0.3}
     settings = Settings(**values)
     webui.generate("img2img", mixing(values, sampler=sampler))
     probe = torch.load(webui.data / "probe.pt", weights_only=True)
@@ -70,14 +70,15 @@ def test_every_model_call_is_what_a_hand_written_loop_makes_it(webui, sampler, b
     for i, (seen, level, output) in enumerate(calls):
         z = noised.at(i, levels[i]).clone()
         signal = 1.0 if sampler == "Euler" else float(alphas[int(level)].sqrt())
-        expected = z if x is None else blend_by_hand(blending, x, z, w[i], latent.float(), denoised, signal)
+        expected = z if x is None else blend_by_hand(settings, x, z, w[i], latent.float(), denoised, signal)
         assert (seen - expected).abs().max() < 1e-4 * expected.abs().max()
         denoised = output if sampler == "Euler" else (seen - (1 - signal**2) ** 0.5 * output) / signal
         if i + 1 < len(calls):
             x = step_by_hand(sampler, seen, output, level, float(levels[i + 1]), alphas)
 
 
-def blend_by_hand(name, x, z, w, z0, denoised, signal):
+def blend_by_hand(settings, x, z, w, z0, denoised, signal):
+    name = settings.blending
     if name == "addition":
         return w * z + (1 - w) * x
     if name == "variance-preserving":
@@ -85,6 +86,7 @@ def blend_by_hand(name, x, z, w, z0, denoised, signal):
         return m + (w * z + (1 - w) * x - m) / (w**2 + (1 - w) ** 2) ** 0.5
     low = {"low-pass": low_pass, "wavelet": haar_low}.get(name.removeprefix("clean "))
     if low:
+        x = x + signal * w * settings.detail * (denoised - low(denoised, 2.0))
         return x + (signal * w * low(z0 - denoised, 2.0) if name.startswith("clean") else w * low(z - x, 2.0))
     if name == "norm-only":
         return w * z + (1 - w) * x / x.norm() * z.norm()
