@@ -189,11 +189,9 @@ class Mixer:
 
     def _guide(self, step: int, x: Tensor, level: Tensor, weight: Tensor | float) -> None:
         """Blend the state with a weight, of all or of each pixel [B or 1, 1, H, W]."""
-        mean = float(weight.mean()) if self._analysis and isinstance(weight, Tensor) else weight
         if step == 0:  # sampling starts at z', whatever it was given, and no blend changes that
             self._noised.at(step, level, out=x)
-            if self._analysis:
-                self._analysis.guided(step, float(level), mean, x, x)
+            self._look(step, level, weight, x, x)
             return
         guide, space = Guide(self._scale, work=self._work), None
         if self._uses_denoised:
@@ -205,10 +203,15 @@ class Mixer:
             strengthen(x, self._blending, weight, guide)
             space = self._denoised  # which isn't needed any longer
         noised = self._noised.at(step, level, out=space).to(x) if self._uses_noised or self._analysis else None
+        self._look(step, level, weight, noised, x)
+        BLENDINGS[self._blending](x, noised, weight, guide)
+
+    def _look(self, step: int, level: Tensor, weight: Tensor | float, noised: Tensor | None, x: Tensor) -> None:
+        """Let the analysis look at z' and the state, if there is one."""
         if self._analysis:
             assert noised is not None
+            mean = float(weight.mean()) if isinstance(weight, Tensor) else weight
             self._analysis.guided(step, float(level), mean, noised, x)
-        BLENDINGS[self._blending](x, noised, weight, guide)
 
     def _signals_of_steps(self) -> list[float]:
         """The amount of signal at the start of each step, on the host before the run: a read in a step would wait for
