@@ -1,6 +1,6 @@
 # make demo   see what mixing does, without a WebUI        make test   everything that is checked
 # make mutants   whether the tests notice when the core changes: docs/mutants.md
-# make speed  what model calls cost and which can be left out, with its picture (half an hour): docs/speed.md
+# make speed  what model calls cost and which can be left out, with its picture (an hour): docs/speed.md
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -31,6 +31,8 @@ speed: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mixing_cost.py --out benchmarks/results/mixing.json
 	$(BIN)/python benchmarks/skipping.py --out benchmarks/results/skipping.json
 	$(BIN)/python benchmarks/step_budget.py --out benchmarks/results/step-budget-2x.json
+	$(BIN)/python benchmarks/step_budget.py --schedules exponential align-your-steps --mixing denoise=0.7 \
+		--out benchmarks/results/step-budget-2x-schedules.json
 	$(BIN)/python docs/make_speed.py
 
 $(VENV)/installed: pyproject.toml
