@@ -194,7 +194,7 @@ def tasks(sizes: Sequence[tuple[int, int]], settings: Settings, steps: int, samp
         seen, name = pixels(settings, width, height), f"{width}x{height}"
         if settings.noise == INVERTED:
             found.append(Task(f"phase {k} of {len(sizes)}, inversion, {name}", run * seen))
-        found.append(Task(f"phase {k} of {len(sizes)}, {name}", counted * seen, runs))
+        found.append(Task(f"phase {k} of {len(sizes)}, {name}", counted * seen, runs, counted))
     if settings.cleanup:
         width, height = sizes[-1]
         work = settings.steps_of_cleanup(steps) * pixels(settings.replace(dilated=0.0), width, height)

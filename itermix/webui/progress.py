@@ -12,12 +12,13 @@ from modules import shared
 
 @dataclass(frozen=True)
 class Task:
-    """One sampling: what the job text says, the work of its steps, in any unit that is common to all tasks, and how
-    often they are run: more than once if it is rewound."""
+    """One sampling: what the job text says, the work of its steps, in any unit that is common to all tasks, how often
+    they are run: more than once if it is rewound; and how many steps the WebUI counts of it."""
 
     text: str
     work: float
     runs: float = 1.0
+    steps: int = 1
 
 
 class Progress:
@@ -43,12 +44,12 @@ class Progress:
     def rewind(self, step: int, done: int) -> None:
         """Say that the task is rewound to a step, with so many steps `done`, but for as many as are left out now, which
         the WebUI counts as done."""
-        self._tell(step, done / shared.state.sampling_steps, ", rewound")
+        self._tell(step, done / self._tasks[self._begun - 1].steps, ", rewound")
 
     def skip(self, steps: int) -> None:
         """Say that the task leaves out its first steps, which are no work, though the WebUI counts them as done."""
-        share = steps / shared.state.sampling_steps
         task = self._tasks[self._begun - 1]
+        share = steps / task.steps
         self._tasks[self._begun - 1] = dataclasses.replace(task, runs=task.runs - share)
         self._tell(steps, -share)
 

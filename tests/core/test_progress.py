@@ -28,7 +28,8 @@ def shown(state):
 
 def test_steps_that_are_left_out_are_no_work(state):
     module = importlib.import_module("itermix.webui.progress")
-    with module.shared_out([module.Task("one", 20.0), module.Task("two", 40.0)], jobs=1) as progress:
+    tasks = [module.Task("one", 20.0, steps=20), module.Task("two", 40.0, steps=20)]
+    with module.shared_out(tasks, jobs=1) as progress:
         progress.begin()
         progress.skip(5)  # of 20
         assert shown(state) == pytest.approx(0)
@@ -45,7 +46,7 @@ def test_steps_that_are_left_out_are_no_work(state):
 
 def test_steps_that_are_run_again_are_work(state):
     module = importlib.import_module("itermix.webui.progress")
-    with module.shared_out([module.Task("rewound", 20.0, runs=1.5)], jobs=1) as progress:
+    with module.shared_out([module.Task("rewound", 20.0, runs=1.5, steps=20)], jobs=1) as progress:
         progress.begin()
         state.sampling_step = 20
         assert shown(state) == pytest.approx(20 / 30)
