@@ -204,6 +204,14 @@ def parser() -> Parser:
     bench = command("bench", run_bench, "Measure mixing against a sweep of hires fix and direct sampling.")
     add_out(bench, "DIR", "Directory for report.md, report.json, front.png and contact-sheet.png.")
     add_model(bench, steps=None)
+    bench.set_defaults(cfg=None)
+    bench.add_argument(
+        "--model",
+        choices=("pixel", "latent"),
+        default="pixel",
+        help="The built-in model that paints pixels at 32 px (default), or the latent one of 256 px, measured against "
+        "the native renders of held-out pictures; it takes CFG 3 if --cfg names no other, and hours if not --quick.",
+    )
     bench.add_argument("--quick", action="store_true", help="6 pictures and 12 steps: minutes, not an hour.")
     bench.add_argument("--pictures", type=whole, metavar="N", help="Pictures per row (default 64).")
     bench.add_argument("--seeds", default="tune", help="tune, confirm, or a first seed (default tune).")
@@ -308,16 +316,49 @@ def run_bench(options: argparse.Namespace) -> int:
 
     effort = bench.QUICK if options.quick else bench.FULL
     options.steps = options.steps or effort.steps
+    kinds = ("model", "true") if options.sources == "both" else (options.sources,)
+    scales = (2, 4) if options.scales == "both" else (int(options.scales),)
+    mixings = [method_of(text) for text in dict.fromkeys(options.mixing)]
+    if options.model == "latent":
+        return bench_latent(options, kinds, scales, mixings)
+    options.cfg = 1.0 if options.cfg is None else options.cfg
     bench.run(
         model_of(options),
         options.out,
         count=options.pictures or effort.pictures,
         seed=evaluation.seed_of(options.seeds),
-        kinds=("model", "true") if options.sources == "both" else (options.sources,),
-        scales=(2, 4) if options.scales == "both" else (int(options.scales),),
-        mixings=[method_of(text) for text in dict.fromkeys(options.mixing)] or evaluation.mixings(),
+        kinds=kinds,
+        scales=scales,
+        mixings=mixings or evaluation.mixings(),
         references=effort.references,
         command=options.command_line,
+    )
+    return 0
+
+
+def bench_latent(
+    options: argparse.Namespace, kinds: Sequence[str], scales: Sequence[int], mixings: list[Method]
+) -> int:
+    """The benchmark of the latent model."""
+    from itermix.standalone.latent import bench, model, pictures
+
+    cfg = bench.CFG if options.cfg is None else options.cfg
+    if options.seeds not in bench.PARTS:
+        raise SettingsError("seeds", options.seeds, f"Allowed with the latent model: {', '.join(bench.PARTS)}.")
+    count = options.pictures or (6 if options.quick else 24)
+    if count > pictures.HELD_OUT // 2:
+        raise SettingsError("pictures", count, f"Allowed with the latent model: at most {pictures.HELD_OUT // 2}.")
+    bench.run(
+        model.load(options.weights or model.WEIGHTS),
+        options.out,
+        part=bench.PARTS[options.seeds],
+        count=count,
+        cases=[
+            bench.Case(kind, scale, options.sampler, options.schedule, options.steps, cfg)
+            for kind in kinds
+            for scale in scales
+        ],
+        mixings=mixings or bench.mixings(),
     )
     return 0
 
@@ -336,6 +377,7 @@ def built_in_upscale(
     options.sampler = given.get("sampler_name", upscaling.SAMPLERS[0])
     options.steps = given.get("steps", 25)
     options.cfg = given.get("cfg_scale", 1.0)
+    options.schedule = "karras"
     seed = given.get("seed", PICTURE_SEED)
     if not 0 <= seed <= MAX_SEED:
         raise SettingsError("picture-seed", seed, f"Allowed: a whole number from 0 to {MAX_SEED}.")
@@ -372,7 +414,7 @@ def model_of(options: argparse.Namespace) -> Model:
     from itermix.standalone import network, upscaling
 
     denoiser = network.Guided(network.load(options.weights or network.WEIGHTS))
-    return upscaling.Model(denoiser, options.sampler, options.steps, options.cfg)
+    return upscaling.Model(denoiser, options.sampler, options.steps, options.cfg, options.schedule)
 
 
 def add_out(parser: argparse.ArgumentParser, metavar: str, help: str) -> None:
@@ -388,6 +430,7 @@ def add_model(parser: argparse.ArgumentParser, steps: int | None) -> None:
     parser.add_argument(
         "--sampler", default="dpmpp_2m", help="dpmpp_2m (default), dpmpp_2m_sde, euler, euler_ancestral."
     )
+    parser.add_argument("--schedule", default="karras", help="karras (default), exponential, align-your-steps.")
     parser.add_argument(
         "--steps",
         type=whole,

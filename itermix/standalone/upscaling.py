@@ -1,4 +1,4 @@
-"""The built-in model at work: source pictures, direct sampling, hires fix, and iterative mixing in phases.
+"""The built-in models at work: source pictures, direct sampling, hires fix, and iterative mixing in phases.
 
 All noise of a picture comes from a seed of its own, so two methods that start from the same sources get the same noise
 and can be compared picture by picture.
@@ -17,7 +17,7 @@ import k_diffusion.sampling
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from itermix.analysis import Analysis
 from itermix.colour import match_statistics
@@ -27,7 +27,7 @@ from itermix.phases import Size, plan
 from itermix.sampling import sample
 from itermix.settings import MAX_SEED, SAME_SAMPLER, Settings, SettingsError, UpscaleSettings
 from itermix.standalone import pictures
-from itermix.standalone.network import MULTIPLE, NULL, RESOLUTION, SIGMA_MAX, SIGMA_MIN, Guided
+from itermix.standalone.network import MULTIPLE, NULL, RESOLUTION, SIGMA_MAX, SIGMA_MIN
 from itermix.standalone.parts import count_parts
 from itermix.windows import Windows, attached, dilation
 
@@ -54,20 +54,48 @@ ALIGNED = (14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152
 """Noise levels of Align Your Steps (arXiv 2404.14507) for Stable Diffusion 1.5, for 10 steps."""
 
 
-def karras(steps: int) -> Tensor:
+@dataclass(frozen=True)
+class Space:
+    """What a model samples, and with which noise levels.
+
+    Attributes:
+        factor: pixels along one side of what it samples.
+        multiple: sides of pictures in pixels must be multiples of it.
+        sigma_min, sigma_max: the range of noise levels.
+        channels: of what it samples.
+        nothing: the condition "anything" in place of each of those given, for inversion without a prompt.
+        encode: pictures [N, 3, H, W] in [-1, 1] to what it samples, [N, channels, H / factor, W / factor].
+        decode: the way back, not clamped.
+    """
+
+    factor: int
+    multiple: int
+    sigma_min: float
+    sigma_max: float
+    channels: int
+    nothing: Callable[[Tensor], Tensor]
+    encode: Callable[[Tensor], Tensor] = lambda pictures: pictures
+    decode: Callable[[Tensor], Tensor] = lambda pictures: pictures
+
+
+PIXELS = Space(1, MULTIPLE, SIGMA_MIN, SIGMA_MAX, 3, lambda labels: torch.full_like(labels, NULL))
+"""Of the built-in model that paints pixels."""
+
+
+def karras(steps: int, sigma_min: float = SIGMA_MIN, sigma_max: float = SIGMA_MAX) -> Tensor:
     """[steps + 1] noise levels of Karras et al. (2022), falling to 0."""
-    return k_diffusion.sampling.get_sigmas_karras(steps, SIGMA_MIN, SIGMA_MAX)
+    return k_diffusion.sampling.get_sigmas_karras(steps, sigma_min, sigma_max)
 
 
-def exponential(steps: int) -> Tensor:
+def exponential(steps: int, sigma_min: float = SIGMA_MIN, sigma_max: float = SIGMA_MAX) -> Tensor:
     """[steps + 1] noise levels, evenly spaced in their logarithm, falling to 0."""
-    return k_diffusion.sampling.get_sigmas_exponential(steps, SIGMA_MIN, SIGMA_MAX)
+    return k_diffusion.sampling.get_sigmas_exponential(steps, sigma_min, sigma_max)
 
 
-def align_your_steps(steps: int) -> Tensor:
+def align_your_steps(steps: int, sigma_min: float = SIGMA_MIN, sigma_max: float = SIGMA_MAX) -> Tensor:
     """[steps + 1] noise levels between those of `ALIGNED`, as WebUIs interpolate them in their logarithm, and 0.
 
-    They are optimal for Stable Diffusion 1.5 and were not made for the built-in model.
+    They are optimal for Stable Diffusion 1.5, whatever the range, and were not made for the built-in models.
     """
     places = np.linspace(0, 1, steps), np.linspace(0, 1, len(ALIGNED))
     return torch.tensor([*np.exp(np.interp(*places, np.log(ALIGNED))), 0.0], dtype=torch.float32)
@@ -78,21 +106,23 @@ SCHEDULES = {"karras": karras, "exponential": exponential, "align-your-steps": a
 
 @dataclass(frozen=True)
 class Model:
-    """The built-in denoiser and how it is sampled.
+    """A built-in denoiser and how it is sampled.
 
     Attributes:
-        denoiser: the network with guidance.
+        denoiser: the network with guidance, called as denoiser(x, sigma, label=, cfg=).
         sampler: a name in `SAMPLERS`.
         steps: model calls of one sampling, from 1.
         cfg: guidance of upscaling; 1 is the plain conditional model.
         schedule: a name in `SCHEDULES`.
+        space: what is sampled.
     """
 
-    denoiser: Guided
+    denoiser: nn.Module
     sampler: str = SAMPLERS[0]
     steps: int = 25
     cfg: float = 1.0
     schedule: str = "karras"
+    space: Space = PIXELS
 
     def __post_init__(self) -> None:
         if self.sampler not in SAMPLERS:
@@ -104,7 +134,7 @@ class Model:
 
     def sigmas(self, steps: int) -> Tensor:
         """[steps + 1] noise levels, falling to 0."""
-        return SCHEDULES[self.schedule](steps)
+        return SCHEDULES[self.schedule](steps, self.space.sigma_min, self.space.sigma_max)
 
     @property
     def function(self) -> Callable[..., Tensor]:
@@ -118,8 +148,8 @@ class Sources:
 
     Attributes:
         kind: "model" (samples of the model) or "true" (renders).
-        pictures: [N, 3, 32, 32] in [-1, 1].
-        labels: [N] int64, their hat colours.
+        pictures: [N, 3, h, w] in [-1, 1].
+        labels: what the denoiser is told, [N, ...]: int64, their hat colours, or the encoded prompts.
         seed: picture k gets its noise from seed + k.
     """
 
@@ -214,7 +244,7 @@ def phases(
         return
     source = current = sources.pictures
     height, width = source.shape[-2:]
-    sizes = plan(width, height, target=size, max_scale_per_phase=method.most, multiple=MULTIPLE)
+    sizes = plan(width, height, target=size, max_scale_per_phase=method.most, multiple=model.space.multiple)
     for phase, step in enumerate(sizes):
         seed = sources.seed + (2 + phase) * STREAM
         small, current = current, enlarge(current, step, method.upscaler)
@@ -248,12 +278,13 @@ def enlarge(pictures: Tensor, size: Size, upscaler: str = UPSCALER) -> Tensor:
 
 
 def direct(model: Model, labels: Tensor, size: Size, seed: int, cfg: float) -> Tensor:
-    """Pictures [N, 3, H, W] of the labels [N] from pure noise; picture k from seed + k."""
-    blank = torch.zeros(len(labels), 3, size[1], size[0])
+    """Pictures [N, 3, H, W] of the labels [N, ...] from pure noise; picture k from seed + k."""
+    width, height = (side // model.space.factor for side in size)
+    blank = torch.zeros(len(labels), model.space.channels, height, width)
     sigmas = model.sigmas(model.steps)
 
     def run(zeros: Tensor, labels: Tensor, seed: int) -> Tensor:
-        return _denoised_from(model, zeros, labels, sigmas, seed, cfg)
+        return model.space.decode(_denoised_from(model, zeros, labels, sigmas, seed, cfg))
 
     return _in_batches(run, blank, labels, seed)
 
@@ -264,9 +295,10 @@ def hires_fix(model: Model, enlarged: Tensor, labels: Tensor, strength: float, s
     As in the hires pass of the WebUI all of the model's steps are run within that share, `strength` in (0, 1].
     """
     sigmas = model.sigmas(int(model.steps / strength))[-(model.steps + 1) :]
+    space = model.space
 
     def run(enlarged: Tensor, labels: Tensor, seed: int) -> Tensor:
-        return _denoised_from(model, enlarged, labels, sigmas, seed, model.cfg)
+        return space.decode(_denoised_from(model, space.encode(enlarged), labels, sigmas, seed, model.cfg))
 
     return _in_batches(run, enlarged, labels, seed)
 
@@ -307,40 +339,42 @@ def mix(
     Raises:
         SettingsError: settings that don't fit the number of steps.
     """
-    check_sub_grids(settings, *enlarged.shape[-2:])
+    check_sub_grids(settings, *(side // model.space.factor for side in enlarged.shape[-2:]))
     sigmas = model.sigmas(model.steps)
 
     def run(enlarged: Tensor, labels: Tensor, seed: int) -> Tensor:
-        return sample(
+        latent = model.space.encode(enlarged)
+        result = sample(
             model.function,
             model.denoiser,
-            enlarged,
+            latent,
             sigmas,
             settings.replace(seed=seed % (MAX_SEED + 1)),
             extra_args={"label": labels, "cfg": model.cfg},
-            inversion_args={"label": labels if settings.inversion_prompt else torch.full_like(labels, NULL)},
+            inversion_args={"label": labels if settings.inversion_prompt else model.space.nothing(labels)},
             mask=mask,
             analysis=analysis,
-            **_sampler_options(model, enlarged, seed),
+            **_sampler_options(model, latent, seed),
         )
+        return model.space.decode(result)
 
     return _in_batches(run, enlarged, labels, seed)
 
 
 def check_sub_grids(settings: Settings, height: int, width: int) -> None:
-    """Raises SettingsError if sub-grids of this picture would have sides that the built-in model doesn't take."""
+    """Raises SettingsError if sub-grids of what is sampled would have sides that the built-in models don't take."""
     window = settings.window
     if not window or not settings.dilated or max(height, width) <= window:
         return
     scale = dilation(height, width, window)
     if any(-(-side // scale) % MULTIPLE for side in (height, width)):
         reason = f"Thinned out {scale} times, its sides are no multiples of {MULTIPLE}"
-        allowed = f"Allowed with the built-in model at {width}x{height}: 0, or dilated = 0. {reason}."
+        allowed = f"Allowed with the built-in models at {width}x{height}: 0, or dilated = 0. {reason}."
         raise SettingsError("window", window, allowed)
 
 
 def _denoised_from(model: Model, clean: Tensor, labels: Tensor, sigmas: Tensor, seed: int, cfg: float) -> Tensor:
-    """Noise clean [N, 3, H, W] to the first of sigmas and sample down."""
+    """Noise what the model samples, clean [N, C, H, W], to the first of sigmas and sample down."""
     noise = draw(torch.empty_like(clean), range(seed, seed + len(clean)), 0)
     return model.function(
         model.denoiser,
