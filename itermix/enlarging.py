@@ -9,8 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from itermix.filters import overlaps
+from itermix.masks import fitted
 
 ROUNDS = 3  # each leaves about a third of the error of resamplers
+SEEN = 1e-4  # of an area's weight: with less there are no means to speak of
 
 
 def means(x: Tensor, size: Sequence[int]) -> Tensor:
@@ -32,7 +34,7 @@ def missing(large: Tensor, small: Tensor) -> Tensor:
     """
     dtype = torch.promote_types(large.dtype, torch.float32)
     lacking = small.to(dtype) - means(large.to(dtype), small.shape[-2:])
-    return F.interpolate(lacking, large.shape[-2:], mode="bicubic", align_corners=False)
+    return _smooth(lacking, large)
 
 
 def back_projected(enlarged: Tensor, source: Tensor) -> Tensor:
@@ -42,19 +44,46 @@ def back_projected(enlarged: Tensor, source: Tensor) -> Tensor:
     return enlarged
 
 
-def put_back(x: Tensor, latent: Tensor, scale: float, share: float, mask: Tensor | None = None) -> None:
-    """Give x [B, C, H, W], in place, a share of what it lacks of the picture that guided it, z0 [B, C, H, W].
+def put_back(x: Tensor, source: Tensor, areas: Sequence[int], share: float, mask: Tensor | None = None) -> None:
+    """Give decoded pictures x [B, C, H, W], in place, a share of what their means over areas lack of their source's.
 
-    `mask` [B or 1, 1, H, W] is how much of it each pixel gets.
+    x <- x + share * mask * bicubic(means(source) - means(x)), not clamped: a step of ILVR (arXiv 2108.02938) after the
+    last model call, which would else have the last word on what the source decides. Smooth, since areas of one
+    correction each would show their edges as grain. In pixels, since latents of the same picture can be far apart.
 
-    What counts of z0 is what a picture smaller by `scale` can hold. It is the step of ILVR (arXiv 2108.02938) after the
-    last model call, which would else have the last word on what the source decides; smooth, since areas of one
-    correction each would show their edges as grain.
+    Args:
+        x: of any float type; the step is made in single precision at least.
+        source: [B or 1, C, h, w] of any size, in the range of x.
+        areas: how many areas (rows, columns) x and the source are divided into, of whole pixels or not.
+        share: from 0 to 1.
+        mask: how much of it each pixel gets, [B or 1, 1, h, w] in [0, 1] of any size. Means are then of what it lets
+            through, and an area that it lets through in part gets as much less: a correction in full up to the mask's
+            edge would show there.
     """
-    height, width = (max(1, round(side / scale)) for side in x.shape[-2:])
     dtype = torch.promote_types(x.dtype, torch.float32)
-    small = means(latent.to(x.device, dtype), (height, width))
-    lacking = missing(x, small)
-    if mask is not None:
-        lacking *= mask.to(lacking)
-    x.add_(lacking.to(x.dtype), alpha=share)
+    source = source.to(x.device, dtype).expand(len(x), -1, -1, -1)
+    masks = [None] * len(x) if mask is None else mask.expand(len(x), -1, -1, -1).split(1)
+    for picture, of_source, of_mask in zip(x.split(1), source.split(1), masks):  # one by one, for the memory
+        if of_mask is None:
+            lacking = missing(picture, means(of_source, areas))
+        else:
+            of_pixels = fitted(of_mask, picture).to(picture.device, dtype)
+            of_areas = _missing_within(picture.to(dtype), of_pixels, of_source, fitted(of_mask, of_source), areas)
+            lacking = _smooth(of_areas, picture) * of_pixels
+        picture.copy_(picture + share * lacking)
+
+
+def _missing_within(x: Tensor, mask: Tensor, source: Tensor, source_mask: Tensor, areas: Sequence[int]) -> Tensor:
+    """What the means of x [1, C, H, W] lack of the source's, of each the part within its mask, [1, C, rows, columns].
+
+    Where the mask lets through a share of an area it is that share of what is lacking, so 0 outside of it.
+    """
+    weight, of_source = means(mask, areas), means(source_mask.to(source), areas)
+    seen = (weight > SEEN) & (of_source > SEEN)
+    lacking = means(source_mask.to(source) * source, areas) / of_source - means(mask * x, areas) / weight
+    share = weight / F.adaptive_max_pool2d(mask, tuple(areas))
+    return torch.where(seen, lacking * share, 0.0)
+
+
+def _smooth(of_areas: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(of_areas, like.shape[-2:], mode="bicubic", align_corners=False)

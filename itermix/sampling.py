@@ -15,7 +15,6 @@ from itermix import deep_shrink, windows
 from itermix.analysis import Analysis
 from itermix.curves import progress_of, weights
 from itermix.deep_shrink import DeepShrink
-from itermix.enlarging import put_back
 from itermix.inversion import Denoise, Inverting, invert
 from itermix.masks import mask_of
 from itermix.mixing import DEFAULT_SCALE, Callback, Mixer
@@ -54,8 +53,8 @@ def sample(
             model's training schedule (k-diffusion's DiscreteSchedule).
         latent: z0, the enlarged picture that guides, [B, C, H, W] (pixels in [-1, 1] or a latent).
         sigmas: [steps + 1], falling to 0; `steps_range` says what denoise and the range of steps leave of them.
-        settings: `enabled`, `inversion_prompt` and `analysis` are for what calls this and have no part here; seed -1
-            counts as 0.
+        settings: `enabled`, `inversion_prompt`, `analysis` and `fidelity` are for what calls this and have no part
+            here, the last since it acts on decoded pictures (`enlarging.put_back`); seed -1 counts as 0.
         noise: unit noise of the first step, shape of `latent`; drawn from the seed if None.
         extra_args, callback, sampler_options: handed to the sampler.
         unet: the network that the denoiser runs, for `deep_shrink`: with input_blocks, middle_block and output_blocks,
@@ -224,8 +223,6 @@ def mixed(
                 source = result.to(latent)
                 stood = stood or [mixer.before(later.begin) for later in passes[1:]]
                 del noised, mixer  # before the next pass makes its own
-        if settings.fidelity:
-            put_back(result, latent, scale, settings.fidelity, pixels.values if pixels else None)
         return result
 
     return run

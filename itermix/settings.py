@@ -351,8 +351,9 @@ class Settings:
     fidelity: float = parameter(
         0.5,
         "Fidelity",
-        "After the last step, the result gets this share of what the smaller picture could hold back from the source. "
-        "What is finer is not changed. 0: off.",
+        "After decoding, each phase's picture gets this share of its source's means back, over areas of 8 pixels of "
+        "the source, which are one of its latent: colours and brightness that model and autoencoder drift. What is "
+        "finer isn't changed. 0: off.",
         "fidelity",
         "Blending",
         low=0.0,

@@ -21,7 +21,9 @@ from torch import Tensor, nn
 
 from itermix.analysis import Analysis
 from itermix.colour import match_statistics
-from itermix.enlarging import back_projected
+from itermix.enlarging import back_projected, put_back
+from itermix.filters import shrunk
+from itermix.masks import mask_of
 from itermix.noising import draw
 from itermix.phases import Size, plan
 from itermix.sampling import sample
@@ -254,7 +256,7 @@ def phases(
             settings = method.recipe.of_phase((width, height), step, last=step == size)
             if settings.seed >= 0:
                 seed = settings.seed + phase * STREAM
-            analysis = Analysis(lambda pictures: pictures) if analyses is not None else None
+            analysis = Analysis(model.space.decode) if analyses is not None else None
             current = mix(model, current, sources.labels, settings, seed, method.mask, analysis)
             if analyses is not None and analysis:
                 analyses.append(analysis)
@@ -262,6 +264,8 @@ def phases(
                 current = match_statistics(current, enlarge(source, step, method.upscaler)).clamp(-1, 1)
             if settings.cleanup and step == size:
                 current = clean_up(model, current, sources.labels, settings, seed + STREAM)
+            if settings.fidelity:
+                current = kept_to(source, current, settings, seed, method.mask, model.space.factor)
         elif method.recipe > 0:
             current = hires_fix(model, current, sources.labels, method.recipe, seed)
         yield current
@@ -321,6 +325,24 @@ def clean_up(model: Model, pictures: Tensor, labels: Tensor, settings: Settings,
             stack.enter_context(attached(model.denoiser, parts))
             stack.enter_context(parts.of_crops(model.denoiser))
         return hires_fix(light, pictures, labels, settings.cleanup, seed)
+
+
+def kept_to(
+    source: Tensor, pictures: Tensor, settings: Settings, seed: int, mask: Tensor | None = None, factor: int = 1
+) -> Tensor:
+    """Decoded pictures [N, 3, H, W] of a phase, with the share of the source's means that `settings.fidelity` says.
+
+    Args:
+        source: the first phase's, [N, 3, h, w] in [-1, 1].
+        settings, seed, mask: of `mix`.
+        factor: pixels along one side of a latent pixel: the areas are so large in the source.
+    """
+    areas = [shrunk(side, factor) for side in source.shape[-2:]]
+    seeds = [(seed + k) % (MAX_SEED + 1) for k in range(len(pictures))]
+    weights = mask_of(settings, pictures, seeds, mask)
+    pictures = pictures.clone()
+    put_back(pictures, source, areas, settings.fidelity, weights.values if weights else None)
+    return pictures.clamp_(-1, 1)
 
 
 def mix(

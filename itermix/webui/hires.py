@@ -18,7 +18,7 @@ from itermix.infotext import UNFINISHED
 from itermix.phases import plan
 from itermix.samplers import SamplerRefused, check
 from itermix.settings import Settings, SettingsError
-from itermix.webui import analysis, controlnet, host, latent_upscaler
+from itermix.webui import analysis, controlnet, fidelity, host, latent_upscaler
 from itermix.webui.errors import as_client_errors
 from itermix.webui.job import Job, Wrapped, tasks
 from itermix.webui.limits import check_size
@@ -64,7 +64,7 @@ def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> A
 
 def sizes_of(p: Any, settings: Settings) -> list[tuple[int, int]]:
     """Sizes (width, height) after each phase of the hires pass, the last the WebUI's own."""
-    multiple = host.LATENT_PIXELS
+    multiple = host.latent_pixels()
     end = p.hr_upscale_to_x, p.hr_upscale_to_y
     width, height = (side // multiple * multiple for side in end)
     limit = settings.max_scale_per_phase
@@ -82,6 +82,8 @@ def sample_hr_pass(
     sizes = sizes_of(p, settings)
     cut = any(before[name] for name in ("truncate_x", "truncate_y"))
     job.first = source = (p.width, p.height)
+    pictures = None if decoded is None else host.of_hires(p, decoded)
+    first: torch.Tensor | None = None  # what fidelity keeps to
     done: Any = None  # the decoded pictures of the last finished phase, as the WebUI gives them
     try:
         for phase, size in enumerate(sizes, 1):
@@ -93,10 +95,14 @@ def sample_hr_pass(
                 host.hires_checkpoint(p)
             problem = "it was stopped"
             try:
-                start = enlarged(p, samples, decoded, size) if settings.nn_upscaler else samples
+                if settings.fidelity:
+                    first = fidelity.of_first_pass(p, samples, pictures) if first is None else first
+                    job.kept_to = fidelity.left_by_cut(p, first)
+                start = enlarged(p, samples, pictures, size) if settings.nn_upscaler else samples
                 with contextlib.nullcontext() if job.last else controlnet.hints_of_size(p, size, cut):
                     result = original(start, decoded, seeds, subseeds, *args)
                 job.check_mixed()
+                result = fidelity.correct_decoded(p, job, result)
             except (SettingsError, SamplerRefused):
                 raise
             except Exception as error:
@@ -106,13 +112,14 @@ def sample_hr_pass(
             if result is None or not job.finished:
                 before_it = "the first pass" if done is None else f"phase {phase - 1}"
                 host.note(p, f"phase {phase} of {len(sizes)}", f"{problem}; this is the picture of {before_it}")
-                done = done or host.decoded(p, samples, decoded)
+                done = done or host.decoded(p, samples, pictures)
                 break
             done = result
             if not job.last:
-                samples, decoded = job.samples, torch.stack(list(done)).float()
+                samples, pictures = job.samples, torch.stack(list(done)).float()
+                decoded = host.for_hires(p, pictures)
                 if settings.save_phases and host.saves(p):
-                    save(p, job, decoded, f"-phase-{phase}")
+                    save(p, job, pictures, f"-phase-{phase}")
             source = size
         if host.stopped() and host.saves(p):  # what the WebUI takes for incomplete then, and does not save
             save(p, job, torch.stack(list(done)).float())
@@ -130,12 +137,12 @@ def save(p: Any, job: Job, pictures: torch.Tensor, suffix: str = "") -> None:
             analysis.write(p, job.analyses, k, name)
 
 
-def enlarged(p: Any, samples: Any, decoded: Any, size: tuple[int, int]) -> Any:
+def enlarged(p: Any, samples: Any, pictures: Any, size: tuple[int, int]) -> Any:
     """The latents enlarged by the network, so that a latent mode of the WebUI's finds them at the size `size`.
 
     Of a picture of the gallery there are no latents, unless its upscaler is a latent one.
     """
     if samples is None:
-        samples = host.encoded((decoded + 1) / 2, p.sd_model)
+        samples = host.encoded((pictures + 1) / 2, p.sd_model)
     p.latent_scale_mode = shared.latent_upscale_modes["Latent (nearest-exact)"]
     return latent_upscaler.enlarge(samples, size, p.sd_model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
@@ -33,8 +34,11 @@ from itermix.settings import INVERTED, Settings, SettingsError
 from itermix.webui import controlnet, latent_upscaler
 from itermix.windows import OfParts, Windows, attached, replaced
 
-LATENT_PIXELS = 8
-"""Pixels of the picture along one side of a latent pixel."""
+
+def latent_pixels() -> int:
+    """Pixels of the picture along one side of a latent pixel: 8, and what the model's autoencoder says in Forge Neo,
+    such as 16 for Flux 2."""
+    return processing.opt_f
 
 
 def is_img2img(p: Any) -> bool:
@@ -93,6 +97,23 @@ def hires_checkpoint(p: Any) -> None:
     if hasattr(sd_models, "SkipWritingToConfig") and hasattr(sd_models, "reload_model_weights"):
         with sd_models.SkipWritingToConfig():
             sd_models.reload_model_weights(info=p.hr_checkpoint_info)
+
+
+def takes_unit_range(p: Any) -> bool:
+    """Whether the WebUI's hires pass gets pictures in [0, 1]. Only Forge Neo's does; the others' get [-1, 1], and clamp
+    them themselves."""
+    own = inspect.unwrap(type(p).sample_hr_pass)
+    return "clamp" not in own.__code__.co_names
+
+
+def of_hires(p: Any, pictures: Tensor) -> Tensor:
+    """Pictures [B, 3, H, W] as the WebUI's hires pass gets them, in [-1, 1]."""
+    return pictures * 2 - 1 if takes_unit_range(p) else pictures.clamp(-1, 1)
+
+
+def for_hires(p: Any, pictures: Tensor) -> Tensor:
+    """Pictures [B, 3, H, W], about in [-1, 1], as the WebUI's hires pass gets them."""
+    return ((pictures + 1) / 2).clamp(0, 1) if takes_unit_range(p) else pictures
 
 
 def decoded(p: Any, samples: Tensor | None, pictures: Tensor | None) -> Any:

@@ -15,7 +15,7 @@ from torch import Tensor
 from itermix import windows
 from itermix.analysis import Analysis
 from itermix.inversion import Denoise
-from itermix.masks import values_of
+from itermix.masks import mask_of, values_of
 from itermix.rewinding import steps_run
 from itermix.sampling import mixed
 from itermix.schedule import run_by_host, steps_by_host
@@ -44,6 +44,8 @@ class Job:
         samples: the latents that it made.
         made: the finished pictures of an img2img request.
         mask: how much of the weight each part of the picture gets, stretched over it.
+        weights: the same of each latent pixel of the sampling that runs, with the Perlin noise; None if it is all.
+        kept_to: the pictures [B or 1, 3, H, W], in [0, 1], that fidelity keeps the result to.
         analysis: of the pass that runs.
         analyses: of the finished passes that made the picture, if they were wanted.
         awaited: number in its batch of the picture that the WebUI saves next, where an analysis goes beside it.
@@ -60,6 +62,8 @@ class Job:
     samples: Tensor | None = None
     made: list[Image.Image] = field(default_factory=list)
     mask: Image.Image | None = None
+    weights: Tensor | None = None
+    kept_to: Tensor | None = None
     analysis: Analysis | None = None
     analyses: list[Analysis] = field(default_factory=list)
     awaited: int | None = None
@@ -112,13 +116,10 @@ class Job:
         settings = self.checked()
         self.begin()
         if self.source:
-            height, width = (side * host.LATENT_PIXELS for side in latent.shape[-2:])
+            height, width = (side * host.latent_pixels() for side in latent.shape[-2:])
             settings = settings.of_phase(self.source, (width, height), self.first, self.last)
         log.debug("Iterative Mixing: mixes with %s", dict(settings.changed()))
-        changes = {"denoise": 1.0}  # the WebUI has left out the steps that denoise leaves out
-        if starts_from_nothing(p):
-            changes["fidelity"] = 0.0
-        settings = settings.replace(**changes)
+        settings = settings.replace(denoise=1.0)  # the WebUI has left out the steps that it leaves out
         parametrisation = host.parametrisation(p.sampler)
         self.analysis = Analysis(host.preview) if settings.analysis else None
         mask = None if self.mask is None else values_of(masks.of_sampling(self.mask, p))
@@ -127,6 +128,8 @@ class Job:
         if settings.seed >= 0:
             first = settings.seed + p.iteration * p.batch_size
             given, seeds = None, range(first, first + len(latent))
+        weights = mask_of(settings, latent, seeds, mask)
+        self.weights = weights.values if weights else None
 
         def rewound(step: int, calls: int, done: int) -> None:
             p.sampler.model_wrap_cfg.step = calls  # by which the WebUI schedules prompts
@@ -182,7 +185,7 @@ def tasks(sizes: Sequence[tuple[int, int]], settings: Settings, steps: int, samp
     """
 
     def pixels(settings: Settings, width: int, height: int) -> int:
-        side = host.LATENT_PIXELS
+        side = host.latent_pixels()
         return side**2 * windows.work(settings, height // side, width // side)
 
     whole, skipped = run_by_host(settings.denoise, steps, exact)

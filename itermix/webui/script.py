@@ -11,7 +11,7 @@ from torch import Tensor
 
 from itermix.infotext import UNFINISHED, written
 from itermix.settings import Settings
-from itermix.webui import analysis, hires, host, infotext, latent_upscaler, masks, options, ui
+from itermix.webui import analysis, fidelity, hires, host, infotext, latent_upscaler, masks, options, ui
 from itermix.webui.errors import as_client_errors, kept
 from itermix.webui.job import Job, Wrapped, tasks
 from itermix.webui.presets import with_preset
@@ -48,6 +48,8 @@ class IterativeMixing(scripts.Script):
             p.extra_generation_params = {**p.extra_generation_params, **written(job.settings)}
             if host.is_img2img(p):
                 p.denoising_strength = job.settings.denoise
+                if job.settings.fidelity:
+                    fidelity.keep_source(p, job)
         if not host.is_img2img(p):
             hires.replace(p, job)
         elif not job.by_script:
@@ -56,6 +58,10 @@ class IterativeMixing(scripts.Script):
     def process_before_every_sampling(self, p: Any, *args: Any, **kwargs: Any) -> None:
         if p.itermix.active and (host.is_img2img(p) or p.is_hr_pass):
             p.itermix.attach(p)
+
+    def postprocess_batch(self, p: Any, *args: Any, **kwargs: Any) -> None:
+        if host.is_img2img(p):  # a hires pass does it itself, after each of its phases
+            fidelity.correct(p, p.itermix, kwargs["images"])
 
     def postprocess_image_after_composite(self, p: Any, pp: Any, *args: Any) -> None:
         analysis.await_picture(p, p.itermix)

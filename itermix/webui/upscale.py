@@ -20,7 +20,7 @@ from itermix.infotext import UNFINISHED
 from itermix.phases import Size, described, plan
 from itermix.schedule import steps_by_host
 from itermix.settings import SettingsError, UpscaleSettings
-from itermix.webui import analysis, host, infotext, latent_upscaler, masks, options, ui
+from itermix.webui import analysis, fidelity, host, infotext, latent_upscaler, masks, options, ui
 from itermix.webui.errors import as_client_errors
 from itermix.webui.job import Job, tasks
 from itermix.webui.limits import check_size
@@ -132,12 +132,15 @@ def iteration(
     """All phases of one iteration; gives the WebUI's result of the last one that was finished."""
     finished: tuple[Any, Any, list[Image.Image]] | None = None
     first = sources[0].size
+    originals = fidelity.tensor_of([source.resize(first) for source in sources])
     analyses: list[Analysis] = []
     todo = tasks(sizes, settings, p.steps, p.sampler_name, exact=shared.opts.img2img_fix_steps)
     with shared_out(todo, jobs=1, counted_by_host=0, note=note) as progress:
         for number, size in enumerate(sizes, 1):
             job = Job(settings, by_script=True, last=number == len(sizes), progress=progress)
             job.first, job.mask, job.analyses = first, mask, analyses
+            if settings.fidelity and p.image_mask is None:  # else it keeps what the WebUI encodes: filled, cut
+                job.kept_to = originals
             q = phase(p, settings, job, sources, size)
             problem = "it was stopped"
             try:

@@ -83,13 +83,13 @@ def test_where_the_mask_is_black_the_state_stays_as_it_is_to_the_bit(blending):
 
 @pytest.mark.parametrize("blending", NAMES)
 def test_a_white_mask_is_no_mask(blending):
-    settings = SETTINGS.replace(blending=blending, fidelity=0.5)
+    settings = SETTINGS.replace(blending=blending)
     masked = run(kd.sample_dpmpp_2m, settings, mask=torch.ones(1, 1, 3, 3))
     torch.testing.assert_close(masked, run(kd.sample_dpmpp_2m, settings), atol=1e-5, rtol=1e-5)
 
 
 def test_a_black_mask_is_no_mixing():
-    free = run(kd.sample_dpmpp_2m, SETTINGS.replace(fidelity=0.5), mask=torch.zeros(1, 1, 8, 8))
+    free = run(kd.sample_dpmpp_2m, SETTINGS, mask=torch.zeros(1, 1, 8, 8))
     assert torch.equal(free, run(kd.sample_dpmpp_2m, SETTINGS.replace(highest=0.0)))
 
 
@@ -122,13 +122,6 @@ def test_the_threshold_is_differential_diffusion():
     settings = SETTINGS.replace(mask_mode="threshold", curve="linear", alpha=5.0)
     made = run(kd.sample_euler, settings, mask=mask, noise=noise)
     torch.testing.assert_close(made, differential_diffusion(Denoiser(), source(), mask, noise), atol=1e-5, rtol=1e-5)
-
-
-def test_fidelity_is_put_back_by_the_mask():
-    plain = run(kd.sample_euler, SETTINGS, mask=halves())
-    with_it = run(kd.sample_euler, SETTINGS.replace(fidelity=0.5), mask=halves())
-    assert torch.equal(with_it[..., 4:], plain[..., 4:])
-    assert not torch.equal(with_it[..., :4], plain[..., :4])
 
 
 @pytest.mark.parametrize(("mode", "lowest"), [("multiply", 1.0), ("threshold", 0.0)])

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from itermix import NoisedLatents, Settings, SettingsError, weights
-from itermix.enlarging import put_back
 from itermix.noising import vp
 from itermix.rewinding import first_draw, starts, steps_run
 from itermix.sampling import mixed
@@ -74,12 +73,6 @@ def test_without_a_later_pass_it_is_the_same_to_the_bit():
     plain = run(kd.sample_dpmpp_2m)
     assert torch.equal(run(kd.sample_dpmpp_2m, REWOUND.replace(rewind_max=0.05)), plain)
     assert not torch.equal(run(kd.sample_dpmpp_2m, REWOUND), plain)
-
-
-def test_fidelity_is_put_back_once_and_from_the_source():
-    expected = run(kd.sample_dpmpp_2m, REWOUND)
-    put_back(expected, source(), 2.0, 0.5)
-    assert torch.equal(run(kd.sample_dpmpp_2m, REWOUND.replace(fidelity=0.5)), expected)
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLERS))

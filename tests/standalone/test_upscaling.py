@@ -9,6 +9,7 @@ import torch
 
 import itermix.standalone.upscaling as up
 from itermix import Settings, SettingsError
+from itermix.enlarging import means
 from itermix.standalone.upscaling import Method, Model, phases
 
 METHODS = [
@@ -96,6 +97,69 @@ def test_matched_colours_are_those_of_the_source(model):
         return (found - enlarged).mean(dim=(2, 3)).abs().max()
 
     assert drift(match_colours=True) < 0.02 < drift()
+
+
+def lacking(found, sources, side):
+    """How far the means over areas of `side` pixels of the source are from the source's, without the picture's edge."""
+    areas = [each // side for each in sources.pictures.shape[-2:]]
+    return float((means(found, areas) - means(sources.pictures, areas))[..., 1:-1, 1:-1].abs().mean())
+
+
+@pytest.mark.parametrize("cleanup", [0.0, 0.2])
+@pytest.mark.parametrize("factor", [1, 4])
+def test_fidelity_acts_on_every_finished_phase_by_the_first_source(model, factor, cleanup):
+    """In areas of as many pixels of the source as a latent pixel would have, and after the clean-up."""
+    model = dataclasses.replace(model, factor=factor)
+    sources = up.true_sources(2, seed=0)
+    free = Settings(highest=0.0, fidelity=0.0, cleanup=cleanup)
+    without, with_it = (
+        [lacking(found, sources, factor) for found in phases(model, Method("free", settings), sources, (128, 128))]
+        for settings in (free, free.replace(fidelity=1.0))
+    )
+    assert len(without) == 2
+    for before, after in zip(without, with_it):
+        assert after < 0.3 * before
+
+
+def test_fidelity_leaves_free_what_is_finer_than_a_latent_pixel(model):
+    """Within an area the picture moves as a whole."""
+    sources = up.true_sources(2, seed=0)
+    settings = Settings(highest=0.0, fidelity=0.0)
+    method = Method("free", settings)
+    plain = result(model, method, sources)
+    moved = {
+        factor: up.kept_to(sources.pictures, plain, settings.replace(fidelity=1.0), 0, factor=factor) - plain
+        for factor in (1, 8)
+    }
+    within = {factor: float((each - enlarged_means(each, 16)).std()) for factor, each in moved.items()}
+    assert within[8] < 0.6 * within[1]
+    assert float(enlarged_means(moved[8], 16).std()) > 0.6 * float(enlarged_means(moved[1], 16).std())
+
+
+def enlarged_means(x, side):
+    return torch.nn.functional.avg_pool2d(x, side).repeat_interleave(side, -1).repeat_interleave(side, -2)
+
+
+def test_fidelity_puts_nothing_back_where_a_mask_is_black(model):
+    sources = up.true_sources(2, seed=0)
+    mask = torch.zeros(1, 1, 16, 16)
+    mask[..., :8] = 1
+    with_it, without = (
+        result(model, Method("masked", Settings(fidelity=share), mask=mask), sources) for share in (1.0, 0.0)
+    )
+    assert torch.equal(with_it[..., 36:], without[..., 36:])
+    assert not torch.equal(with_it[..., :28], without[..., :28])
+
+
+def test_the_perlin_noise_of_fidelity_is_that_of_the_mixing(model):
+    """Each picture by its own seed, so that it doesn't matter which others are with it."""
+    sources = up.true_sources(2, seed=40)
+    settings = Settings(perlin=1.0, fidelity=1.0, highest=0.0)
+    pictures = torch.zeros(2, 3, 64, 64)
+    together = up.kept_to(sources.pictures, pictures, settings, 40)
+    alone = up.kept_to(sources.pictures[1:], pictures[1:], settings, 41)
+    torch.testing.assert_close(together[1:], alone)
+    assert not torch.allclose(together[1:], up.kept_to(sources.pictures[1:], pictures[1:], settings, 40))
 
 
 def test_the_first_sources_are_those_with_all_parts(model, monkeypatch):

@@ -101,27 +101,6 @@ def step_by_hand(sampler, x, output, level, following, alphas):
     return a_next.sqrt() * (x - (1 - a).sqrt() * output) / a.sqrt() + (1 - a_next).sqrt() * output
 
 
-@pytest.mark.parametrize("sampler", ["Euler a", "DDIM"])
-def test_what_is_put_back_is_the_source(webui, sampler):
-    """At a cut-off of 1 that is all of the source, so that nothing is left of the seed."""
-
-    def made(fidelity, seed):
-        (picture,) = webui.generate(
-            "img2img", mixing({"cutoff": 1.0, "fidelity": fidelity}, sampler=sampler, seed=seed)
-        )
-        return picture
-
-    assert difference(made(1.0, 7), made(1.0, 8)) <= 1
-    assert difference(made(0.0, 7), made(0.0, 8)) > 1
-
-
-@pytest.mark.parametrize(("fill", "equal_pictures"), [(1, False), (2, True), (3, True)])
-def test_latent_noise_and_latent_nothing_are_no_source_to_put_back(webui, fill, equal_pictures):
-    painted = {"mask": hosts.encoded(mask()), "inpaint_full_res": False, "inpainting_fill": fill, "mask_blur": 0}
-    made = [repeatable(webui, "img2img", mixing({"fidelity": share}, **painted)) for share in (0.0, 1.0)]
-    assert equal(*made) == equal_pictures
-
-
 def test_an_enlarged_picture_is_corrected_where_it_does_not_give_the_source(webui):
     def made(upscaler, corrected):
         request = upscale({"upscaler": upscaler, "back_projection": corrected})
