@@ -1,14 +1,16 @@
 """Train the small latent model on the pictures that aren't held out.
 
     npm pack @iconify-json/fluent-emoji && tar xzf iconify-json-fluent-emoji-*.tgz
+    python -m itermix.standalone.latent.train subjects package/icons.json --work FOLDER
     python -m itermix.standalone.latent.train pictures package/icons.json --work FOLDER
     python -m itermix.standalone.latent.train autoencoder --work FOLDER
     python -m itermix.standalone.latent.train latents --work FOLDER
     python -m itermix.standalone.latent.train unet --work FOLDER
     python -m itermix.standalone.latent.train weights --work FOLDER
 
-Each part leaves its files in the folder and takes those of the parts before it; the last one writes what the package
-ships. Everything is drawn from one seed. Convolutions run in bfloat16 where the machine has it.
+Each part leaves its files in the folder and takes those of the parts before it; the first and the last write what the
+package ships: the held-out pictures and the words of prompts, and the weights. Everything is drawn from one seed.
+Convolutions run in bfloat16 where the machine has it.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from torch.nn import functional as F
 from itermix.standalone.latent import pictures
 from itermix.standalone.latent.autoencoder import Autoencoder
 from itermix.standalone.latent.model import AUTOENCODER_PREFIX, SCALE_FACTOR, UNET_PREFIX, WEIGHTS, training_sigmas
-from itermix.standalone.latent.text import TextEncoder
+from itermix.standalone.latent.text import VOCABULARY_FILE, TextEncoder
 from itermix.standalone.latent.unet import UNet
 
 SIZE = 512
@@ -75,6 +77,17 @@ def learning_rate(peak: float, step: int, steps: int) -> float:
 def to_tensor(picture: NDArray[np.uint8]) -> Tensor:
     """[3, H, W] in [-1, 1] of [H, W, 3]."""
     return torch.from_numpy(picture).permute(2, 0, 1).float() / 127.5 - 1
+
+
+def write_subjects(package: Path) -> None:
+    """Keep the held-out pictures, and the numbers that CLIP's tokenizer gives the words of all prompts."""
+    from clip.simple_tokenizer import SimpleTokenizer  # which k-diffusion brings along
+
+    bodies = pictures.read_package(package)
+    pictures.write_held_out(bodies)
+    words = {word for name in (*bodies, CLOSE_UP) for word in pictures.prompt(name, "").split()}
+    known, encode = sorted(words | set(pictures.BACKGROUNDS)), SimpleTokenizer().encode
+    VOCABULARY_FILE.write_text(json.dumps({word: encode(word) for word in known}, separators=(",", ":")) + "\n")
 
 
 def draw_pictures(package: Path, work: Path) -> None:
@@ -262,7 +275,7 @@ def write_weights(work: Path, file: Path = WEIGHTS) -> None:
     save_file(weights, file)
 
 
-PARTS = {
+TRAINED = {
     "autoencoder": (train_autoencoder, AUTOENCODER_STEPS),
     "unet": (train_unet, UNET_STEPS),
 }
@@ -270,20 +283,24 @@ PARTS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["pictures", "autoencoder", "latents", "unet", "weights"])
-    parser.add_argument("package", type=Path, nargs="?", help="icons.json of the package, for the pictures")
+    parser.add_argument("part", choices=["subjects", "pictures", *TRAINED, "latents", "weights"])
+    parser.add_argument("package", type=Path, nargs="?", help="icons.json, for subjects and pictures")
     parser.add_argument("--work", type=Path, required=True, help="folder for what the parts leave")
     parser.add_argument("--steps", type=int, help="of training")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
-    if given.part == "pictures":
+    if given.part in ("subjects", "pictures") and given.package is None:
+        parser.error(f"{given.part} needs the icons.json of the package")
+    if given.part == "subjects":
+        write_subjects(given.package)
+    elif given.part == "pictures":
         draw_pictures(given.package, given.work)
     elif given.part == "latents":
         encode_pictures(given.work)
     elif given.part == "weights":
         write_weights(given.work)
     else:
-        train, steps = PARTS[given.part]
+        train, steps = TRAINED[given.part]
         train(given.work, given.steps or steps)
 
 

@@ -1,0 +1,52 @@
+"""The benchmark of the latent model: its rows, and that nothing in it depends on the other methods."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from itermix.settings import Settings
+from itermix.standalone.latent import bench, model
+from itermix.standalone.upscaling import Method, Model
+
+
+@pytest.fixture(scope="module")
+def latent():
+    return model.load()
+
+
+def test_the_halves_are_told_apart_and_always_the_same():
+    tuning, confirmation = (bench.subjects(part, 5) for part in ("tuning", "confirmation"))
+    assert not set(tuning) & set(confirmation)
+    assert list(bench.subjects("tuning", 3)) == list(tuning)[:3]
+
+
+def test_a_run_writes_rows_and_a_sheet(latent, tmp_path):
+    case = bench.Case("true", 2, "euler", "karras", 2)
+    rows = bench.run(latent, tmp_path, "tuning", 2, [case], [Method("ours", Settings())], [Method("hires fix 0.3", 0.3)])
+    by_name = {row["method"]: row for row in rows}
+    assert set(by_name) == {bench.ROUND_TRIP, "enlarged", "hires fix 0.3", "ours"}
+    assert by_name["ours"]["settings"] == {}
+    assert by_name[bench.ROUND_TRIP]["psnr"] > 30  # the autoencoder doesn't hide what methods differ by
+    assert by_name["enlarged"]["psnr_source"] > 40
+    assert json.loads((tmp_path / "report.json").read_text()) == rows
+    assert (tmp_path / "true-2x-euler-karras-2.png").exists()
+
+
+def test_a_picture_has_its_own_noise_whatever_was_made_before(latent):
+    chosen = bench.subjects("tuning", 2)
+    built_in = Model(latent.denoiser, "euler_ancestral", 2, bench.CFG, "karras", latent.space())
+    some = bench.sources(latent, built_in, chosen, "true")
+    both = list(bench.results(built_in, Method("ours", Settings()), some, 2))
+    again = bench.sources(latent, built_in, {name: chosen[name] for name in list(chosen)[1:]}, "true", first=1)
+    assert torch.equal(next(bench.results(built_in, Method("ours", Settings()), again, 2)), both[1])
+
+
+def test_a_row_knows_what_is_not_there():
+    readings = {"psnr_source": np.array([20.0, 22.0]), "grain": np.array([np.nan, 1.0])}
+    (row,) = bench.rows_of(bench.Case("true", 2, "euler", "karras", 2), {"ours": readings}, [], {})
+    assert row["psnr_source"] == 21
+    assert row["psnr_source_se"] == 1
+    assert row["grain"] == 1
+    assert row["grain_se"] is None
