@@ -206,17 +206,11 @@ def _against(
 
     psnr, detail = psnr_and_detail(readings)
     curve_psnr, curve_detail = (np.stack(values, axis=1) for values in zip(*map(psnr_and_detail, sweep)))
-    detail_there = [_interpolate(*values) for values in zip(psnr, curve_psnr, curve_detail)]
+    detail_there = [metrics.interpolate(*values) for values in zip(psnr, curve_psnr, curve_detail)]
     reached = np.maximum.accumulate(curve_detail, axis=1)  # by the weakest strength; a broken picture may lose detail
-    psnr_there = [_interpolate(*values) for values in zip(detail, reached, curve_psnr)]
+    psnr_there = [metrics.interpolate(*values) for values in zip(detail, reached, curve_psnr)]
     with np.errstate(invalid="ignore", divide="ignore"):
         return {"detail_ratio": detail / np.array(detail_there), "psnr_gain": psnr - np.array(psnr_there)}
-
-
-def _interpolate(at: float, known: NDArray[np.float64], values: NDArray[np.float64]) -> float:
-    """Linear interpolation of values over known, in any order; NaN outside."""
-    order = np.argsort(known, kind="stable")
-    return float(np.interp(at, known[order], values[order], left=math.nan, right=math.nan))
 
 
 def _finite(value: float) -> float | None:

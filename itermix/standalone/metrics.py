@@ -197,6 +197,12 @@ def coherence(plane: Array, mask: Mask) -> float:
     return float(math.hypot(xx - yy, 2 * xy) / max(xx + yy, 1e-12))
 
 
+def interpolate(at: float, known: Array, values: Array) -> float:
+    """Linear interpolation of values over known, in any order; NaN outside."""
+    order = np.argsort(known, kind="stable")
+    return float(np.interp(at, known[order], values[order], left=math.nan, right=math.nan))
+
+
 def spread(values: Array) -> float:
     """Standard deviation by the median absolute deviation, which outliers don't move; from [-1, 1] to 1/255."""
     return float(1.4826 * np.median(np.abs(values - np.median(values))) * 127.5)
