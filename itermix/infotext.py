@@ -11,7 +11,7 @@ from typing import Any
 
 from itermix.settings import Parameter, Settings, UpscaleSettings
 
-VERSION = 3
+VERSION = 4
 """To be raised with every release in which a default, a key or the meaning of a value is another."""
 
 VERSION_KEY = "Itermix version"
@@ -26,6 +26,7 @@ OLD_DEFAULTS: dict[int, dict[str, Any]] = {
     0: {**BEFORE_2, "blending": "addition", "alpha": 1.0},  # 0.1.0, whose texts have no version
     1: BEFORE_2,
     2: BEFORE_3,
+    3: {"detail": 0.06},
 }
 """{version: {setting: its default then}}, where that may be another than today's."""
 

@@ -19,8 +19,8 @@ from itermix.settings import DEMOFUSION, Settings, SettingsError, UpscaleSetting
 
 PRESETS: dict[str, dict[str, Any]] = {
     "Balanced": {},
-    "Faithful": {"blending": "clean wavelet", "alpha": 0.25, "detail": 0.07},
-    "Creative": {"blending": "wavelet", "alpha": 1.0, "detail": 0.0, "fidelity": 0.0},
+    "Faithful": {"blending": "clean wavelet", "alpha": 0.25},
+    "Creative": {"blending": "wavelet", "alpha": 1.0, "fidelity": 0.0},
     # Other projects' values are all written out, so that they stay when the defaults change.
     "DemoFusion paper": {
         "denoise": 1.0,
@@ -29,6 +29,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "alpha": 3.0,
         "noise": "shared",
         "progress": "noise level",
+        "detail": 0.0,
         "fidelity": 0.0,
     },
     "DemoFusion complete": {
@@ -38,6 +39,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "alpha": 3.0,
         "noise": "shared",
         "progress": "noise level",
+        "detail": 0.0,
         "fidelity": 0.0,
         "match_colours": True,
         "window": 128,
@@ -54,6 +56,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "alpha": 2.4,
         "noise": "independent",
         "progress": "steps",
+        "detail": 0.0,
         "fidelity": 0.0,
     },
 }

@@ -239,7 +239,7 @@ class Settings:
         step=0.05,
     )
     detail: float = parameter(
-        0.06,
+        0.0,
         "Detail",
         "For the low-pass and wavelet blendings, clean or not: strengthens what is finer than they guide, by this "
         "share of it at full weight, in the last phase. Samplers of few steps fall short of the detail that they could "

@@ -75,6 +75,13 @@ DEFAULTS_OF_VERSION = {
 
 DEFAULTS_OF_VERSION[1] = {**DEFAULTS_OF_VERSION[0], "blending": "clean wavelet", "alpha": 0.35}
 DEFAULTS_OF_VERSION[2] = {**DEFAULTS_OF_VERSION[1], "detail": 0.07, "fidelity": 0.5, "back_projection": True}
+DEFAULTS_OF_VERSION[3] = {
+    **DEFAULTS_OF_VERSION[2],
+    "denoise": 0.7,
+    "blending": "low-pass",
+    "alpha": 0.25,
+    "detail": 0.06,
+}
 
 
 def as_a_webui_writes(values):
