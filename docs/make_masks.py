@@ -14,9 +14,9 @@ from itermix.standalone.upscaling import Method, Model, enlarge, model_sources, 
 
 PICTURE = Path(__file__).parent / "pictures" / "masks.png"
 COUNT, SEED, SIDE = 4, 20, 64
-FREE = Settings(denoise=1.0, blending="addition", highest=0.0, fidelity=0.0)
-TIED = Settings(denoise=1.0, blending="addition", lowest=1.0, fidelity=0.0)
-THRESHOLD = Settings(denoise=1.0, blending="addition", mask_mode="threshold", fidelity=0.0)
+FREE = Settings(denoise=1.0, blending="addition", highest=0.0, detail=0.0, fidelity=0.0)
+TIED = Settings(denoise=1.0, blending="addition", lowest=1.0, detail=0.0, fidelity=0.0)
+THRESHOLD = Settings(denoise=1.0, blending="addition", mask_mode="threshold", detail=0.0, fidelity=0.0)
 PERLIN = THRESHOLD.replace(perlin=1.0, perlin_scale=3.0, seed=SEED)
 REWIND = Settings(rewind=True)
 

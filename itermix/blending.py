@@ -29,7 +29,6 @@ class Guide:
         latent: z0 [B, C, H, W], the guiding picture, clean.
         denoised: the model's estimate of the clean picture at the step before, [B, C, H, W].
         signal: amount of signal in the state of this noise level: 1 in VE, sqrt(a_t) in VP, 1 - sigma in flow.
-        detail: share by which the clean blendings strengthen what is not low, from 0.
         work: of the filters, kept from step to step.
     """
 
@@ -37,7 +36,6 @@ class Guide:
     latent: Tensor | None = None
     denoised: Tensor | None = None
     signal: float = 1.0
-    detail: float = 0.0
     work: Workspace | None = None
 
 
@@ -85,11 +83,9 @@ def mix_wavelet(x: Tensor, noised: Tensor, weight: Weight, guide: Guide) -> None
 
 
 def mix_clean_low(x: Tensor, noised: None, weight: Weight, guide: Guide) -> None:
-    """x + signal * weight * (LP(z0 - denoised) + detail * (denoised - LP(denoised))).
+    """x + signal * weight * LP(z0 - denoised): the structure guidance of DiffuseHigh (arXiv 2406.18459).
 
-    The first part is the structure guidance of DiffuseHigh (arXiv 2406.18459): it moves the clean part of the state and
-    leaves its noise alone, whatever noise the sampler has added. The second is an unsharp mask (DiffuseHigh has one for
-    its guide) of what the first leaves free.
+    It moves the clean part of the state and leaves its noise alone, whatever noise the sampler has added.
     """
     _mix_clean(low_pass, x, weight, guide)
 
@@ -127,9 +123,6 @@ BLENDINGS: dict[str, Callable[[Tensor, Any, Weight, Guide], None]] = {
 USES_DENOISED = frozenset({"clean low-pass", "clean wavelet", "variance-preserving"})
 """Blendings for which `Guide.latent` and `Guide.denoised` must be given."""
 
-STRENGTHENED_BEFORE = {"low-pass": low_pass, "wavelet": haar_low}
-"""{blending: its filter} of those for which `strengthen` does before what `Guide.detail` does in the clean ones."""
-
 USES_NOISED = frozenset(BLENDINGS) - {"clean low-pass", "clean wavelet"}
 """Blendings that look at z' at every step, and not only at the first, where it is the state."""
 
@@ -144,44 +137,16 @@ KEEPS_NOISE = {
 """{blending: noise with which the blended state has as much noise as the level says}."""
 
 
-def uses_denoised(blending: str, detail: float) -> bool:
-    """Whether the model's estimate of the clean picture is needed, by a blending or to strengthen detail before it."""
-    return blending in USES_DENOISED or (detail > 0 and blending in STRENGTHENED_BEFORE)
-
-
-def strengthen(x: Tensor, blending: str, weight: Weight, guide: Guide) -> None:
-    """x + signal * weight * detail * (denoised - LP(denoised)), LP the filter of a blending in `STRENGTHENED_BEFORE`.
-
-    The unsharp mask of the clean blendings, of what the guidance leaves free. It is a step of its own so that the
-    estimate isn't needed any longer when z' is.
-    """
-    assert guide.denoised is not None
-    low, work = STRENGTHENED_BEFORE[blending], guide.work or Workspace()
-    fine = work.space("error", x.shape[-2:], x)
-    for image, of_denoised, of_image in zip(x, guide.denoised, _of_images(weight, x)):
-        for plane, denoised in zip(image, of_denoised):
-            fine.copy_(denoised)
-            low(fine, guide.scale, out=fine, work=work)
-            torch.sub(denoised, fine, out=fine)
-            _add(plane, fine, guide.signal * guide.detail * of_image)
-
-
 def _mix_clean(low: Callable[..., Tensor], x: Tensor, weight: Weight, guide: Guide) -> None:
-    """Filters once: LP(z0 - D) + detail * (D - LP(D)) = LP(z0 - (1 + detail) * D) + detail * D.
-
-    One plane after the other, since the space that is kept through the model's calls should be small.
-    """
+    """One plane after the other, since the space that is kept through the model's calls should be small."""
     assert guide.latent is not None
     assert guide.denoised is not None
     work = guide.work or Workspace()
     error = work.space("error", x.shape[-2:], x)
     for *image, of_image in zip(x, guide.latent, guide.denoised, _of_images(weight, x)):
         for plane, clean, denoised in zip(*image):
-            torch.sub(clean, denoised, alpha=1 + guide.detail, out=error)
-            low(error, guide.scale, out=error, work=work)
-            if guide.detail:
-                error.add_(denoised, alpha=guide.detail)
-            _add(plane, error, guide.signal * of_image)
+            torch.sub(clean, denoised, out=error)
+            _add(plane, low(error, guide.scale, out=error, work=work), guide.signal * of_image)
 
 
 def _of_images(weight: Weight, x: Tensor) -> Sequence[Weight]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from itermix.settings import Parameter, Settings, UpscaleSettings
 
-VERSION = 3
+VERSION = 4
 """To be raised with every release in which a default, a key or the meaning of a value is another."""
 
 VERSION_KEY = "Itermix version"
@@ -26,13 +26,19 @@ OLD_DEFAULTS: dict[int, dict[str, Any]] = {
     0: {**BEFORE_2, "blending": "addition", "alpha": 1.0},  # 0.1.0, whose texts have no version
     1: BEFORE_2,
     2: BEFORE_3,
+    3: {"detail": 0.06},
 }
 """{version: {setting: its default then}}, where that may be another than today's."""
 
-DETAIL_SINCE_3 = ("low-pass", "wavelet")
-"""Blendings on which detail had no effect before version 3, whatever a text says of it."""
+DETAIL_SINCE = {"clean low-pass": 2, "clean wavelet": 2, "low-pass": 3, "wavelet": 3}
+"""{blending: version since which detail has had an effect on it}; on the others it has since version 4."""
 
-SCALE = next(parameter for parameter in UpscaleSettings.parameters() if parameter.name == "scale")
+DETAIL_ON_STATE = 4.6
+"""What detail is worth today that was 1 before version 4, when it was added to the state once a step: as much stronger
+comes what is fine with 20 steps of DPM++ 2M."""
+
+DECLARED = {parameter.name: parameter for parameter in UpscaleSettings.parameters()}
+SCALE, DETAIL = DECLARED["scale"], DECLARED["detail"]
 
 
 def written(settings: Settings) -> dict[str, Any]:
@@ -66,9 +72,16 @@ def read(parameters: Mapping[str, Any]) -> dict[str, Any]:
     version = _version(parameters) if ours else VERSION
     defaults |= OLD_DEFAULTS.get(version, {})
     values = {p.name: _typed(p, _value(p, parameters), defaults[p.name]) for p in declared}
-    if version < 3 and values["blending"] in DETAIL_SINCE_3:
-        values["detail"] = 0.0
-    return values
+    return {**values, "detail": detail_today(values, version)}
+
+
+def detail_today(values: Mapping[str, Any], version: int) -> float:
+    """What detail is today that does about what that of these settings did, in this version of the texts."""
+    if version >= 4:
+        return values["detail"]
+    if version < DETAIL_SINCE.get(values["blending"], 4):
+        return 0.0
+    return min(round(DETAIL_ON_STATE * values["detail"], 2), DETAIL.high)
 
 
 def _version(parameters: Mapping[str, Any]) -> int:

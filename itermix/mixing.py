@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from itermix.analysis import Analysis
-from itermix.blending import BLENDINGS, STRENGTHENED_BEFORE, USES_NOISED, Guide, strengthen, uses_denoised
+from itermix.blending import BLENDINGS, USES_DENOISED, USES_NOISED, Guide
+from itermix.detail import amount, strengthened
 from itermix.filters import Workspace
 from itermix.masks import Mask
 from itermix.noising import NoisedSource
-from itermix.samplers import STATE_IN_CALLBACK, SamplerRefused, name_of
+from itermix.samplers import LAG, STATE_IN_CALLBACK, SamplerRefused, name_of
 from itermix.schedule import Schedule
 
 Callback = Callable[[Mapping[str, Any]], Any]
@@ -28,6 +29,8 @@ class Mixer:
     The state is edited in place just before the model sees it, so that the sampler's own update and the model's output
     start from the same blended state. Weight 0 leaves it untouched, to the bit. Blendings that use the model's running
     estimate of the clean picture get that of the step before; it costs them one more latent of memory. So does a mask.
+
+    With `detail` the model's output is another at every call: what is fine in its estimate is stronger.
 
     Where a step starts is known in three ways: by the number of the model's call; by the sampler's callback, where that
     alone shows the state (UniPC); or, for samplers of which nothing is known, by running one step at a time.
@@ -54,7 +57,7 @@ class Mixer:
             weights: [levels of the schedule], of the noised latent, as `itermix.weights` gives them.
             blending: a name in `BLENDINGS`.
             scale: how many times the picture that guides was enlarged; says what of it is low.
-            detail: share by which the low-pass and wavelet blendings strengthen what is not low.
+            detail: how much what is not low is strengthened in the model's estimates; see `itermix.detail`.
             progress: [levels of the schedule], as `itermix.curves.progress_of` gives it; needed with a mask.
             mask: what becomes of the weight at each pixel.
             analysis: looks on.
@@ -64,8 +67,7 @@ class Mixer:
         self._noised = noised
         self._weights = weights.tolist()
         self._blending = blending
-        self._uses_noised, self._uses_denoised = blending in USES_NOISED, uses_denoised(blending, detail)
-        self._strengthens = detail > 0 and blending in STRENGTHENED_BEFORE
+        self._uses_noised, self._uses_denoised = blending in USES_NOISED, blending in USES_DENOISED
         self._scale = scale
         self._state_in_callback = name_of(sampler) in STATE_IN_CALLBACK
         self._detail = detail
@@ -73,6 +75,7 @@ class Mixer:
         self._mask = mask
         self._work = Workspace()
         self._signals = self._signals_of_steps()
+        self._held = self._held_in_steps()
         self._analysis = analysis
         self._denoised: Tensor | None = None
         self._calls = 0
@@ -154,16 +157,28 @@ class Mixer:
         if not (again or (self._state_in_callback and step > 0)):
             self._start(step, x, level)
 
-    def after_call(self, x: Tensor, level: Tensor, output: Tensor) -> None:
-        """To be called with the same and with the model's output [B, C, H, W] after every model call."""
+    def after_call(self, x: Tensor, level: Tensor, output: Tensor) -> Tensor:
+        """What the sampler gets for the model's output [B, C, H, W]; to be called with the same after every call."""
+        level = level.flatten()[0]
+        if self._detail:
+            output = self._strengthened(x, level, output)
         if self._starts_step and (self._uses_denoised or self._analysis):
-            level = level.flatten()[0]
             if self._denoised is None or self._denoised.dtype != x.dtype:  # samplers may go on in another precision
                 self._denoised = torch.empty_like(x, memory_format=torch.contiguous_format)
             self._noised.parametrisation.denoised(x, level, output, out=self._denoised)
             if self._analysis:
                 self._analysis.evaluated(self._step, float(level), x, self._denoised)
         self._starts_step = False
+        return output
+
+    def _strengthened(self, x: Tensor, level: Tensor, output: Tensor) -> Tensor:
+        """The output with more of what is fine in its estimate, where the mask guides."""
+        parametrisation = self._noised.parametrisation
+        held = self._held[self._step] if self._held and self._starts_step else 0.0
+        share = amount(self._detail, level, parametrisation, held)
+        if self._mask:
+            share = share * self._mask.values.to(x)
+        return strengthened(output, x, level, parametrisation, share, self._scale, self._work)
 
     def after_step(self, info: Mapping[str, Any]) -> None:
         """To be called with the sampler's callback argument; raises SamplerRefused if the steps aren't as expected."""
@@ -193,16 +208,13 @@ class Mixer:
             self._noised.at(step, level, out=x)
             self._look(step, level, weight, x, x)
             return
-        guide, space = Guide(self._scale, work=self._work), None
+        guide = Guide(self._scale, work=self._work)
         if self._uses_denoised:
             assert self._denoised is not None
             signal = self._signals[step] if self._signals else self._signal(level)
             latent = self._noised.latent.to(x)
-            guide = Guide(self._scale, latent, self._denoised.to(x), signal, self._detail, self._work)
-        if self._strengthens:
-            strengthen(x, self._blending, weight, guide)
-            space = self._denoised  # which isn't needed any longer
-        noised = self._noised.at(step, level, out=space).to(x) if self._uses_noised or self._analysis else None
+            guide = Guide(self._scale, latent, self._denoised.to(x), signal, self._work)
+        noised = self._noised.at(step, level).to(x) if self._uses_noised or self._analysis else None
         self._look(step, level, weight, noised, x)
         BLENDINGS[self._blending](x, noised, weight, guide)
 
@@ -219,6 +231,18 @@ class Mixer:
         if not self._uses_denoised or self._schedule.own_levels:
             return []
         return [self._signal(level) for level in self._schedule.levels.cpu()]
+
+    def _held_in_steps(self) -> list[float]:
+        """How far each step holds the estimate of its start, in log(noise / signal). Empty for samplers that don't.
+
+        0 for the last step, and from pure noise, where an estimate has nothing fine.
+        """
+        lag = LAG.get(name_of(self._sampler))
+        if not self._detail or not lag:
+            return []
+        signal, noise = self._noised.parametrisation.amounts(self._schedule.levels.cpu())
+        steps = -(noise / signal).double().log().diff()
+        return [*(lag * torch.nan_to_num(steps, posinf=0.0)).tolist(), 0.0]
 
     def _signal(self, level: Tensor) -> float:
         return float(self._noised.parametrisation.amounts(level)[0])

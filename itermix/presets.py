@@ -15,11 +15,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from itermix.infotext import VERSION, detail_today
 from itermix.settings import DEMOFUSION, Settings, SettingsError, UpscaleSettings, shortened
 
 PRESETS: dict[str, dict[str, Any]] = {
     "Balanced": {},
-    "Faithful": {"blending": "clean wavelet", "alpha": 0.25, "detail": 0.07},
+    "Faithful": {"blending": "clean wavelet", "alpha": 0.25},
     "Creative": {"blending": "wavelet", "alpha": 1.0, "detail": 0.0, "fidelity": 0.0},
     # Other projects' values are all written out, so that they stay when the defaults change.
     "DemoFusion paper": {
@@ -29,6 +30,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "alpha": 3.0,
         "noise": "shared",
         "progress": "noise level",
+        "detail": 0.0,
         "fidelity": 0.0,
     },
     "DemoFusion complete": {
@@ -38,6 +40,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "alpha": 3.0,
         "noise": "shared",
         "progress": "noise level",
+        "detail": 0.0,
         "fidelity": 0.0,
         "match_colours": True,
         "window": 128,
@@ -54,6 +57,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "alpha": 2.4,
         "noise": "independent",
         "progress": "steps",
+        "detail": 0.0,
         "fidelity": 0.0,
     },
 }
@@ -98,6 +102,9 @@ LATER = {
 }
 """Settings that came after presets were first saved, at what those presets were made with; new ones go in here."""
 
+BEFORE_VERSIONS = 3
+"""Version of the infotexts when whole presets had none."""
+
 MAX_PRESETS = 200
 MAX_NAME = 60
 MAX_FILE = 1_000_000
@@ -129,8 +136,9 @@ class PresetFileError(ValueError):
 class PresetFile:
     """Presets of one's own, in a JSON file: {name: {setting: value}}.
 
-    Each holds all that it decides, so that it stays the same when the defaults change. The file is read anew each time,
-    replaced as a whole or not at all, and never written while what it holds can't be read.
+    Each holds all that it decides, so that it stays the same when the defaults change, and beside that the `version` of
+    the infotexts in which its values mean what they do. The file is read anew each time, replaced as a whole or not at
+    all, and never written while what it holds can't be read.
     """
 
     def __init__(self, path: Path):
@@ -202,7 +210,8 @@ class PresetFile:
             descriptor, temporary = tempfile.mkstemp(suffix=".tmp", dir=target.parent)
             try:
                 with open(descriptor, "w", encoding="utf-8") as file:
-                    json.dump(presets, file, indent=2, ensure_ascii=False)
+                    whole = {name: {**values, "version": VERSION} for name, values in presets.items()}
+                    json.dump(whole, file, indent=2, ensure_ascii=False)
                     file.flush()
                     os.fsync(file.fileno())
                 os.replace(temporary, target)
@@ -222,13 +231,23 @@ class PresetFile:
 
 
 def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
-    """All that these values decide; raises SettingsError for one that isn't a preset's or isn't allowed."""
+    """All that these values decide; raises SettingsError for one that isn't a preset's or isn't allowed.
+
+    A whole preset without a version is of before presets had one. One that isn't whole was written by hand, and means
+    what it would mean today.
+    """
+    values = dict(values)
+    version = values.pop("version", None)
+    if version is not None and type(version) is not int:
+        raise SettingsError("version", version, "Allowed: a whole number.")
     for name in values:
         if name in UNDECIDED:
             raise SettingsError(name, values[name], "Allowed: settings that a preset decides.")
     if values.keys() >= {parameter.name for parameter in DECIDED} - LATER.keys():
         values = {**LATER, **values}
-    return decided(Settings(**values).changed())
+        version = BEFORE_VERSIONS if version is None else version
+    found = decided(Settings(**values).changed())
+    return found if version is None or "detail" not in values else {**found, "detail": detail_today(found, version)}
 
 
 def _check_name(name: Any, others: Iterable[str]) -> None:

@@ -230,8 +230,8 @@ class Settings:
     cutoff: float = parameter(
         0.0,
         "Cut-off",
-        "For the low-pass and wavelet blendings: guided is what a picture this many times smaller can hold. 0: the "
-        "scale of the upscale, or 2 where there is none.",
+        "For the low-pass and wavelet blendings: guided is what a picture this many times smaller can hold; and for "
+        "Detail: what is finer is strengthened. 0: the scale of the upscale, or 2 where there is none.",
         "cutoff",
         "Blending",
         low=0.0,
@@ -239,16 +239,15 @@ class Settings:
         step=0.05,
     )
     detail: float = parameter(
-        0.06,
+        0.3,
         "Detail",
-        "For the low-pass and wavelet blendings, clean or not: strengthens what is finer than they guide, by this "
-        "share of it at full weight, in the last phase. Samplers of few steps fall short of the detail that they could "
-        "reach. 0: off.",
+        "Strengthens what is finer than the smaller picture could hold in each of the model's estimates, in the last "
+        "phase and with every blending: about exp(detail / 2) times, however many steps there are. 0: off.",
         "detail",
         "Blending",
         low=0.0,
-        high=0.5,
-        step=0.01,
+        high=1.5,
+        step=0.05,
     )
     noise: str = parameter(
         "shared",

@@ -52,6 +52,8 @@ def reason_for_none(sampler: Any, arguments: dict[str, Any], settings: Settings)
         return f"there is a bound for the blending addition, not for {settings.blending}"
     if settings.noise != "shared" or settings.normalize_fraction:
         return "there is a bound for shared noise that isn't normalized"
+    if settings.detail:
+        return "there is a bound for the model's own estimates, without detail"
     if settings.rewind:
         return "there is a bound for a run that isn't rewound"
     if name not in BOUNDED:

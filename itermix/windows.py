@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from itermix.blending import USES_DENOISED, uses_denoised
+from itermix.blending import USES_DENOISED
 from itermix.curves import cosine
 from itermix.noising import Parametrisation
 from itermix.settings import DEMOFUSION, FORMULAS, SIZE_MULTIPLE, Settings, SettingsError
@@ -154,9 +154,11 @@ class Windows:
 
 def check(settings: Settings) -> None:
     """Raises SettingsError if the settings can't be used together."""
-    if settings.window and settings.window_formulas == DEMOFUSION and uses_denoised(settings.blending, settings.detail):
-        of = settings.blending if settings.blending in USES_DENOISED else f"{settings.blending} and detail"
-        allowed = f"Allowed with the blending {of}, which needs the clean picture: {FORMULAS[0]}."
+    if not settings.window or settings.window_formulas != DEMOFUSION:
+        return
+    if settings.blending in USES_DENOISED or settings.detail:
+        of = f"the blending {settings.blending}" if settings.blending in USES_DENOISED else "detail"
+        allowed = f"Allowed with {of}, which needs the clean picture: {FORMULAS[0]}."
         raise SettingsError("window_formulas", settings.window_formulas, allowed)
 
 

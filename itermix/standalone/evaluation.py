@@ -44,7 +44,11 @@ def mixings() -> list[Method]:
     return [
         Method(f"{Settings().blending} (default)", Settings()),
         Method("default, guidance alone", Settings(detail=0.0, fidelity=0.0), back_projection=False),
-        Method("addition, alpha 1", Settings(blending="addition", alpha=1.0, fidelity=0.0), back_projection=False),
+        Method(
+            "addition, alpha 1",
+            Settings(blending="addition", alpha=1.0, detail=0.0, fidelity=0.0),
+            back_projection=False,
+        ),
         Method("clean wavelet, alpha 0.35", Settings(blending="clean wavelet", alpha=0.35)),
     ]
 

@@ -7,15 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from itermix.blending import (
-    BLENDINGS,
-    STRENGTHENED_BEFORE,
-    USES_DENOISED,
-    USES_NOISED,
-    Guide,
-    strengthen,
-    uses_denoised,
-)
+from itermix.blending import BLENDINGS, USES_NOISED, Guide
 from itermix.filters import haar_low, low_pass
 from itermix.settings import BLENDINGS as DECLARED
 
@@ -28,8 +20,8 @@ def images(seed, shape=SHAPE, dtype=torch.float64):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
 
 
-def guide_for(x, scale=2.0, signal=0.8, detail=0.3):
-    return Guide(scale, *(images(seed, x.shape, x.dtype) for seed in (11, 12)), signal, detail)
+def guide_for(x, scale=2.0, signal=0.8):
+    return Guide(scale, *(images(seed, x.shape, x.dtype) for seed in (11, 12)), signal)
 
 
 def blended(name, x, noised, weight, guide=None):
@@ -46,8 +38,7 @@ def by_hand(name, x, z, w, guide):
         return x + w * {"low-pass": low_pass, "wavelet": haar_low}[name](z - x, guide.scale)
     if name in ("clean low-pass", "clean wavelet"):
         low = {"clean low-pass": low_pass, "clean wavelet": haar_low}[name]
-        of_latent, of_denoised = low(guide.latent, guide.scale), low(guide.denoised, guide.scale)
-        return x + guide.signal * w * (of_latent - of_denoised + guide.detail * (guide.denoised - of_denoised))
+        return x + guide.signal * w * (low(guide.latent, guide.scale) - low(guide.denoised, guide.scale))
     if name == "variance-preserving":
         m = guide.signal * (w * guide.latent + (1 - w) * guide.denoised)
         return m + (w * z + (1 - w) * x - m) / math.sqrt(w**2 + (1 - w) ** 2)
@@ -162,22 +153,6 @@ def test_full_weight_takes_what_is_low_from_the_noised_latent_and_the_rest_from_
     torch.testing.assert_close(got - low(got, 2.0), x - low(x, 2.0))
 
 
-@pytest.mark.parametrize(("name", "low"), STRENGTHENED_BEFORE.items())
-@pytest.mark.parametrize("weight", [0.7, torch.linspace(0, 1, SHAPE[0] * 30, dtype=torch.float64).view(-1, 1, 6, 5)])
-def test_detail_adds_what_is_fine_of_the_clean_picture_and_reads_the_guide_alone(name, low, weight):
-    x, guide = images(1), guide_for(images(1))
-    strengthen(x, name, weight, guide)
-    fine = guide.denoised - low(guide.denoised, guide.scale)
-    torch.testing.assert_close(x, images(1) + weight * guide.signal * guide.detail * fine)
-    assert torch.equal(guide.denoised, guide_for(x).denoised)
-
-
-def test_the_clean_picture_is_asked_for_where_detail_is_strengthened_before():
-    for name in BLENDINGS:
-        assert uses_denoised(name, 0.1) == (name in STRENGTHENED_BEFORE or name in USES_DENOISED)
-        assert uses_denoised(name, 0.0) == (name in USES_DENOISED)
-
-
 @pytest.mark.parametrize("name", ["low-pass", "wavelet"])
 def test_at_scale_one_everything_is_low(name):
     x, z = images(1), images(2)
@@ -186,14 +161,13 @@ def test_at_scale_one_everything_is_low(name):
 
 @pytest.mark.parametrize("name", ["clean low-pass", "clean wavelet"])
 def test_the_clean_blendings_move_the_estimate_and_leave_the_noise(name):
-    """A state signal * denoised + noise becomes signal * clean + the same noise; the fine part of clean is stronger."""
+    """A state signal * denoised + noise becomes signal * clean + the same noise."""
     low = {"clean low-pass": low_pass, "clean wavelet": haar_low}[name]
     guide, noise = guide_for(images(1)), 3 * images(4)
     got = blended(name, guide.signal * guide.denoised + noise, images(2), 1.0, guide)
     clean = (got - noise) / guide.signal
     torch.testing.assert_close(low(clean, 2.0), low(guide.latent, 2.0))
-    fine = guide.denoised - low(guide.denoised, 2.0)
-    torch.testing.assert_close(clean - low(clean, 2.0), (1 + guide.detail) * fine)
+    torch.testing.assert_close(clean - low(clean, 2.0), guide.denoised - low(guide.denoised, 2.0))
 
 
 @pytest.mark.parametrize("weight", [0.1, 0.5, 0.9])

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from itermix import Settings, SettingsError
-from itermix.infotext import OLD_DEFAULTS, VERSION, VERSION_KEY, by_upscale_script, read, written
+from itermix.infotext import DETAIL_ON_STATE, OLD_DEFAULTS, VERSION, VERSION_KEY, by_upscale_script, read, written
 from itermix.settings import SAME_SAMPLER, UpscaleSettings
 
 DEFAULTS = {p.name: p.default for p in UpscaleSettings.parameters()}
@@ -74,7 +74,14 @@ DEFAULTS_OF_VERSION = {
 """What a text of this version means by leaving a setting out. Of 0.1.0, before the texts had a version."""
 
 DEFAULTS_OF_VERSION[1] = {**DEFAULTS_OF_VERSION[0], "blending": "clean wavelet", "alpha": 0.35}
-DEFAULTS_OF_VERSION[2] = {**DEFAULTS_OF_VERSION[1], "detail": 0.07, "fidelity": 0.5, "back_projection": True}
+DEFAULTS_OF_VERSION[2] = {**DEFAULTS_OF_VERSION[1], "detail": 0.32, "fidelity": 0.5, "back_projection": True}
+DEFAULTS_OF_VERSION[3] = {
+    **DEFAULTS_OF_VERSION[2],
+    "denoise": 0.7,
+    "blending": "low-pass",
+    "alpha": 0.25,
+    "detail": 0.28,
+}
 
 
 def as_a_webui_writes(values):
@@ -194,12 +201,19 @@ def test_the_defaults_of_every_version_are_known(version):
     assert set(OLD_DEFAULTS) == set(range(VERSION))
 
 
-@pytest.mark.parametrize("blending", ["low-pass", "wavelet", "clean low-pass"])
-@pytest.mark.parametrize("version", ["2", str(VERSION)])
-def test_detail_that_did_nothing_is_read_as_none(blending, version):
-    text = {"Itermix enabled": "True", "Itermix blending": blending, "Itermix detail": "0.2", VERSION_KEY: version}
-    nothing = version == "2" and blending != "clean low-pass"
-    assert read(text)["detail"] == (0.0 if nothing else 0.2)
+@pytest.mark.parametrize("blending", ["addition", "low-pass", "wavelet", "clean low-pass"])
+@pytest.mark.parametrize("version", ["2", "3", str(VERSION)])
+def test_detail_on_the_state_is_read_as_what_does_as_much_today(blending, version):
+    """Where it did nothing then, it is none."""
+    text = {"Itermix enabled": "True", "Itermix blending": blending, "Itermix detail": "0.1", VERSION_KEY: version}
+    did_something = blending == "clean low-pass" or (version == "3" and blending != "addition")
+    in_those_days = round(0.1 * DETAIL_ON_STATE, 2) if did_something else 0.0
+    assert read(text)["detail"] == (0.1 if version == str(VERSION) else in_those_days)
+
+
+def test_more_detail_on_the_state_than_there_is_today_is_the_most():
+    text = {"Itermix enabled": "True", "Itermix detail": "0.5", VERSION_KEY: "3"}
+    assert read(text)["detail"] == next(p.high for p in Settings.parameters() if p.name == "detail")
 
 
 @pytest.mark.parametrize("version", [str(VERSION), f"{VERSION}.0", VERSION, "99"])

@@ -9,7 +9,7 @@ from torch import nn
 
 import itermix
 from itermix import NoisedLatents, Settings, weights
-from itermix.blending import BLENDINGS, STRENGTHENED_BEFORE, USES_DENOISED, Guide, addition
+from itermix.blending import BLENDINGS, USES_DENOISED, Guide, addition
 from itermix.mixing import Mixer
 from itermix.noising import ve, vp
 from itermix.samplers import STEP_STARTS, SamplerRefused, name_of, one_call
@@ -229,27 +229,6 @@ def test_where_the_model_predicts_noise_the_estimate_is_converted(blending):
     mixer = Mixer(ddim, Schedule({}, timesteps, one_call), noised, torch.tensor(w), blending)
     got = mixer.run(model, z[0].clone(), timesteps)
     torch.testing.assert_close(got, x, atol=2e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("blending", [*STRENGTHENED_BEFORE, "clean low-pass", "clean wavelet"])
-def test_detail_strengthens_what_is_finer_than_the_guided_and_leaves_that_alone(blending):
-    class Knowing(nn.Module):
-        """It takes the source for the clean picture, so that there is nothing to guide and `detail` is left."""
-
-        def forward(self, x, sigma):
-            return source()
-
-    states = []
-
-    def keep(info):
-        states.append(info["x"].clone())
-
-    for detail in (0.0, 0.2):
-        run(kd.sample_euler, SETTINGS.replace(blending=blending, detail=detail), Knowing(), callback=keep)
-    plain, detailed = states[1], states[STEPS + 1]
-    fine = source() - low_by_hand(blending, source())
-    w = weights(SETTINGS, STEPS).tolist()[1]
-    torch.testing.assert_close(detailed - plain, 0.2 * w * fine, atol=1e-5, rtol=1e-5)
 
 
 def test_the_cut_off_of_the_settings_reaches_the_blending():

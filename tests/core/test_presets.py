@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from itermix import Settings, SettingsError
+from itermix.infotext import DETAIL_ON_STATE, VERSION
 from itermix.presets import (
     DECIDED,
     LATER,
@@ -90,11 +91,33 @@ FIRST_SAVED = {
 """All that a preset held when presets were first saved. It stays as it is when settings are added."""
 
 
-@pytest.mark.parametrize("later", [{}, {"detail": 0.2}, {"detail": 0.0, "fidelity": 0.25}])
+@pytest.mark.parametrize("later", [{}, {"detail": 0.1}, {"detail": 0.0, "fidelity": 0.25}])
 def test_a_whole_preset_from_before_some_settings_means_what_it_did(file, later):
     file.path.write_text(json.dumps({"Old": {**FIRST_SAVED, **later}, "Written by hand": {"alpha": 0.6}}))
-    assert file.load()["Old"] == {**decided({**FIRST_SAVED, "detail": 0.0, "fidelity": 0.0}), **later}
+    today = {"detail": round(DETAIL_ON_STATE * later.get("detail", 0.0), 2)}
+    assert file.load()["Old"] == {**decided({**FIRST_SAVED, "fidelity": 0.0}), **later, **today}
     assert file.load()["Written by hand"] == decided({"alpha": 0.6})
+
+
+def test_a_preset_of_before_is_brought_up_to_date_once(file):
+    """Whatever is written, all of the file is. One by hand means what it would mean today."""
+    by_hand = {"alpha": 0.6, "detail": 0.1}
+    file.path.write_text(json.dumps({"Old": {**FIRST_SAVED, "detail": 0.1}, "Written by hand": by_hand}))
+    for number in range(3):
+        file.save(f"New {number}", {"detail": 0.2})
+    details = {name: values["detail"] for name, values in file.load().items()}
+    assert details == {
+        "Old": round(0.1 * DETAIL_ON_STATE, 2),
+        "Written by hand": 0.1,
+        **{f"New {number}": 0.2 for number in range(3)},
+    }
+
+
+@pytest.mark.parametrize("version", ["4", 4.5, True, []])
+def test_a_version_that_is_none_is_refused(file, version):
+    file.path.write_text(json.dumps({"Mine": {"alpha": 0.6, "version": version}}))
+    with pytest.raises(PresetFileError, match=r"in 'Mine', version = .* is not possible\. Allowed: a whole number"):
+        file.load()
 
 
 def test_every_setting_that_came_later_is_known_as_such():
@@ -138,7 +161,7 @@ def test_own_presets_are_saved_renamed_and_deleted(file):
 
 def test_an_own_preset_holds_what_was_a_default_when_it_was_saved(file):
     file.save("Mine", {})
-    assert json.loads(file.path.read_text())["Mine"] == {p.name: p.default for p in DECIDED}
+    assert json.loads(file.path.read_text())["Mine"] == {**{p.name: p.default for p in DECIDED}, "version": VERSION}
 
 
 def test_the_file_can_be_read_and_edited_by_hand(file):

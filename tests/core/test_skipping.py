@@ -199,6 +199,7 @@ def test_the_callback_gets_the_numbers_of_the_whole_schedule_and_so_does_who_ask
         *(({"blending": name}, kd.sample_euler, {}, f"not for {name}") for name in BLENDINGS if name != "addition"),
         *(({"noise": name}, kd.sample_euler, {}, "for shared noise") for name in NOISES if name != "shared"),
         ({"normalize_fraction": 0.5}, kd.sample_euler, {}, "that isn't normalized"),
+        ({"detail": 0.3}, kd.sample_euler, {}, "without detail"),
         ({}, kd.sample_heun, {}, "not for sample_heun"),
         ({}, kd.sample_euler_ancestral, {}, "not for sample_euler_ancestral"),
         ({}, kd.sample_euler, {"s_churn": 1.0}, "adds no noise"),

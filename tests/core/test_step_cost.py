@@ -1,5 +1,9 @@
-"""What a step of mixing does besides its arithmetic: it allocates nothing of a latent's size and waits for no GPU."""
+"""What a step of mixing does besides its arithmetic: it allocates nothing of a latent's size and waits for no GPU.
 
+But for detail, which gives the sampler another tensor in the place of the model's output.
+"""
+
+import gc
 import math
 
 import k_diffusion.sampling as kd
@@ -47,12 +51,12 @@ class Watch(TorchDispatchMode):
         return out
 
 
-def watched_steps(parametrisation, levels, blending, noise="shared", dtype=torch.float32):
+def watched_steps(parametrisation, levels, blending, noise="shared", dtype=torch.float32, detail=0.0):
     """A `Watch` over what the mixer does in the steps from the third on; the first two fill what is kept."""
     generator = torch.Generator().manual_seed(0)
     latent, x = (torch.randn(SHAPE, generator=generator).to(dtype) for _ in range(2))
     noised = NoisedLatents(latent, parametrisation, noise, seeds=[3, 4])
-    mixer = Mixer(kd.sample_euler, Schedule({}, levels, one_call), noised, WEIGHTS, blending, detail=0.1)
+    mixer = Mixer(kd.sample_euler, Schedule({}, levels, one_call), noised, WEIGHTS, blending, detail=detail)
     watch = Watch()
     for step, level in enumerate(levels):
         batch, output = level.expand(len(x)), 0.5 * x
@@ -104,7 +108,7 @@ def test_a_step_can_be_recorded_and_played_with_other_numbers(blending, scale):
 
     def step(x, latent, noise, denoised, level):
         noised = NoisedLatents(latent, noise=noise).at(1, level)
-        BLENDINGS[blending](x, noised, 0.3, Guide(scale, latent, denoised, 0.8, 0.1, Workspace()))
+        BLENDINGS[blending](x, noised, 0.3, Guide(scale, latent, denoised, 0.8, Workspace()))
         return x
 
     def tensors(seed):
@@ -115,6 +119,36 @@ def test_a_step_can_be_recorded_and_played_with_other_numbers(blending, scale):
     played, expected = recorded(*tensors(2)), step(*tensors(2))
     torch.testing.assert_close(played, expected)
     assert (played - tensors(2)[0]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("name", PARAMETRISATIONS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_with_detail_a_step_allocates_the_new_output_alone(name, dtype):
+    watch = watched_steps(*PARAMETRISATIONS[name], "low-pass", dtype=dtype, detail=0.3)
+    latent = math.prod(SHAPE) * dtype.itemsize
+    assert not watch.read
+    assert [size for size in sorted(watch.made) if size > 64] == [latent] * (len(WEIGHTS) - 2)
+
+
+def test_detail_holds_no_latent_between_the_calls():
+    """Of the blending low-pass: one latent for z', and the filter's planes, of which detail needs one more."""
+
+    def held(detail):
+        noised = NoisedLatents(torch.zeros(SHAPE), seeds=[3, 4])
+        levels = PARAMETRISATIONS["ve"][1]
+        mixer = Mixer(kd.sample_euler, Schedule({}, levels, one_call), noised, WEIGHTS, "low-pass", detail=detail)
+        x, gc_before = torch.ones(SHAPE), set(map(id, tensors()))
+        for level in levels:
+            mixer.before_call(x, level.expand(len(x)))
+            mixer.after_call(x, level.expand(len(x)), x)
+        return sum(t.untyped_storage().nbytes() for t in tensors() if id(t) not in gc_before)
+
+    def tensors():
+        return [found for found in gc.get_objects() if type(found) is torch.Tensor]
+
+    plane = 4 * math.prod(SHAPE[-2:])
+    assert held(0.3) - held(0.0) <= plane
+    assert held(0.3) < 2 * 4 * math.prod(SHAPE)
 
 
 @pytest.mark.parametrize("noise", ["independent", "cumulative"])

@@ -23,7 +23,7 @@ DENOISE = 0.6
 DENOISE_OF = {"DPM adaptive": 0.2}
 """DPM adaptive takes hundreds of steps with random weights."""
 PASSES = ("img2img", "hires")
-TIED = {"blending": "addition", "lowest": 1.0}
+TIED = {"blending": "addition", "lowest": 1.0, "detail": 0.0}
 SIZE = {"width": 64, "height": 64}
 
 

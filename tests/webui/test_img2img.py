@@ -1,5 +1,6 @@
 """Both scripts in real WebUIs, through the API."""
 
+import math
 import threading
 import time
 from urllib.parse import urlencode
@@ -12,6 +13,7 @@ from payloads import PLAIN, SIZE, STEPS, hires, mask, mixing, photograph, plain,
 from PIL import Image
 
 from itermix import NoisedLatents, Settings, weights
+from itermix.detail import CATCH_UP, FINE
 from itermix.filters import haar_low, low_pass
 from itermix.noising import ve, vp
 from itermix.schedule import steps_by_host
@@ -44,7 +46,7 @@ def test_a_photograph_is_upscaled(webui, sampler):
 def test_full_weight_to_the_end_leaves_what_the_host_makes_of_the_last_step_alone(webui, sampler):
     """With weight 1 the last step starts at z' of its level: the same as the host's own img2img of just that step."""
     (mixed,) = webui.generate(
-        "img2img", mixing({"blending": "addition", "lowest": 1.0, "fidelity": 0.0}, sampler=sampler)
+        "img2img", mixing({"blending": "addition", "lowest": 1.0, "detail": 0.0, "fidelity": 0.0}, sampler=sampler)
     )
     (by_host,) = webui.generate("img2img", request_for(sampler, denoising_strength=0.01))
     (free,) = webui.generate("img2img", mixing({"blending": "addition", "lowest": 0.9}, sampler=sampler))
@@ -72,9 +74,21 @@ def test_every_model_call_is_what_a_hand_written_loop_makes_it(webui, sampler, b
         signal = 1.0 if sampler == "Euler" else float(alphas[int(level)].sqrt())
         expected = z if x is None else blend_by_hand(settings, x, z, w[i], latent.float(), denoised, signal)
         assert (seen - expected).abs().max() < 1e-4 * expected.abs().max()
-        denoised = output if sampler == "Euler" else (seen - (1 - signal**2) ** 0.5 * output) / signal
+        output, denoised = strengthened_by_hand(sampler, settings.detail, seen, output, i, levels, alphas)
         if i + 1 < len(calls):
             x = step_by_hand(sampler, seen, output, level, float(levels[i + 1]), alphas)
+
+
+def strengthened_by_hand(sampler, detail, x, output, i, levels, alphas):
+    """What the sampler gets for the model's output of call i, and the estimate of the clean picture in that."""
+    ratios = levels if sampler == "Euler" else (1 / alphas[levels.long()] - 1).sqrt()
+    ratio, last = float(ratios[i]), i + 1 == len(levels)
+    signal = 1.0 if sampler == "Euler" else (1 + ratio**2) ** -0.5
+    held = 0.0 if last else math.log(ratio / float(ratios[i + 1]))
+    denoised = output if sampler == "Euler" else (x - signal * ratio * output) / signal
+    share = detail * (1 + CATCH_UP * held) * ratio**2 / (ratio**2 + FINE**2)
+    denoised = denoised + share * (denoised - low_pass(denoised, 2.0))
+    return denoised if sampler == "Euler" else (x - signal * denoised) / (signal * ratio), denoised
 
 
 def blend_by_hand(settings, x, z, w, z0, denoised, signal):
@@ -86,7 +100,6 @@ def blend_by_hand(settings, x, z, w, z0, denoised, signal):
         return m + (w * z + (1 - w) * x - m) / (w**2 + (1 - w) ** 2) ** 0.5
     low = {"low-pass": low_pass, "wavelet": haar_low}.get(name.removeprefix("clean "))
     if low:
-        x = x + signal * w * settings.detail * (denoised - low(denoised, 2.0))
         return x + (signal * w * low(z0 - denoised, 2.0) if name.startswith("clean") else w * low(z - x, 2.0))
     if name == "norm-only":
         return w * z + (1 - w) * x / x.norm() * z.norm()

@@ -18,7 +18,7 @@ from itermix.noising import ve
 from itermix.settings import Settings
 
 QUICK = {"steps": 3}
-TIED = {"blending": "addition", "lowest": 1.0, "fidelity": 0.0}
+TIED = {"blending": "addition", "lowest": 1.0, "detail": 0.0, "fidelity": 0.0}
 REWOUND = {"denoise": 1.0, "rewind": True}
 BEGINS = [0, 3, 4]  # of 6 steps
 RIGHT = hosts.encoded(mask())  # white right of the middle
@@ -109,7 +109,7 @@ def test_only_masked_inpainting_sees_its_part_of_the_mask(webui, side, white):
     painted = {"mask": hosts.encoded(part), "inpaint_full_res": True, "inpaint_full_res_padding": 0,
                "inpainting_fill": 1, "mask_blur": 0}  # fmt: skip
     turned = hosts.encoded(mask() if side == "right" else mask().point(lambda value: 255 - value))
-    settings = TIED if white else {"highest": 0.0, "fidelity": 0.0}
+    settings = TIED if white else {"highest": 0.0, "detail": 0.0, "fidelity": 0.0}
     (made,) = repeatable(webui, "img2img", mixing({**TIED, "mask": turned}, **painted, **QUICK))
     (expected,) = repeatable(webui, "img2img", mixing(settings, **painted, **QUICK))
     assert difference(made, expected) <= 1

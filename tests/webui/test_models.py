@@ -49,8 +49,12 @@ def test_the_refiner_takes_over_and_mixing_goes_on(webui, path, request_of):
     assert f"Refiner: {SECOND}" in refined.parameters
     assert difference(alone, refined) > 10
     # Weight 1 at the last step leaves nothing of the steps before, and the refiner makes it.
-    (tied,) = webui.generate(path, request_of({"blending": "addition", "lowest": 1.0}, **refiner, **QUICK))
-    (free,) = webui.generate(path, request_of({"blending": "addition", "lowest": 0.9}, **refiner, **QUICK))
+    (tied,) = webui.generate(
+        path, request_of({"blending": "addition", "lowest": 1.0, "detail": 0.0}, **refiner, **QUICK)
+    )
+    (free,) = webui.generate(
+        path, request_of({"blending": "addition", "lowest": 0.9, "detail": 0.0}, **refiner, **QUICK)
+    )
     assert difference(tied, free) > 2
 
 
@@ -76,7 +80,7 @@ def test_other_kinds_of_models_are_mixed_at_their_own_noise_levels(webui, kind):
     if webui.host.is_forge and kind in UNKNOWN_TO_FORGE:
         pytest.skip(f"Forge does not load {kind} checkpoints")
     model = {"override_settings": KINDS[kind], "override_settings_restore_afterwards": False, **QUICK}
-    tied = {"denoise": 1.0, "blending": "addition", "lowest": 1.0, "fidelity": 0.0}
+    tied = {"denoise": 1.0, "blending": "addition", "lowest": 1.0, "detail": 0.0, "fidelity": 0.0}
     try:
         for sampler in ("Euler", "DDIM"):
             webui.generate("img2img", mixing(tied, sampler=sampler, **model))

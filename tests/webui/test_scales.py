@@ -63,7 +63,7 @@ def test_hires_fix_is_replaced_with_its_own_controls(run, scale, sizes, upscaler
 
 
 def test_the_hires_pass_mixes_with_a_denoise_of_its_own(run):
-    tied = {"blending": "addition", "lowest": 1.0}
+    tied = {"blending": "addition", "lowest": 1.0, "detail": 0.0}
     results = [run("txt2img", hires(tied, denoising_strength=d, **QUICK))[0] for d in (0.2, 0.7)]
     assert equal(*results)
     (free,), _ = run("txt2img", hires({}, **QUICK))
@@ -213,7 +213,7 @@ def test_soft_inpainting_blends_as_ever(run, by_script):
 @pytest.mark.parametrize("sampler", ["Euler", "DPM++ 2M"])
 def test_soft_inpainting_without_any_weight_is_the_hosts_own(run, sampler):
     painted = {"mask": hosts.encoded(mask()), "inpaint_full_res": False, "inpainting_fill": 1, "mask_blur": 4}
-    request = mixing({"clamp": 0.0, "fidelity": 0.0}, sampler=sampler, **painted, **QUICK)
+    request = mixing({"clamp": 0.0, "detail": 0.0, "fidelity": 0.0}, sampler=sampler, **painted, **QUICK)
     (ours,), _ = run("img2img", {**request, "alwayson_scripts": {**request["alwayson_scripts"], **SOFT}})
     by_host = {**request, "alwayson_scripts": SOFT, "denoising_strength": 0.7}
     (alone,), _ = run("img2img", by_host)

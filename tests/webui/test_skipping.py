@@ -6,7 +6,7 @@ from payloads import hires, mixing, plain, repeatable, upscale
 from test_img2img import equal
 
 STEPS = 12
-WHOLE = {"denoise": 1.0, "blending": "addition", "alpha": 0.1, "fidelity": 0.0}
+WHOLE = {"denoise": 1.0, "blending": "addition", "alpha": 0.1, "detail": 0.0, "fidelity": 0.0}
 SKIPPING = {**WHOLE, "skip_tolerance": 0.3}
 REQUESTS = [("img2img", mixing), ("img2img", upscale), ("txt2img", hires)]
 
