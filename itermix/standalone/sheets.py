@@ -13,7 +13,7 @@ from itermix.standalone.evaluation import Group
 from itermix.standalone.images import to_image
 
 CELL = 128
-"""Side of every picture on a sheet, in pixels; smaller pictures are shown with larger pixels."""
+"""Side of every picture on a sheet, in pixels, where nothing else is said."""
 
 GAP = 6
 MARGIN = 16
@@ -39,21 +39,24 @@ class Block:
     rows: Sequence[Row]
 
 
-def contact_sheet(blocks: Sequence[Block], columns: int = 2) -> Image.Image:
-    """Blocks side by side in up to `columns` columns; the rows of a block stand below each other."""
+def contact_sheet(blocks: Sequence[Block], columns: int = 2, cell: int = CELL) -> Image.Image:
+    """Blocks side by side in up to `columns` columns; the rows of a block stand below each other.
+
+    Every picture is `cell` pixels wide: smaller ones are shown with larger pixels, larger ones are reduced.
+    """
     columns = min(columns, len(blocks))
     label = max(_text_width(row.name, LABEL_SIZE) for block in blocks for row in block.rows)
     notes = [line for block in blocks for row in block.rows for line in row.note.splitlines()]
     label = max([label, *(_text_width(line, NOTE_SIZE) for line in notes)]) + 2 * GAP
     most = max(len(row.pictures) for block in blocks for row in block.rows)
     titles = max(_text_width(block.title, TITLE_SIZE) for block in blocks)
-    width = max(label + most * (CELL + GAP), titles) + MARGIN
+    width = max(label + most * (cell + GAP), titles) + MARGIN
     bands = [blocks[k : k + columns] for k in range(0, len(blocks), columns)]
-    heights = [TITLE_HEIGHT + max(len(block.rows) for block in band) * (CELL + GAP) + MARGIN for band in bands]
+    heights = [TITLE_HEIGHT + max(len(block.rows) for block in band) * (cell + GAP) + MARGIN for band in bands]
     sheet = Image.new("RGB", (MARGIN + columns * width, MARGIN + sum(heights)), PAPER)
     for k, band in enumerate(bands):
         for column, block in enumerate(band):
-            _paste_block(sheet, block, MARGIN + column * width, MARGIN + sum(heights[:k]), label)
+            _paste_block(sheet, block, MARGIN + column * width, MARGIN + sum(heights[:k]), label, cell)
     return sheet
 
 
@@ -71,16 +74,17 @@ def sheet_of_groups(groups: Sequence[Group], path: Path) -> None:
     contact_sheet(blocks).save(path)
 
 
-def _paste_block(sheet: Image.Image, block: Block, left: int, top: int, label: int) -> None:
+def _paste_block(sheet: Image.Image, block: Block, left: int, top: int, label: int, cell: int) -> None:
     draw = ImageDraw.Draw(sheet)
     draw.text((left, top), block.title, INK, _font(TITLE_SIZE))
     for k, row in enumerate(block.rows):
-        y = top + TITLE_HEIGHT + k * (CELL + GAP)
+        y = top + TITLE_HEIGHT + k * (cell + GAP)
         draw.text((left, y + 2), row.name, INK, _font(LABEL_SIZE))
         draw.multiline_text((left, y + 24), row.note, PALE, _font(NOTE_SIZE))
         for column, picture in enumerate(row.pictures):
-            image = to_image(picture).resize((CELL, CELL), Image.Resampling.NEAREST)
-            sheet.paste(image, (left + label + column * (CELL + GAP), y))
+            smaller = picture.shape[-1] <= cell
+            how = Image.Resampling.NEAREST if smaller else Image.Resampling.LANCZOS
+            sheet.paste(to_image(picture).resize((cell, cell), how), (left + label + column * (cell + GAP), y))
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
