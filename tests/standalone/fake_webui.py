@@ -14,7 +14,6 @@ import os
 import random
 import sys
 import threading
-import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -60,7 +59,6 @@ class FakeWebUI:
         requests: the img2img requests that it got.
         logins: the Authorization headers of all requests.
         answered: the prompts of requests whose answer is out.
-        times: (start, end) of each, in seconds (`time.monotonic`).
     """
 
     def __init__(self, reply: Callable[[dict[str, Any]], Reply] = enlarged):
@@ -69,7 +67,6 @@ class FakeWebUI:
         self.requests: list[dict[str, Any]] = []
         self.logins: list[str | None] = []
         self.answered: list[str] = []
-        self.times: list[tuple[float, float]] = []
         self.at_work = self.most_at_work = 0
         fake = self
 
@@ -79,7 +76,6 @@ class FakeWebUI:
                 self.answer((200, {"txt2img": [], "img2img": fake.scripts}))
 
             def do_POST(self) -> None:
-                start = time.monotonic()
                 fake.at_work += 1
                 fake.most_at_work = max(fake.most_at_work, fake.at_work)
                 request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -90,7 +86,6 @@ class FakeWebUI:
                 self.answer(reply)
                 if reply[0] == 200:
                     fake.answered.append(request.get("prompt", ""))
-                    fake.times.append((start, time.monotonic()))
 
             def answer(self, reply: Reply) -> None:
                 status, content = reply
