@@ -25,7 +25,7 @@ from itermix.infotext import written
 from itermix.settings import UpscaleSettings
 from itermix.standalone.images import png, to_image, to_picture
 
-Reply = tuple[int, dict[str, Any]]
+Reply = tuple[int, Any]
 
 
 def picture_answer(image: Image.Image, infotext: str) -> Reply:
@@ -56,6 +56,8 @@ class FakeWebUI:
     Attributes:
         reply: what it answers to an img2img request; may be changed while it runs.
         scripts: titles of its scripts, in small letters as WebUIs list them.
+        lists: {path: answer} of what else can be asked; other paths are not found, as in older WebUIs.
+        asked: paths of the requests that asked for something.
         requests: the img2img requests that it got.
         logins: the Authorization headers of all requests.
         answered: the prompts of requests whose answer is out.
@@ -64,6 +66,8 @@ class FakeWebUI:
     def __init__(self, reply: Callable[[dict[str, Any]], Reply] = enlarged):
         self.reply = reply
         self.scripts = ["iterative mixing upscale"]
+        self.lists: dict[str, Any] = {}
+        self.asked: list[str] = []
         self.requests: list[dict[str, Any]] = []
         self.logins: list[str | None] = []
         self.answered: list[str] = []
@@ -73,7 +77,10 @@ class FakeWebUI:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 fake.logins.append(self.headers["Authorization"])
-                self.answer((200, {"txt2img": [], "img2img": fake.scripts}))
+                fake.asked.append(self.path)
+                lists = {"/sdapi/v1/scripts": {"txt2img": [], "img2img": fake.scripts}, **fake.lists}
+                content = lists.get(self.path)
+                self.answer((404, {"detail": "Not Found"}) if content is None else (200, content))
 
             def do_POST(self) -> None:
                 fake.at_work += 1
@@ -88,10 +95,11 @@ class FakeWebUI:
                     fake.answered.append(request.get("prompt", ""))
 
             def answer(self, reply: Reply) -> None:
+                """The content as JSON, or bytes as they are."""
                 status, content = reply
                 self.send_response(status)
                 self.end_headers()
-                self.wfile.write(json.dumps(content).encode())
+                self.wfile.write(content if isinstance(content, bytes) else json.dumps(content).encode())
 
             def log_message(self, *args: object) -> None:
                 pass
