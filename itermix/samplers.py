@@ -10,6 +10,10 @@ import functools
 import inspect
 import itertools
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 StepOfCall = Callable[[int, int], "int | None"]
 
@@ -134,6 +138,26 @@ def model_calls(name: str, steps: int) -> int | None:
         return None
     starts = STEP_STARTS.get(name, one_call)
     return next(call for call in itertools.count() if starts(call, steps) == steps - 1) + 1
+
+
+ONE_STEP_FAILS = ("sample_dpmpp_2m_sde", "sample_dpmpp_3m_sde")
+"""k-diffusion's functions that fail at their end when all that they run is the step to noise level 0."""
+
+
+def to_clean(
+    denoiser: Callable, x: Tensor, sigmas: Tensor, extra_args: dict | None = None, callback: Any = None, **_: Any
+) -> Tensor:
+    """The one step from sigmas [2] to 0, as samplers take it: what the model makes of x [B, C, H, W]."""
+    denoised = denoiser(x, sigmas[0] * x.new_ones(len(x)), **(extra_args or {}))
+    if callback:
+        callback({"x": x, "i": 0, "sigma": sigmas[0], "sigma_hat": sigmas[0], "denoised": denoised})
+    return denoised
+
+
+def able(sampler: Callable, sigmas: Tensor | None) -> Callable:
+    """The sampler, or `to_clean` where it would fail at these sigmas [steps + 1]."""
+    fails = name_of(sampler) in ONE_STEP_FAILS and sigmas is not None and len(sigmas) == 2 and not sigmas[1]
+    return to_clean if fails else sampler
 
 
 def name_of(sampler: Callable) -> str:

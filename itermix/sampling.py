@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from itermix.masks import mask_of
 from itermix.mixing import DEFAULT_SCALE, Callback, Mixer
 from itermix.noising import NoisedLatents, NoisedSource, Parametrisation, ve
 from itermix.rewinding import first_draw, starts
+from itermix.samplers import able
 from itermix.schedule import Schedule, schedule
 from itermix.settings import INVERTED, Settings, SettingsError
 from itermix.skipping import bounds_of, reason_for_none, steps_to_skip
@@ -27,10 +29,13 @@ from itermix.windows import Windows
 
 log = logging.getLogger(__name__)
 
+_alone = threading.RLock()
+"""Held by `sample`: samplers draw from torch's global generator, and the denoiser has hooks while one runs."""
+
 
 def sample(
     sampler: Callable[..., Tensor],
-    denoiser: nn.Module,
+    denoiser: Callable[..., Tensor],
     latent: Tensor,
     sigmas: Tensor,
     settings: Settings,
@@ -48,7 +53,7 @@ def sample(
     Args:
         sampler: called as ``sampler(denoiser, x, sigmas, extra_args=, callback=, **sampler_options)``, such as
             ``k_diffusion.sampling.sample_euler``.
-        denoiser: any module with forward(x, sigma, **extra_args) -> denoised; with `window` it gets parts of x, and of
+        denoiser: any module or function (x, sigma, **extra_args) -> denoised; with `window` it gets parts of x, and of
             the `extra_args` what belongs to them (`windows.of_views`). Its `sigmas`, if it has them, are taken as the
             model's training schedule (k-diffusion's DiscreteSchedule).
         latent: z0, the enlarged picture that guides, [B, C, H, W] (pixels in [-1, 1] or a latent).
@@ -64,8 +69,9 @@ def sample(
         analysis: looks on, and holds the numbers afterwards.
 
     Returns:
-        The sampled latent, shape of `latent`. The same arguments give the same bits; noise that the sampler draws from
-        torch's global generator comes from the seed too, and that generator is left as it was.
+        The sampled latent, shape of `latent`, without a gradient. The same arguments give the same bits; noise that the
+        sampler draws from torch's global generator comes from the seed too, and that generator is left as it was. Calls
+        from several threads wait for each other; what else draws from that generator meanwhile gets other numbers.
 
     Raises:
         SettingsError: settings that don't fit these arguments.
@@ -74,7 +80,10 @@ def sample(
     check_inputs(latent, sigmas)
     seed = max(settings.seed, 0)
     parametrisation = ve(getattr(denoiser, "sigmas", None))
+    model = denoiser if isinstance(denoiser, nn.Module) else _AsModule(denoiser)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_alone)
+        stack.enter_context(torch.no_grad())
         shrink = None
         if settings.deep_shrink:
             deep_shrink.check(unet, settings)
@@ -84,7 +93,7 @@ def sample(
         if settings.window:
             windows.check(settings)
             parts = Windows(settings)
-            stack.enter_context(windows.attached(denoiser, parts))
+            stack.enter_context(windows.attached(model, parts))
         args = extra_args if inversion_args is None else inversion_args
         run = mixed(
             sampler,
@@ -101,7 +110,18 @@ def sample(
         )
         stack.enter_context(torch.random.fork_rng([latent.device] if latent.is_cuda else []))
         torch.manual_seed(seed)
-        return run(denoiser, None, sigmas=sigmas, extra_args=extra_args, callback=callback, **sampler_options)
+        return run(model, None, sigmas=sigmas, extra_args=extra_args, callback=callback, **sampler_options)
+
+
+class _AsModule(nn.Module):
+    """A function as a module, which can have hooks."""
+
+    def __init__(self, denoiser: Callable[..., Tensor]):
+        super().__init__()
+        self.denoiser = denoiser
+
+    def forward(self, x: Tensor, level: Tensor, **args: Any) -> Tensor:
+        return self.denoiser(x, level, **args)
 
 
 @contextlib.contextmanager
@@ -111,15 +131,20 @@ def _inverting(args: dict[str, Any], denoiser: nn.Module, extra_args: dict[str, 
 
 def check_inputs(latent: Tensor, sigmas: Tensor) -> None:
     """Raises SettingsError for a latent or a schedule that no sampler could start from."""
-    if latent.ndim != 4 or not latent.numel() or not latent.is_floating_point():
-        given = f"{latent.dtype} {tuple(latent.shape)}"
-        raise SettingsError("latent", given, "Allowed: floating point [B, C, H, W], at least one picture.")
+    check_shape(latent)
     if not bool(torch.isfinite(latent).all()):
         raise SettingsError("latent", "NaN or infinity", "Allowed: finite numbers.")
     if sigmas.ndim != 1 or len(sigmas) < 2:
         raise SettingsError("sigmas", tuple(sigmas.shape), "Allowed: a one-dimensional schedule of at least 2 values.")
     if not bool(torch.isfinite(sigmas).all() and (sigmas.diff() < 0).all() and sigmas[-1] >= 0):
         raise SettingsError("sigmas", sigmas.tolist(), "Allowed: falling from step to step, to 0 at the least.")
+
+
+def check_shape(latent: Tensor) -> None:
+    """Raises SettingsError for a latent that is not one of pictures: video models have [B, C, T, H, W]."""
+    if latent.ndim != 4 or not latent.numel() or not latent.is_floating_point():
+        given = f"{latent.dtype} {tuple(latent.shape)}"
+        raise SettingsError("latent", given, "Allowed: floating point [B, C, H, W], at least one picture.")
 
 
 def mixed(
@@ -165,6 +190,7 @@ def mixed(
 
     @functools.wraps(sampler)
     def run(model: Any, x: Tensor | None, *args: Any, callback: Callback | None = None, **kwargs: Any) -> Tensor:
+        check_shape(latent)
         plan = schedule(sampler, kwargs, settings)
         by_level = parametrisation.progress(plan.levels)
         progress = progress_of(settings, len(plan.levels), by_level)
@@ -208,7 +234,7 @@ def mixed(
                     rewound(step, calls, done - first)
                 of_part = slice(0 if part.own_levels else first, None)
                 mixer = Mixer(
-                    sampler,
+                    able(sampler, part.arguments.get("sigmas")),
                     part,
                     noised,
                     w[of_part],

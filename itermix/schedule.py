@@ -106,6 +106,7 @@ def schedule(sampler: Callable, arguments: dict[str, Any], settings: Settings) -
         sigmas = sigmas_run(arguments["sigmas"], settings)
         if "sigmas" in inspect.signature(sampler).parameters:
             return Schedule({**arguments, "sigmas": sigmas}, sigmas[:-1], starts, own)
+        _needs_last_step(name, settings, sigmas, arguments["sigmas"])
         arguments = {**arguments, "sigma_min": sigmas[-2].item(), "sigma_max": sigmas[0].item()}
         del arguments["sigmas"]
         if "n" in inspect.signature(sampler).parameters:
@@ -113,6 +114,10 @@ def schedule(sampler: Callable, arguments: dict[str, Any], settings: Settings) -
     else:
         _needs_all_steps(name, settings, arguments.get("n", Settings().end_at_step))
     high, low = (float(arguments[end]) for end in ("sigma_max", "sigma_min"))
+    if high <= low:  # the level before the last of the schedule is where it ends
+        raise SettingsError(
+            "steps", 1, f"Allowed with {name}: more of them or more denoise, so that it runs 2 or more."
+        )
     if "n" not in arguments:
         return Schedule(arguments, evenly_in_log(high, low, ADAPTIVE_LEVELS), starts, own)
     blocks = arguments["n"] // 3 + 1
@@ -131,6 +136,13 @@ def _needs_all_steps(name: str, settings: Settings, steps: int) -> None:
         raise SettingsError("start_at_step", settings.start_at_step, f"{reason}: 0.")
     if settings.end_at_step < steps:
         raise SettingsError("end_at_step", settings.end_at_step, f"{reason}: at least {steps}.")
+
+
+def _needs_last_step(name: str, settings: Settings, run: Tensor, sigmas: Tensor) -> None:
+    """Raises SettingsError if the last of the steps over `sigmas` isn't run: this sampler stops above 0, and would
+    leave as much noise as there is where the others take their last step."""
+    if len(run) > 1 and run[-2] != sigmas[-2]:
+        raise SettingsError("end_at_step", settings.end_at_step, f"Allowed with {name}: all steps that denoise leaves.")
 
 
 def sigmas_run(sigmas: Tensor, settings: Settings) -> Tensor:

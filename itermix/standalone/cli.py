@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import io
 import json
 import logging
+import math
+import os
 import re
 import shlex
 import sys
@@ -21,6 +24,8 @@ from itermix.presets import PRESETS, expanded
 from itermix.samplers import SamplerRefused
 from itermix.schema import json_schema
 from itermix.settings import MAX_SEED, Parameter, Settings, SettingsError, UpscaleSettings, shortened
+from itermix.standalone import files
+from itermix.standalone.client import MAX_STEPS, AddressError, address
 
 if TYPE_CHECKING:
     from itermix.analysis import Analysis
@@ -84,21 +89,38 @@ docs/batch.md tells of failures, the journal and Ray.
 """
 
 MIXING_HELP = 'Settings as "name=value name=value", or "preset=NAME"; may be given more than once.'
-USAGE_ERROR, INTERRUPTED = 2, 130
+USAGE_ERROR, INTERRUPTED, NOBODY_LISTENS = 2, 130, 141
 """Exit codes."""
 
 PICTURE_SEED = 300_000
 """Seed of the built-in model's picture, where none is given."""
 
+
+def some_steps(text: str) -> int:
+    """A number of steps, for argparse."""
+    if not text.isdecimal() or not 1 <= len(text) <= len(str(MAX_STEPS)) or not 1 <= int(text) <= MAX_STEPS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not possible. Allowed: a whole number from 1 to {MAX_STEPS}.")
+    return int(text)
+
+
+def finite(text: str) -> float:
+    """A number, for argparse."""
+    with contextlib.suppress(ValueError):
+        if math.isfinite(value := float(text)):
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r} is not possible. Allowed: a number.")
+
+
 REQUEST_OPTIONS: dict[str, tuple[str, Any, str]] = {
     "--prompt": ("prompt", str, "What the picture shows."),
     "--negative-prompt": ("negative_prompt", str, "What it must not show."),
-    "--steps": ("steps", int, "Sampling steps. Default: the picture's own, or the WebUI's; the built-in model: 25."),
+    "--steps": ("steps", some_steps, "Sampling steps. Default: the picture's own, or the WebUI's; the built-in "
+                "model: 25."),
     "--sampler": ("sampler_name", str, "Sampler by the WebUI's name; the built-in model: dpmpp_2m, dpmpp_2m_sde, "
                   "euler or euler_ancestral."),
     "--scheduler": ("scheduler", str, "Noise schedule by the WebUI's name; the built-in model has Karras alone."),
     "--picture-seed": ("seed", int, "Seed of the picture, -1 for a random one. (--seed is that of the mixed noise.)"),
-    "--cfg": ("cfg_scale", float, "Classifier-free guidance scale; the built-in model: 1."),
+    "--cfg": ("cfg_scale", finite, "Classifier-free guidance scale; the built-in model: 1."),
 }  # fmt: skip
 """{flag: (field of the API request, type, help)}."""
 
@@ -121,11 +143,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        The exit code: 0; 1 if a batch left pictures out; 2 for input that can't be used; 130 for Ctrl-C.
+        The exit code: 0; 1 if a batch left pictures out; 2 for input that can't be used; 130 for Ctrl-C; 141 if what it
+        prints goes nowhere any longer, as before `| head`.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files, on terminals of few characters
     options = parser().parse_args(argv)
     # k-diffusion imports clip, which imports pkg_resources, which is what it warns of.
     warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
+    warnings.filterwarnings("ignore", message="Image size")  # Pillow's, of pictures that it opens all the same
     options.command_line = shlex.join(["itermix", *(sys.argv[1:] if argv is None else argv)])
     try:
         return options.run(options)
@@ -135,13 +161,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
     except (SettingsError, SamplerRefused, UsageError) as error:
-        print(f"itermix: {str(error).removeprefix('Iterative Mixing: ')}", file=sys.stderr)
+        _say(str(error).removeprefix("Iterative Mixing: "))
     except KeyboardInterrupt:
-        print("itermix: stopped", file=sys.stderr)
+        _say("stopped")
         return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python fails when it ends
+        return NOBODY_LISTENS
     except OSError as error:
-        print(f"itermix: {f'{error.filename}: {error.strerror}' if error.filename else error}", file=sys.stderr)
+        _say(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     return USAGE_ERROR
+
+
+def _say(sentence: str) -> None:
+    print(f"itermix: {files.shown(sentence)}", file=sys.stderr)
 
 
 def parser() -> Parser:
@@ -165,6 +198,7 @@ def parser() -> Parser:
     upscale = command("upscale", run_upscale, "Upscale a picture, through a WebUI or of the built-in model.")
     upscale.add_argument("picture", nargs="?", type=Path, help="Picture to upscale, with --server.")
     add_out(upscale, "FILE", "PNG file to write.")
+    upscale.add_argument("--replace", action="store_true", help="Write over a file that is there already.")
     upscale.add_argument("--server", metavar="URL", help="Address of a WebUI that runs with --api.")
     upscale.add_argument("--mask", type=Path, metavar="FILE", help="Picture of how much each part is guided: white as "
                          "the settings say, black not at all. It is stretched over the result.")  # fmt: skip
@@ -246,6 +280,7 @@ def run_upscale(options: argparse.Namespace) -> int:
     settings = UpscaleSettings(**expanded({"enabled": True, **settings_of(options, UpscaleSettings)}))
     given = request_of(options)
     analyses: list[Analysis] = []
+    check_out(options)
     if options.server is None:
         if options.picture is not None:
             raise UsageError(
@@ -260,14 +295,36 @@ def run_upscale(options: argparse.Namespace) -> int:
 
         if options.picture is None:
             raise UsageError("--server needs a picture to upscale.")
+        try:
+            url = address(options.server)
+        except AddressError as error:
+            raise UsageError(str(error)) from error
         mask = options.mask and options.mask.read_bytes()
-        data = server.upscale(options.server, options.picture, settings, given, mask)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_bytes(data)
-    print(options.out)
+        data, source = server.upscale(url, options.picture, settings, given, mask)
+        for note in source.notes:
+            _say(f"{options.picture}: {note}")
+    files.write(options.out, data)
+    print(files.shown(options.out))
     if analyses:
         print(*written_beside(options.out, analyses), sep="\n")
     return 0
+
+
+def check_out(options: argparse.Namespace) -> None:
+    """Find out before anything is made whether the result can be written.
+
+    Raises:
+        UsageError: it would be of another format, or write over a file.
+        OSError, which names the file: it can't be written.
+    """
+    out, picture = options.out, options.picture
+    if out.suffix.lower() != ".png":
+        raise UsageError(f"--out {out} is not possible. Allowed: a name that ends in .png, since it will be one.")
+    if picture is not None and out.exists() and picture.exists() and out.samefile(picture):
+        raise UsageError(f"--out {out} is not possible. Allowed: another file than the picture itself.")
+    if os.path.lexists(out) and not out.is_dir() and not options.replace:
+        raise UsageError(f"--out {out} is not possible. Allowed: a new file, or --replace to write over this one.")
+    files.check_place(out)
 
 
 def run_batch(options: argparse.Namespace) -> int:
@@ -466,7 +523,8 @@ def add_settings(parser: argparse.ArgumentParser, settings: type[Settings], **de
 def add_request(parser: argparse.ArgumentParser) -> None:
     request = parser.add_argument_group("Generation")
     for flag, (field, kind, help) in REQUEST_OPTIONS.items():
-        request.add_argument(flag, dest=f"request_{field}", type=kind, help=help, metavar=kind.__name__.upper())
+        metavar = {some_steps: "INT", finite: "FLOAT"}.get(kind, kind.__name__.upper())
+        request.add_argument(flag, dest=f"request_{field}", type=kind, help=help, metavar=metavar)
 
 
 def request_of(options: argparse.Namespace) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from itermix.filters import shrunk
 from itermix.masks import mask_of
 from itermix.noising import draw
 from itermix.phases import Size, plan
+from itermix.samplers import able
 from itermix.sampling import sample
 from itermix.settings import MAX_SEED, SAME_SAMPLER, Settings, SettingsError, UpscaleSettings
 from itermix.standalone import pictures
@@ -398,7 +399,7 @@ def check_sub_grids(settings: Settings, height: int, width: int) -> None:
 def _denoised_from(model: Model, clean: Tensor, labels: Tensor, sigmas: Tensor, seed: int, cfg: float) -> Tensor:
     """Noise what the model samples, clean [N, C, H, W], to the first of sigmas and sample down."""
     noise = draw(torch.empty_like(clean), range(seed, seed + len(clean)), 0)
-    return model.function(
+    return able(model.function, sigmas)(
         model.denoiser,
         clean + sigmas[0] * noise,
         sigmas,

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from itermix import Settings, SettingsError, weights
 from itermix.noising import ve
@@ -85,3 +86,25 @@ def test_the_weights_are_those_of_the_run(name, progress, alpha, denoise, steps,
 
 def test_an_unknown_scheduler_gives_the_levels_of_karras():
     assert curve(Settings(), 5, False, "Automatic") == curve(Settings(), 5, False, "Karras")
+
+
+class Operations(TorchDispatchMode):
+    """Counts what torch computes."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += 1
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("progress", ["steps", "noise level"])
+@pytest.mark.parametrize("scheduler", SCHEDULES)
+def test_a_curve_of_20000_steps_takes_as_many_operations_as_one_of_20(scheduler, progress):
+    counts = set()
+    for steps in (1, 1000):
+        with Operations() as operations:
+            found = curve(Settings(denoise=0.05, progress=progress), steps, exact=True, scheduler=scheduler)
+        assert found["steps"] == 20 * steps
+        counts.add(operations.count)
+    assert len(counts) == 1

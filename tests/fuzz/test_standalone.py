@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from itermix.standalone import cli, images, server
+from itermix.standalone import cli, images
+from itermix.standalone.generation import generation_of
 
 MODES = ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "I", "I;16", "F"]
 SIZES = [(1, 1), (1, 4000), (4000, 1), (3, 5), (17, 8)]
@@ -50,7 +51,7 @@ def test_pictures(data, infotext):
     assert torch.isfinite(picture).all()
     assert -1 <= picture.min() <= picture.max() <= 1
     image.info["parameters"] = infotext
-    assert isinstance(server.generation_of(image), dict)
+    assert isinstance(generation_of(image).fields, dict)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,7 @@ words = words.map(lambda text: text.encode("utf-8", "replace").decode())  # stde
 @given(options=st.lists(st.tuples(flags, words), max_size=4), further=st.lists(words, max_size=1))
 @cases("command line", 0.7)
 def test_flags(out, capsys, options, further):
-    argv = ["upscale", "--out", str(out)]
+    argv = ["upscale", "--replace", "--out", str(out)]
     argv += [f"{flag}={word}" for flag, word in options] + further
     try:
         code = cli.main(argv)

@@ -14,7 +14,6 @@ import os
 import random
 import sys
 import threading
-import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,7 +25,7 @@ from itermix.infotext import written
 from itermix.settings import UpscaleSettings
 from itermix.standalone.images import png, to_image, to_picture
 
-Reply = tuple[int, dict[str, Any]]
+Reply = tuple[int, Any]
 
 
 def picture_answer(image: Image.Image, infotext: str) -> Reply:
@@ -57,29 +56,33 @@ class FakeWebUI:
     Attributes:
         reply: what it answers to an img2img request; may be changed while it runs.
         scripts: titles of its scripts, in small letters as WebUIs list them.
+        lists: {path: answer} of what else can be asked; other paths are not found, as in older WebUIs.
+        asked: paths of the requests that asked for something.
         requests: the img2img requests that it got.
         logins: the Authorization headers of all requests.
         answered: the prompts of requests whose answer is out.
-        times: (start, end) of each, in seconds (`time.monotonic`).
     """
 
     def __init__(self, reply: Callable[[dict[str, Any]], Reply] = enlarged):
         self.reply = reply
         self.scripts = ["iterative mixing upscale"]
+        self.lists: dict[str, Any] = {}
+        self.asked: list[str] = []
         self.requests: list[dict[str, Any]] = []
         self.logins: list[str | None] = []
         self.answered: list[str] = []
-        self.times: list[tuple[float, float]] = []
         self.at_work = self.most_at_work = 0
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 fake.logins.append(self.headers["Authorization"])
-                self.answer((200, {"txt2img": [], "img2img": fake.scripts}))
+                fake.asked.append(self.path)
+                lists = {"/sdapi/v1/scripts": {"txt2img": [], "img2img": fake.scripts}, **fake.lists}
+                content = lists.get(self.path)
+                self.answer((404, {"detail": "Not Found"}) if content is None else (200, content))
 
             def do_POST(self) -> None:
-                start = time.monotonic()
                 fake.at_work += 1
                 fake.most_at_work = max(fake.most_at_work, fake.at_work)
                 request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -90,13 +93,13 @@ class FakeWebUI:
                 self.answer(reply)
                 if reply[0] == 200:
                     fake.answered.append(request.get("prompt", ""))
-                    fake.times.append((start, time.monotonic()))
 
             def answer(self, reply: Reply) -> None:
+                """The content as JSON, or bytes as they are."""
                 status, content = reply
                 self.send_response(status)
                 self.end_headers()
-                self.wfile.write(json.dumps(content).encode())
+                self.wfile.write(content if isinstance(content, bytes) else json.dumps(content).encode())
 
             def log_message(self, *args: object) -> None:
                 pass

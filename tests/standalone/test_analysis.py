@@ -52,6 +52,7 @@ def quick(untrained, tmp_path):
         out = tmp_path / "out"
         target = out if command == "demo" else out / "picture.png"
         given = ["--weights", str(untrained)] if weights else []
+        given += ["--replace"] if command == "upscale" else []
         assert cli.main([command, "--out", str(target), "--steps", "3", *given, *more]) == 0
         return {path.name for path in out.iterdir()}, out
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ast
+import errno
 import functools
-import itertools
+import io
 import os
 import random
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import types
 import unittest.mock
@@ -23,6 +25,7 @@ import pytest
 from fake_webui import FakeWebUI, enlarged
 from PIL import ExifTags, Image
 
+from itermix import settings
 from itermix.settings import UpscaleSettings
 from itermix.standalone import client, images
 from itermix.standalone.batch import plan, run, scheduler, workers
@@ -31,6 +34,8 @@ from itermix.standalone.cli import main
 
 ROOT = Path(__file__).parents[2]
 on_ray = pytest.mark.xdist_group("ray")  # one process for all that use Ray, which takes seconds to start
+HANG = 600
+"""Seconds after which a test counts as one that never ends."""
 ERROR = 500, {"error": "OSError", "errors": "out of memory"}
 
 
@@ -74,7 +79,8 @@ def write(folder: Path, *names: str) -> Path:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = random.Random(number).randbytes(16 * 16 * 3)
-        path.write_bytes(images.png(Image.frombytes("RGB", (16, 16), pixels), infotext(name, seed=number)))
+        how = infotext(name.encode(errors="replace").decode(), seed=number)
+        path.write_bytes(images.png(Image.frombytes("RGB", (16, 16), pixels), how))
     return folder
 
 
@@ -232,7 +238,7 @@ def test_what_may_pass_is_tried_again_but_not_forever(fakes, tmp_path, capsys, w
             return enlarged(request)
         if wrong == "unfinished":
             text = 'a.png\nSteps: 2, Itermix unfinished: "phase 2 of 2: it failed (out of memory), and more"'
-            return fake_webui.picture_answer(fake_webui.source_of(request), text)
+            return fake_webui.picture_answer(fake_webui.source_of(request).resize((32, 32)), text)
         if wrong == "slow":
             time.sleep(1.5)
         if wrong in ("gone", "slow"):
@@ -358,13 +364,15 @@ def test_ctrl_c_twice_ends_at_once(fakes, tmp_path):
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.1)
-        time.sleep(60)
+        ended.wait()
+        return enlarged(request)
 
+    ended = threading.Event()
     (fake,) = fakes(reply=reply)
     source, out = write(tmp_path / "in", "a.png"), tmp_path / "out"
-    start = time.monotonic()
     assert batch(source, out, fake) == 130
-    assert time.monotonic() - start < 30
+    assert fake.answered == []
+    ended.set()
     assert journal(out) == [("a.png", "waiting")]
 
 
@@ -438,19 +446,17 @@ def test_200_pictures_of_which_each_is_made_once_though_servers_fail(ray, tmp_pa
 
 
 @on_ray
-def test_the_throughput_of_many_servers_is_theirs_together(fakes, ray, tmp_path):
-    def sleeping(request):
-        time.sleep(1.0)
+def test_all_servers_are_at_work_at_once(fakes, ray, tmp_path):
+    def together(request):
+        at_work.wait(HANG)  # until every server has a picture
         return enlarged(request)
 
-    def rate(count):
-        """Pictures a second while all are at work: the first may be before Ray has started the actors of the others."""
-        servers = fakes(count, sleeping)
-        source = write(tmp_path / f"in{count}", *(f"{number}.png" for number in range(5 * count)))
-        assert batch(source, tmp_path / f"out{count}", *servers) == 0
-        return sum(len(server.times) / (server.times[-1][1] - server.times[0][0]) for server in servers)
-
-    assert rate(4) >= 0.9 * 4 * rate(1)
+    at_work = threading.Barrier(4)
+    servers = fakes(4, together)
+    source = write(tmp_path / "in", *(f"{number}.png" for number in range(20)))
+    assert batch(source, tmp_path / "out", *servers) == 0
+    assert [len(server.answered) for server in servers] == [5] * 4
+    assert [server.most_at_work for server in servers] == [1] * 4
 
 
 def test_the_dry_run_prints_plan_and_model_calls_and_asks_nobody(fakes, tmp_path, capsys):
@@ -459,7 +465,8 @@ def test_the_dry_run_prints_plan_and_model_calls_and_asks_nobody(fakes, tmp_path
     (source / "c.png").write_text("no picture")
     assert batch(source, out, fake, flags="--scale 4 --steps 10 --sampler Heun --dry-run") == 1
     said = capsys.readouterr().out.splitlines()
-    assert said[:2] == [f"{name}.png: 16x16 -> 32x32 -> 64x64, 8 steps each: 30 model calls" for name in "ab"]
+    plan = "16x16 -> 32x32 -> 64x64, 8 steps each: 30 model calls; prompt of its PNG text"
+    assert said[:2] == [f"{name}.png: {plan}" for name in "ab"]
     assert said[-1] == "2 to make with 60 model calls, 1 failed, 0 done before."
     assert fake.requests == fake.logins == []
     assert not out.exists()
@@ -469,7 +476,9 @@ def test_the_dry_run_prints_plan_and_model_calls_and_asks_nobody(fakes, tmp_path
     assert capsys.readouterr().out.endswith("0 to make with 0 model calls, 0 failed, 2 done before.\n")
     assert batch(source, tmp_path / "new", fake, flags="--dry-run --sampler Restart") == 0
     said = capsys.readouterr().out
-    assert said.startswith("a.png: 16x16 -> 32x32, 2 steps: model calls as the sampler decides\n")
+    assert said.startswith(
+        "a.png: 16x16 -> 32x32, 2 steps: model calls as the sampler decides; prompt of its PNG text\n"
+    )
     assert said.endswith("2 to make with 0 model calls and those of 2 that aren't known, 0 failed, 0 done before.\n")
     flags = "--dry-run --scale 8 --steps 10 --window-batch 4 --cleanup 0.2 --window"
     assert batch(source, tmp_path / "new", fake, flags=f"{flags} 16") == 0
@@ -482,7 +491,7 @@ def test_the_dry_run_prints_plan_and_model_calls_and_asks_nobody(fakes, tmp_path
     assert f": {8 + 8 + 8 * 4 - 3 + 2 * 3} model calls" in said
     assert batch(source, tmp_path / "new", fake, flags="--dry-run --steps 20 --skip-tolerance 0.01") == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == "a.png: 16x16 -> 32x32, 15 steps: at most 15 model calls"
+    assert said[0] == "a.png: 16x16 -> 32x32, 15 steps: at most 15 model calls; prompt of its PNG text"
     assert said[-1].startswith("2 to make with at most 30 model calls")
     assert batch(source, tmp_path / "new", fake, flags="--dry-run --start-at-step 2") == 1
     assert "a.png failed: start_at_step = 2 is not possible. Allowed: less than" in capsys.readouterr().out
@@ -526,20 +535,6 @@ def test_many_servers_without_ray_name_what_to_install(fakes, tmp_path, capsys, 
     assert batch(source, tmp_path / "out", one, flags="--ray-address auto") == 2
     assert "--ray-address needs Ray." in capsys.readouterr().err
     assert batch(source, tmp_path / "out", one) == 0
-
-
-def test_a_server_that_fails_rests_longer_each_time(fakes, tmp_path, monkeypatch):
-    monkeypatch.setattr(scheduler, "Policy", functools.partial(scheduler.Policy, rest=0.04, longest_rest=0.1))
-    asked = []
-
-    def reply(request):
-        asked.append(time.monotonic())
-        return ERROR
-
-    (fake,) = fakes(reply=reply)
-    assert batch(write(tmp_path / "in", "a.png"), tmp_path / "out", fake) == 1
-    gaps = [after - before for before, after in itertools.pairwise(asked)]
-    assert all(gap > 0.5 * rest for gap, rest in zip(gaps, (0.04, 0.08, 0.1, 0.1), strict=True))
 
 
 @pytest.mark.parametrize("moment", ["write", "replace"])
@@ -631,3 +626,340 @@ def test_a_cluster_that_is_not_there_is_one_sentence(fakes, tmp_path, capsys, mo
     assert batch(source, tmp_path / "out", *servers) == 2
     assert capsys.readouterr().err == "itermix: Ray can't be started: no cluster\n"
     assert init.call_count == 1 + workers.STARTS
+
+
+def test_each_server_is_asked_for_what_the_settings_name(fakes, tmp_path, capsys):
+    (fake,) = fakes()
+    source, out = write(tmp_path / "in", "a.png"), tmp_path / "out"
+    fake.lists = {
+        "/sdapi/v1/upscalers": [{"name": "None"}, {"name": "ESRGAN"}],
+        "/sdapi/v1/samplers": [{"name": "Euler a", "aliases": ["k_euler_a"]}, {"name": "DPM++ 2M"}],
+        "/sdapi/v1/schedulers": [{"name": "karras", "label": "Karras", "aliases": None}],
+        "/itermix/v1/schema": {
+            "properties": {"scale": {}, "enabled": {}, "curve": {"enum": ["cosine"]}, "upscaler": {}}
+        },
+    }
+    for flags, sentence in {
+        "--upscaler SwinIR": "has no upscaler SwinIR.",
+        "--sampler Heun": "has no sampler Heun.",
+        "--scheduler Beta": "has no scheduler Beta.",
+        "--alpha 0.5": "has no setting alpha: the extension there is not of version",
+        "--curve linear": "has no curve linear: the extension there is not of version",
+    }.items():
+        assert batch(source, out, fake, flags=flags) == 2
+        assert f"The WebUI at {fake.url} {sentence}" in capsys.readouterr().err
+    assert fake.requests == []
+    flags = "--upscaler ESRGAN --scheduler karras --curve cosine --sampler"
+    for number, name in enumerate(["K_Euler_a", "euler a", "DPM++ 2M Karras"]):
+        argv = ["batch", str(source), str(tmp_path / str(number)), "--server", fake.url, *flags.split(), name]
+        assert main(argv) == 0
+    fake.lists = dict.fromkeys(fake.lists)  # as of an older WebUI, which can't say
+    assert batch(source, out, fake, flags="--sampler Heun --alpha 0.5") == 0
+
+
+@pytest.mark.parametrize("content", [[], {}, None, 5, "x", [[1]], [{"name": 5}], {"properties": []}, {"img2img": 5}])
+def test_lists_of_any_shape_say_nothing(fakes, tmp_path, content):
+    (fake,) = fakes()
+    paths = ("/sdapi/v1/samplers", "/sdapi/v1/upscalers", "/sdapi/v1/schedulers", "/itermix/v1/schema")
+    fake.lists = dict.fromkeys(paths, content)
+    source = write(tmp_path / "in", "a.png")
+    assert batch(source, tmp_path / "out", fake, flags="--sampler Heun --upscaler SwinIR --scheduler Beta") == 0
+
+
+def two_servers(monkeypatch):
+    """Without Ray, in threads."""
+    monkeypatch.setattr(run, "_workers", lambda servers, address: workers.Threads())
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        (422, {"detail": "Iterative Mixing: upscaler = 'ESRGAN' is not possible."}),
+        (400, {"detail": "Sampler not found"}),
+        (404, {"detail": "Sampler not found"}),
+    ],
+)
+def test_one_bad_server_spoils_no_picture_and_is_named(fakes, tmp_path, capsys, monkeypatch, refusal):
+    two_servers(monkeypatch)
+    good, bad = fakes(2)
+    bad.reply = lambda request: refusal
+    names = [f"{number:02}.png" for number in range(30)]
+    source, out = write(tmp_path / "in", *names), tmp_path / "out"
+    assert batch(source, out, bad, good) == 0
+    assert sorted(results(out)) == names
+    said = capsys.readouterr()
+    summary = next(line for line in said.out.splitlines() if line.startswith(f"{bad.url}: "))
+    assert summary.endswith(f" that others made: {refusal[1]['detail']}")
+    assert f"{bad.url} stands back, since it refuses what others make: " in said.err
+
+
+def test_a_picture_of_the_source_s_size_is_no_result(fakes, tmp_path, capsys):
+    def same(request):
+        return fake_webui.picture_answer(fake_webui.source_of(request), "a\nSteps: 2")
+
+    (fake,) = fakes(reply=same)
+    source, out = write(tmp_path / "in", "a.png"), tmp_path / "out"
+    assert batch(source, out, fake, flags="--scale 4 --attempts 2") == 1
+    assert f"The picture of {fake.url} is of 16x16 in the place of 64x64 (2 attempts)" in capsys.readouterr().out
+    assert results(out) == {}
+
+
+STRANGE = {
+    "long": "x" * 246 + ".jpg",
+    "longest": "x" * 250 + ".jpg",
+    "long in bytes": "\u732b" * 83 + ".png",
+    "not UTF-8": "caf\udce9.png",
+    "a bell": "a\x07b\x1b[31m.png",
+    "two lines": "a\nb.png",
+    "a surrogate": "\udcff\udcfe.webp",
+    "wide": "\U0001f3a9 \u202e.png",
+    "quotes": "a'b\"c;--.png",
+    "dots": "a.b..png",
+    "blanks": " a .png",
+}
+
+
+@pytest.mark.parametrize("name", STRANGE.values(), ids=STRANGE)
+def test_every_name_that_the_drive_takes(fakes, tmp_path, capsys, name):
+    (fake,) = fakes()
+    source, out = write(tmp_path / "in", "a.png", f"sub {name[:9]}/{name}"), tmp_path / "out"
+    assert batch(source, out, fake, flags="--dry-run") == 0
+    assert batch(source, out, fake) == 0
+    made = {os.fsencode(path.name) for path in out.rglob("*.png") if path.is_file()}
+    assert made == {b"a.png", os.fsencode(Path(name).stem + ".png")}
+    assert not [path for path in out.rglob("*") if path.suffix == ".part"]
+    assert batch(source, out, fake) == 0
+    assert len(fake.requests) == 2
+    said = capsys.readouterr()
+    assert "2 done before." in said.out
+    assert all(line.isprintable() for line in said.out.splitlines())
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+def test_every_name_can_be_printed_on_every_terminal(tmp_path, encoding):
+    source = write(tmp_path / "in", *STRANGE.values())
+    (source / "no picture \udce9\u732b.png").write_text("")
+    argv = ["batch", str(source), str(tmp_path / "out"), "--server", "http://127.0.0.1:1", "--dry-run"]
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2))
+    with unittest.mock.patch.multiple(sys, stdout=out, stderr=err):
+        assert main(argv) == 1
+    out.flush()
+    lines = out.buffer.getvalue().decode(encoding).splitlines()
+    assert len(lines) == len(STRANGE) + 2
+    assert any(r"caf\udce9.png: 16x16" in line for line in lines)
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "folder/x.png"])
+def test_a_place_that_cannot_be_written_fails_one_picture_before_it_is_made(fakes, tmp_path, capsys, name):
+    (fake,) = fakes()
+    write(tmp_path / "in", "a.png", name, "z.png")
+    (tmp_path / "in" / "list.txt").write_text(f"a.png\n{name}\nz.png\n")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "folder").write_text("a file in the place of a folder")
+    assert batch(tmp_path / "in" / "list.txt", out, fake) == 1
+    assert sorted(request["prompt"] for request in fake.requests) == ["a.png", "z.png"]
+    said = capsys.readouterr().out
+    assert "can't be written: " + ("File name too long" if name[0] == "x" else "Not a directory") in said
+    assert "2 done, 0 left, 1 failed" in said
+
+
+def test_a_full_drive_ends_the_batch_and_names_the_file(fakes, tmp_path, capsys, monkeypatch):
+    def full(descriptor):
+        if fake.answered:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (fake,) = fakes()
+    source, out = write(tmp_path / "in", "a.png", "b.png"), tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        assert batch(source, out, fake) == 2
+    assert f"itermix: {out / 'a.png'}: No space left on device\n" in capsys.readouterr().err
+    assert batch(source, out, fake) == 0
+    assert sorted(results(out)) == ["a.png", "b.png"]
+
+
+def test_drives_that_take_two_names_for_one(fakes, tmp_path, capsys):
+    """On them both names of the results are one file, as a hard link is here."""
+
+    def reply(request):
+        if request["prompt"] == "b.png":
+            os.link(out / "A.png", out / "a.png")
+        return enlarged(request)
+
+    (fake,) = fakes(reply=reply)
+    source, out = write(tmp_path / "in", "A.png", "b.png", "a.png"), tmp_path / "out"
+    names = tmp_path / "in" / "list.txt"
+    names.write_text("A.png\nb.png\na.png\n")
+    assert batch(names, out, fake) == 1
+    assert "a.png failed: " in (said := capsys.readouterr().out)
+    assert "take names for one that differ in capitals" in said
+    assert "2 done, 0 left, 1 failed" in said
+    before = (out / "A.png").read_bytes()
+    assert batch(names, out, fake) == 1  # and no other is hindered
+    assert "0 done, 0 left, 1 failed, 2 done before" in capsys.readouterr().out
+    assert (out / "A.png").read_bytes() == before
+    assert len(fake.requests) == 2
+    assert batch(source, tmp_path / "other", fake, flags="--dry-run") == 0
+
+
+def test_results_in_the_folder_of_the_pictures_itself(fakes, tmp_path, capsys):
+    (fake,) = fakes()
+    source = write(tmp_path / "in", "a.jpg", "sub/b.webp")
+    for done in (0, 2, 2):
+        assert batch(source, source, fake) == 0
+        assert f"{done} done before." in capsys.readouterr().out
+    write(source, "c.jpg")
+    assert batch(source, source, fake) == 0
+    assert len(fake.requests) == 3
+
+
+def test_results_of_earlier_batches_are_no_pictures(fakes, tmp_path):
+    (fake,) = fakes()
+    source = write(tmp_path / "in", "a.png", "sub/b.png")
+    assert batch(source, source / "2x", fake) == 0
+    write(source / "2x", "own.png")  # which no batch made
+    assert batch(source, tmp_path / "out", fake) == 0
+    assert sorted(results(tmp_path / "out")) == ["2x/own.png", "a.png", "sub/b.png"]
+    with closing(Journal(source / "2x")):
+        assert batch(source, tmp_path / "third", fake) == 2
+
+
+LISTS = {
+    "UTF-8": "caf\u00e9.png\nb.png\n".encode(),
+    "with a mark": b"\xef\xbb\xbf" + "caf\u00e9.png\nb.png".encode(),
+    "UTF-16": "caf\u00e9.png\r\nb.png\r\n".encode("utf-16"),
+    "UTF-16 of the other order": b"\xfe\xff" + "caf\u00e9.png\nb.png".encode("utf-16-be"),
+    "Windows": "caf\u00e9.png\r\nb.png".encode("cp1252"),
+    "old Macs": "caf\u00e9.png\rb.png\r".encode(),
+    "blanks": "\t caf\u00e9.png \n\n  \nb.png\t\n".encode(),
+    "quotes": '"caf\u00e9.png"\n"./b.png"\n'.encode(),
+    "twice": "b.png\ncaf\u00e9.png\n./b.png\nsub/../b.png".encode(),
+}
+
+
+@pytest.mark.parametrize("content", LISTS.values(), ids=LISTS)
+def test_lists_as_editors_save_them(tmp_path, content):
+    source = write(tmp_path, "caf\u00e9.png", "b.png")
+    (source / "list.txt").write_bytes(content)
+    assert set(plan.found(source / "list.txt", tmp_path / "out").pictures) == {
+        PurePath("caf\u00e9.png"),
+        PurePath("b.png"),
+    }
+
+
+@pytest.mark.parametrize("line", [".", "..", "/", "sub/..", "../..", "./", "//"])
+def test_a_line_that_names_no_file_is_told_by_its_number(tmp_path, capsys, line):
+    names = write(tmp_path, "a.png") / "list.txt"
+    names.write_text(f"a.png\n\n{line}\n")
+    assert batch(names, tmp_path / "out", "http://a") == 2
+    assert capsys.readouterr().err == f"itermix: Line 3 of {names}, {line}, is no path of a file.\n"
+
+
+def test_a_list_with_names_that_are_not_text_finds_them(tmp_path):
+    source = write(tmp_path, "\udce9\u2028\x0b.png", "\x85 a.png")
+    (source / "list.txt").write_bytes(os.fsencode("\udce9\u2028\x0b.png\n\x85 a.png\n"))
+    assert all(file.exists() for file in plan.found(source / "list.txt", tmp_path / "out").pictures.values())
+
+
+def test_files_that_are_left_out_are_counted(fakes, tmp_path, capsys):
+    (fake,) = fakes()
+    source = write(tmp_path / "in", "a.jfif", "b.gif", "c.JPE", "d.apng", "e.heic", "f.txt", "g.TXT", "h")
+    assert batch(source, tmp_path / "out", fake) == 0
+    assert len(fake.requests) == 4
+    said = capsys.readouterr().out
+    assert said.startswith(
+        "Left out, since their names aren't those of pictures: 2 of .txt, 1 of .heic, 1 of no ending"
+    )
+    assert batch(write(tmp_path / "none", "x.txt"), tmp_path / "out", fake) == 2
+    assert f"There is no picture in {tmp_path / 'none'}, but 1 of .txt." in capsys.readouterr().err
+
+
+def test_the_plan_and_the_summary_say_what_is_taken_of_a_file(fakes, tmp_path, capsys):
+    (fake,) = fakes()
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
+    frames[0].save(source / "a.gif", save_all=True, append_images=frames[1:])
+    frames[0].save(source / "b.png", exif=b"garbage!")
+    (source / "c.png").write_bytes(images.png(frames[0], "a note"))
+    assert batch(source, out, fake, flags="--dry-run") == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].endswith("; no prompt; the first of its 2 pictures is taken alone")
+    assert said[1].endswith("; no prompt; its EXIF can't be read: SyntaxError")
+    assert said[2].endswith("; no prompt (PNG text, which is no infotext)")
+    assert batch(source, out, fake, flags="--prompt hat --dry-run") == 0
+    assert all("; the given prompt" in line for line in capsys.readouterr().out.splitlines()[:3])
+    assert batch(source, out, fake) == 0
+    said = capsys.readouterr().out
+    assert "a.gif" not in said
+    assert "a.png: the first of its 2 pictures is taken alone\nb.png: its EXIF can't be read" in said
+
+
+@pytest.mark.parametrize(
+    "spelling", ["http://LOCALHOST:{port}/", "http://user:pw@127.0.0.1:{port}", "http://[::1]:{port}"]
+)
+def test_two_spellings_of_one_server(fakes, tmp_path, capsys, spelling):
+    (fake,) = fakes()
+    source = write(tmp_path / "in", "a.png")
+    assert batch(source, tmp_path / "out", fake, spelling.format(port=fake.http.server_port)) == 2
+    said = capsys.readouterr().err
+    assert "is given twice, also as http://127.0.0.1:" in said
+    assert "pw" not in said
+
+
+def test_a_drive_without_locks_is_told_from_another_batch(tmp_path, capsys, monkeypatch):
+    def lockf(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    fcntl = pytest.importorskip("fcntl")
+    source, out = write(tmp_path / "in", "a.png"), tmp_path / "out"
+    out.mkdir()
+    with closing(Journal(out)):
+        monkeypatch.setattr(fcntl, "lockf", lockf)
+        assert batch(source, out, "http://127.0.0.1:1") == 2
+    assert capsys.readouterr().err == (
+        f"itermix: {out / NAME} can't be locked: its drive has no locks. Choose a folder on another drive.\n"
+    )
+
+
+def test_nobody_who_listens_ends_the_plan_and_not_the_batch(fakes, tmp_path):
+    (fake,) = fakes()
+    source, out = write(tmp_path / "in", *(f"{number}.png" for number in range(40))), tmp_path / "out"
+    command = [sys.executable, "-m", "itermix", "batch", str(source), str(out), "--server", fake.url]
+
+    def without_a_reader(*flags):
+        driver = subprocess.Popen(
+            [*command, *flags], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+        )
+        driver.stdout.close()
+        driver.stderr.close()
+        return driver.wait(HANG)
+
+    assert without_a_reader("--dry-run") == 141
+    assert without_a_reader() == 141
+    assert len(results(out)) == 40
+
+
+@pytest.mark.parametrize("flags", ["--cfg nan", "--cfg inf", "--steps 0", "--steps 1e9", "--steps 99999", "--cfg x"])
+def test_numbers_that_are_none_are_refused(tmp_path, capsys, flags):
+    source = write(tmp_path / "in", "a.png")
+    with pytest.raises(SystemExit):
+        batch(source, tmp_path / "out", "http://a", flags=flags)
+    assert "is not possible. Allowed: a " in capsys.readouterr().err
+
+
+def test_planning_takes_no_more_for_many_pictures_that_are_alike(tmp_path, capsys, monkeypatch):
+    """What is looked at in each is its file; the settings and the phases are reckoned with once."""
+    made = []
+    check = settings.Settings._check_together
+    monkeypatch.setattr(settings.Settings, "_check_together", lambda self: made.append(self) or check(self))
+    counts = []
+    for number in (5, 60):
+        plan._cost.cache_clear()
+        plan._changed.cache_clear()
+        source = write(tmp_path / str(number), *(f"{name}.png" for name in range(number)))
+        made.clear()
+        assert batch(source, tmp_path / "out", "http://a", flags="--dry-run --alpha 0.5 --steps 20") == 0
+        counts.append(len(made))
+    assert counts[0] == counts[1] > 0

@@ -110,7 +110,7 @@ def test_a_bad_setting_is_named_with_what_is_allowed(parameter, value, capsys, t
         ("demo --out x --weights WEIGHTS --sampler magic", "sampler = 'magic' is not possible. Allowed: dpmpp_2m,"),
         ("upscale photo.png --out x.png", "A picture needs --server URL"),
         ("upscale --out x.png --server http://127.0.0.1:1", "--server needs a picture"),
-        ("upscale missing.png --out x.png --server http://127.0.0.1:1", "missing.png: No such file"),
+        ("upscale missing.png --out x.png --server http://127.0.0.1:1", "missing.png can't be read: No such file"),
         ("upscale --out x.png --prompt hat", "--prompt needs --server URL"),
         ("upscale --out x.png --start 0.9 --stop 0.5", "stop = 0.5 is not possible. Allowed: more than start"),
         ("upscale --out x.png --weights WEIGHTS --upscaler ESRGAN", "upscaler = 'ESRGAN' is not possible. Allowed"),
@@ -152,6 +152,7 @@ def test_a_preset_holds_where_no_flag_says_otherwise(untrained, tmp_path):
 def test_upscale_says_how_many_steps_are_left_out(untrained, tmp_path, caplog):
     argv = [
         "upscale",
+        "--replace",
         "--out",
         str(tmp_path / "x.png"),
         "--weights",
@@ -174,7 +175,7 @@ def test_without_mixing_upscale_is_hires_fix(untrained, tmp_path):
     data = []
     for flags in ([], ["--no-enabled", "--denoise", "0.3"]):
         out = tmp_path / "x.png"
-        assert main(["upscale", "--out", str(out), "--weights", str(untrained), "--steps", "2", *flags]) == 0
+        assert main(["upscale", "--replace", "--out", str(out), "--weights", str(untrained), "--steps=2", *flags]) == 0
         with Image.open(out) as image:
             data.append(image.tobytes())
     assert data[0] != data[1]

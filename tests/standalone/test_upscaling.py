@@ -240,3 +240,13 @@ def test_align_your_steps_is_its_table_where_it_has_as_many_levels():
 def test_an_unknown_schedule_is_an_error():
     with pytest.raises(SettingsError, match=r"schedule = 'simple'.*karras, exponential, align-your-steps"):
         up.Model(None, schedule="simple")
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+@pytest.mark.parametrize("sampler", up.SAMPLERS)
+@pytest.mark.parametrize("recipe", [Settings(), Settings(rewind=True, cleanup=0.05), 0.05, None])
+def test_every_sampler_with_few_steps(model, sampler, steps, recipe):
+    few = dataclasses.replace(model, sampler=sampler, steps=steps)
+    made = result(few, Method("few", recipe), up.model_sources(few, 1, seed=4))
+    assert made.shape == (1, 3, 64, 64)
+    assert torch.isfinite(made).all()

@@ -1,7 +1,5 @@
 """The routes with whatever strangers send, on both versions of the server."""
 
-import time
-
 import requests
 from fuzz import as_json, cases, mutated, payloads, readable, texts, values
 from hypothesis import given
@@ -25,12 +23,11 @@ query = st.dictionaries(
     st.integers(-8, 20000) | st.floats(0, 9) | values.map(str).filter(lambda text: text.isprintable()),
 )
 session = requests.Session()
-SECONDS = 30
-"""Until the answer, on a machine that others use, too."""
+HANG = 60
+"""Seconds after which a request counts as one that never ends."""
 
 
-def check(answer, start):
-    assert time.monotonic() - start < SECONDS
+def check(answer):
     assert answer.status_code in (200, 400, 413, 415, 422), answer.text
     body = answer.json()
     if not answer.ok:
@@ -42,14 +39,12 @@ def check(answer, start):
 def test_bodies(server, path, body, kind, data):
     raw = as_json(body)
     sent = data.draw(st.just(raw) | mutated(raw))
-    start = time.monotonic()
     headers = {"Content-Type": kind}
-    check(session.post(f"{server.url}/itermix/v1/{path}", data=sent, headers=headers, timeout=30), start)
+    check(session.post(f"{server.url}/itermix/v1/{path}", data=sent, headers=headers, timeout=HANG))
 
 
 @given(params=query, sure=st.booleans())
 @cases("routes", 0.1)
 def test_queries(server, params, sure):
     params = {**({"width": 64, "height": 64, "steps": 3} if sure else {}), **params}
-    start = time.monotonic()
-    check(session.get(f"{server.url}/itermix/v1/plan", params=params, timeout=30), start)
+    check(session.get(f"{server.url}/itermix/v1/plan", params=params, timeout=HANG))

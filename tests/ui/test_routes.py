@@ -1,7 +1,6 @@
 """What a stranger may send to the routes, on both versions of the server that WebUIs have."""
 
 import json
-import time
 
 import pytest
 import requests
@@ -118,12 +117,11 @@ def test_a_plan_tells_what_windows_cost(server):
     assert answer["text"].endswith("4096x4096, 15 steps each, 4, then 17 calls of the model in the place of one")
 
 
-def test_the_largest_curve_takes_no_time(server):
+def test_the_largest_curve_has_20000_steps(server):
+    """tests/core/test_curve.py counts what such a curve takes."""
     body = {"settings": {"denoise": 0.05, "progress": "noise level"}, "steps": 1000, "hires": True}
-    start = time.monotonic()
     answer = requests.post(f"{server.url}/itermix/v1/weights", json=body, timeout=10)
     assert answer.json()["steps"] == 20_000
-    assert time.monotonic() - start < 2
     assert requests.post(f"{server.url}/itermix/v1/weights", json={"steps": 100_000}, timeout=10).status_code == 422
 
 

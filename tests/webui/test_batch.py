@@ -46,11 +46,19 @@ def test_a_folder_through_the_webui_alone(webui, photos, tmp_path):
     check(tmp_path / "out", NAMES)
 
 
+def test_a_server_without_the_upscaler_or_sampler_gets_no_picture(webui, photos, tmp_path, capsys):
+    command = ["batch", str(photos / "holiday" / "day 2"), str(tmp_path / "out"), "--server", webui.url]
+    for flag, name in (("upscaler", "ESRGANN"), ("sampler", "Eulre")):
+        assert main([*command, f"--{flag}", name]) == 2
+        assert f"The WebUI at {webui.url} has no {flag} {name}." in capsys.readouterr().err
+    assert main([*command, "--upscaler", "Nearest", "--sampler", "Euler a", "--scheduler", "Karras"]) == 0
+
+
 def test_a_wrong_setting_fails_with_the_webui_s_sentence(webui, photos, tmp_path, capsys):
     command = ["batch", str(photos / "holiday" / "day 2"), str(tmp_path / "out"), "--server", webui.url]
-    assert main([*command, "--upscaler", "ESRGANN"]) == 1
+    assert main([*command, "--start-at-step", "2"]) == 1
     said = capsys.readouterr().out
-    assert "0.png failed: Iterative Mixing: upscaler = 'ESRGANN' is not possible. Allowed: " in said
+    assert "0.png failed: Iterative Mixing: start_at_step = 2 is not possible. Allowed: " in said
     assert "0 done, 0 left, 4 failed, 0 done before." in said
 
 

@@ -4,15 +4,11 @@ import base64
 import io
 import json
 import random
-import time
 
 import pytest
 import requests
 from payloads import SIZE, mixing, photograph, upscale
 from PIL import Image
-
-SECONDS = 30
-"""For one request, on a machine that others use, too."""
 
 
 def data_of(image, kind="PNG", **options):
@@ -47,11 +43,9 @@ BODIES = 20
 
 
 def post(webui, body):
-    """(status, answer) of an img2img request, within its time; the body as text, since NaN is no JSON for requests."""
-    start = time.monotonic()
+    """(status, answer) of an img2img request that ends; the body as text, since NaN is no JSON for requests."""
     headers = {"Content-Type": "application/json"}
     answer = requests.post(f"{webui.url}/sdapi/v1/img2img", data=json.dumps(body), headers=headers, timeout=60)
-    assert time.monotonic() - start < SECONDS
     return answer.status_code, answer.json()
 
 

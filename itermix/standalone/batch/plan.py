@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
+import functools
 import hashlib
 import json
 import os
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
-
-from PIL import ExifTags, Image
 
 from itermix import windows
 from itermix.phases import Size, described
@@ -19,11 +22,12 @@ from itermix.rewinding import starts
 from itermix.samplers import model_calls
 from itermix.schedule import steps_by_host
 from itermix.settings import INVERTED, SAME_SAMPLER, SIZE_MULTIPLE, Settings, UpscaleSettings
-from itermix.standalone import server
-from itermix.standalone.generation import exif_of, generation_of
-from itermix.standalone.images import PictureError, opened
+from itermix.standalone import server, sources
+from itermix.standalone.batch.journal import results_in
+from itermix.standalone.files import shown
+from itermix.standalone.images import PictureError
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+SUFFIXES = {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"}
 """What a folder's files must end in to be taken for pictures."""
 
 API_STEPS = 50
@@ -54,6 +58,8 @@ class Picture:
         size: (width, height) of the source in pixels.
         generation: request fields: those asked for, and what the picture's infotext says besides.
         content: SHA-256 of the source file.
+        prompt: where its prompt comes from, in words.
+        notes: sentences about what is not as its user may expect.
     """
 
     source: Path
@@ -61,10 +67,12 @@ class Picture:
     size: Size
     generation: Mapping[str, Any]
     content: str
+    prompt: str = ""
+    notes: tuple[str, ...] = ()
 
     def key(self, settings: UpscaleSettings) -> str:
         """SHA-256 of the source's content and of all that is asked for: another key is another result."""
-        asked = {"content": self.content, "generation": self.generation, "settings": settings.changed()}
+        asked = {"content": self.content, "generation": self.generation, "settings": _changed(settings)}
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
     def request(self, settings: UpscaleSettings) -> bytes:
@@ -73,52 +81,64 @@ class Picture:
         Raises:
             PictureError: the file can't be read, is broken, or is not what it was.
         """
-        data = _read(self.source)
-        if hashlib.sha256(data).hexdigest() != self.content:
-            raise PictureError(f"{self.source} was changed while the batch ran; the next run makes it")
-        return server.request(data, opened(data, self.source), settings, self.generation)
+        source = sources.read(self.source)
+        if hashlib.sha256(source.data).hexdigest() != self.content:
+            raise PictureError(f"{shown(self.source)} was changed while the batch ran; the next run makes it")
+        return server.request(source, settings, self.generation)
 
 
-def looked_at(source: Path, target: PurePath, given: Mapping[str, Any]) -> Picture:
+@functools.lru_cache(maxsize=8)
+def _changed(settings: UpscaleSettings) -> Mapping[str, Any]:
+    """What differs from the defaults, which is looked for once and not for every picture."""
+    return settings.changed()
+
+
+def looked_at(file: Path, target: PurePath, given: Mapping[str, Any]) -> Picture:
     """The picture of a file; `given` are request fields that go before those of its infotext.
 
     Raises:
         PictureError: the file can't be read as a picture.
     """
-    data = _read(source)
-    image = opened(data, source, pixels=False)
-    generation = {**generation_of(image), **given}
-    return Picture(source, target, upright_size(image), generation, hashlib.sha256(data).hexdigest())
+    source = sources.read(file, pixels=False)
+    made = source.generation
+    prompt = f"no prompt ({made.place})" if made.place else "no prompt"
+    if "prompt" in given:
+        prompt = "the given prompt"
+    elif made.fields:
+        prompt = f"prompt of its {made.place}"
+    content = hashlib.sha256(source.data).hexdigest()
+    return Picture(file, target, source.size, {**made.fields, **given}, content, prompt, source.notes)
 
 
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise PictureError(f"{file} can't be read: {error.strerror}") from error
+@dataclass(frozen=True)
+class Files:
+    """What is found in a folder or a list.
+
+    Attributes:
+        pictures: {target in the folder of results: file}.
+        left_out: {ending: how many files} that are no pictures by their names.
+    """
+
+    pictures: dict[PurePath, Path]
+    left_out: Counter[str]
 
 
-def upright_size(image: Image.Image) -> Size:
-    """(width, height) as shown: WebUIs turn a picture as its EXIF says."""
-    turned = exif_of(image).get(ExifTags.Base.Orientation, 1) >= 5
-    return image.size[::-1] if turned else image.size
+def found(source: Path, out: Path) -> Files:
+    """The pictures of a folder and its sub-folders, or of a list of paths, one a line.
 
-
-def found(source: Path, out: Path) -> dict[PurePath, Path]:
-    """{target in `out`: file} of all pictures in a folder and its sub-folders, or in a list of paths, one a line.
-
-    Hidden files and folders are left out, and `out` itself where it is inside. The paths of a list are taken from its
-    folder on; those outside of it keep their name alone.
+    Hidden files and folders are left out, and `out` itself where it is inside, and all results that a journal in one of
+    the folders knows. The paths of a list are taken from its folder on; those outside of it keep their name alone.
 
     Raises:
-        OSError: the folder or the list can't be read.
+        OSError: the folder, the list or a journal can't be read.
         PlanError: the list isn't a text, or two pictures would get one target, or a picture would be overwritten.
     """
+    left_out: Counter[str] = Counter()
     if source.is_dir():
-        root, files = source, sorted(_walked(source, out.resolve()))
+        root, files = source, sorted(_walked(source, os.path.realpath(out), left_out))
     else:
         root = source.parent.absolute()
-        files = list(_listed(source, root))
+        files = list(dict.fromkeys(_listed(source, root)))
     targets: dict[PurePath, Path] = {}
     for file in files:
         inside = file.relative_to(root) if file.is_relative_to(root) else PurePath(file.name)
@@ -126,23 +146,32 @@ def found(source: Path, out: Path) -> dict[PurePath, Path]:
         if target in targets:
             raise PlanError(f"{targets[target]} and {file} would both become {target}: rename one of them.")
         targets[target] = file
-    sources = {file.resolve() for file in files}
+    taken = {os.path.realpath(file) for file in files}
+    folder = os.path.realpath(out)
     for target, file in targets.items():
-        if (out / target).resolve() in sources:
+        if os.path.join(folder, target) in taken:
             raise PlanError(f"{file} would be written over {out / target}, which is one of the pictures: choose "
                             "another folder for the results.")  # fmt: skip
-    return targets
+    return Files(targets, left_out)
 
 
 class PlanError(ValueError):
     """A batch that can't be done as asked; the message is for the person who did."""
 
 
-def _walked(root: Path, out: Path) -> Iterable[Path]:
+def _walked(root: Path, out: str, left_out: Counter[str]) -> Iterable[Path]:
+    results: set[Path] = set()
     for folder, folders, names in os.walk(root, onerror=_raise):
         here = Path(folder)
-        folders[:] = [name for name in folders if not name.startswith(".") and (here / name).resolve() != out]
-        yield from (here / name for name in names if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES)
+        folders[:] = [name for name in folders if not name.startswith(".") and os.path.realpath(here / name) != out]
+        results |= {here / result for result in results_in(here)}
+        for name in names:
+            if name.startswith(".") or here / name in results:
+                continue
+            if (suffix := Path(name).suffix.lower()) in SUFFIXES:
+                yield here / name
+            else:
+                left_out[suffix] += 1
 
 
 def _raise(error: OSError) -> None:
@@ -150,12 +179,40 @@ def _raise(error: OSError) -> None:
 
 
 def _listed(file: Path, root: Path) -> Iterable[Path]:
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise PlanError(f"{file} is neither a folder nor a list of pictures, which is a text.") from error
-    for line in filter(None, map(str.strip, lines)):
-        yield Path(os.path.normpath(root / line))  # without "..", to see what is in the folder and what isn't
+    for number, line in enumerate(_lines(file), 1):
+        try:
+            path = _named_in(line, root)
+        except ValueError as error:
+            raise PlanError(f"Line {number} of {file}, {line}, is no path of a file.") from error
+        if path:
+            yield path
+
+
+def _lines(file: Path) -> list[str]:
+    """The lines of a text as an editor of any system saves it; what isn't UTF-8 is kept as names of files keep it."""
+    data = file.read_bytes()
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = data.decode("utf-16", errors="replace")
+    else:
+        text = data.removeprefix(codecs.BOM_UTF8).decode("utf-8", errors="surrogateescape")
+    if "\0" in text:
+        raise PlanError(f"{file} is neither a folder nor a list of pictures, which is a text.")
+    return re.split(r"\r\n|\n|\r", text)
+
+
+def _named_in(line: str, root: Path) -> Path | None:
+    """The path in a line, if it has one: with blanks or quotes around it, or as older editors of Windows write it."""
+    bare = line.strip(" \t")
+    quoted = re.fullmatch(r'"(.+)"', bare)
+    spellings = [bare, *([quoted[1]] if quoted else []), line]
+    with contextlib.suppress(UnicodeDecodeError):
+        spellings.append(os.fsencode(bare).decode("cp1252"))
+    if not bare:
+        return None
+    paths = [Path(os.path.normpath(root / text)) for text in spellings]  # without "..", to see what is in the folder
+    if not paths[0].name or paths[0] == root or root.is_relative_to(paths[0]):
+        raise ValueError(line)
+    return next((path for path in paths if os.path.lexists(path)), paths[1] if quoted else paths[0])
 
 
 def model_calls_of(picture: Picture, settings: UpscaleSettings) -> tuple[str, int | None]:
@@ -165,24 +222,26 @@ def model_calls_of(picture: Picture, settings: UpscaleSettings) -> tuple[str, in
     Raises:
         SettingsError: settings that don't fit the picture.
     """
-    sizes = phases(
-        *picture.size, target=settings.target(*picture.size), max_scale_per_phase=settings.max_scale_per_phase
-    )
-    steps = picture.generation.get("steps", API_STEPS)
-    sampler = picture.generation.get("sampler_name", "")
+    steps, sampler = picture.generation.get("steps", API_STEPS), picture.generation.get("sampler_name", "")
+    return _cost(picture.size, steps, sampler, settings)
+
+
+@functools.lru_cache(maxsize=1000)  # most of a folder's pictures are alike
+def _cost(size: Size, steps: int, sampler: str, settings: UpscaleSettings) -> tuple[str, int | None]:
+    sizes = phases(*size, target=settings.target(*size), max_scale_per_phase=settings.max_scale_per_phase)
     run = steps_by_host(settings, steps, sampler)
     steps_of_passes = _passes(sampler, run, settings)
     calls: list[int | None] = []
-    for size in sizes:
-        calls += [_calls_with(settings, size, _calls(sampler, left)) for left in steps_of_passes]
+    for step in sizes:
+        calls += [_calls_with(settings, step, _calls(sampler, left)) for left in steps_of_passes]
         if settings.noise == INVERTED:
             levels = run // 3 + 1 if sampler == "DPM fast" else run  # it has blocks of three calls
-            calls.append(_calls_with(settings, size, levels))
+            calls.append(_calls_with(settings, step, levels))
     if settings.cleanup:
         cleaner = sampler if settings.cleanup_sampler == SAME_SAMPLER else settings.cleanup_sampler
         whole_calls = _calls(cleaner, settings.steps_of_cleanup(steps))
         calls.append(_calls_with(settings.replace(dilated=0.0), sizes[-1], whole_calls))
-    return described(picture.size, sizes, run, settings), None if None in calls else sum(filter(None, calls))
+    return described(size, sizes, run, settings), None if None in calls else sum(filter(None, calls))
 
 
 def _passes(sampler: str, steps: int, settings: UpscaleSettings) -> list[int]:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path, PurePath
 from typing import Any
-from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
 from itermix.settings import SettingsError, UpscaleSettings
 from itermix.standalone import server as webui
-from itermix.standalone.batch.journal import NAME, Journal
+from itermix.standalone.batch.journal import NAME, Journal, JournalError
 from itermix.standalone.batch.plan import Picture, PlanError, found, looked_at, model_calls_of
 from itermix.standalone.batch.scheduler import NoServer, Policy, Scheduler, Server
 from itermix.standalone.batch.workers import RayActors, Threads, Workers
-from itermix.standalone.client import Answer
+from itermix.standalone.client import AddressError, Answer, address, place, without_login
+from itermix.standalone.files import OF_THE_DRIVE, check_place, shown
 from itermix.standalone.images import PictureError
 
 ALL_DONE, SOME_NOT_DONE = 0, 1
@@ -32,6 +34,7 @@ class Batch:
     """The pictures of one run and what becomes of them; the scheduler tells it.
 
     Attributes:
+        settings, given: what is asked for, and the request fields among it.
         pictures: {target: picture} of those that can be read.
         failures: {target: why there will be no result}.
         todo: targets that are to be made.
@@ -40,6 +43,7 @@ class Batch:
 
     def __init__(self, files: Mapping[PurePath, Path], settings: UpscaleSettings, given: Mapping[str, Any]):
         self.settings = settings
+        self.given = given
         self.pictures: dict[PurePath, Picture] = {}
         self.failures: dict[PurePath, str] = {}
         self.todo: list[PurePath] = []
@@ -48,7 +52,7 @@ class Batch:
         self._files = files
         self._journal: Journal
         self._bar: tqdm
-        for target, file in tqdm(files.items(), desc="looking", unit=" pictures", leave=False, delay=2):
+        for target, file in tqdm(files.items(), desc="looking", unit=" pictures", leave=False, delay=2, file=TERMINAL):
             try:
                 self.pictures[target] = looked_at(file, target, given)
             except PictureError as error:
@@ -60,14 +64,23 @@ class Batch:
         Raises:
             PlanError: a file is in the way.
         """
-        others, strange = [], []
+        others: list[PurePath] = []
+        strange: list[PurePath] = []
+        folded: list[PurePath] = []
+        results = {_same(out / target) for target in made}
         for target, picture in self.pictures.items():
-            if target not in made and (out / target).exists():
-                strange.append(target)
+            if target not in made and (there := _same(out / target)):
+                (folded if there in results else strange).append(target)
             elif target not in made or (made[target] != picture.key(self.settings) and replace):
                 self.todo.append(target)
             elif made[target] != picture.key(self.settings):
                 others.append(target)
+        for target in folded:
+            del self.pictures[target]
+            self.failures[target] = (
+                f"{shown(out / target)} is the result of another picture: this drive takes names for one that differ "
+                "in capitals or accents"
+            )
         if strange:
             raise PlanError(
                 f"{_named(strange)} in {out} was not made by a batch: choose another folder for the results."
@@ -86,9 +99,9 @@ class Batch:
         """
         self._journal = journal
         self._enter()
-        scheduler = Scheduler(servers, workers, policy, self)
+        scheduler = Scheduler(servers, workers, policy, self, webui.questions(self.settings, self.given))
         with (
-            tqdm(total=len(self.todo), unit=" pictures", smoothing=0.05) as self._bar,
+            tqdm(total=len(self.todo), unit=" pictures", smoothing=0.05, file=TERMINAL) as self._bar,
             self._stopped_by_ctrl_c(scheduler),
         ):
             try:
@@ -98,12 +111,18 @@ class Batch:
         return scheduler.stopping
 
     def request(self, picture: Picture) -> bytes:
-        return picture.request(self.settings)
+        body = picture.request(self.settings)
+        with _failing_one_picture():
+            self._journal.check_free(picture.target)
+            check_place(self._journal.out / picture.target)
+        return body
 
     def accept(self, picture: Picture, answer: Answer, server: Server, seconds: float) -> None:
-        data = webui.result(server.url, answer)
-        webui.check_finished(data)
-        self._journal.done(picture.target, picture.key(self.settings), data, server.name, seconds)
+        size = self.settings.target(*picture.size)
+        data = webui.result(server.url, answer, size)
+        webui.check_finished(data, size)
+        with _failing_one_picture():
+            self._journal.done(picture.target, picture.key(self.settings), data, server.name, seconds)
         self.done.add(picture.target)
         self._bar.update()
 
@@ -116,7 +135,7 @@ class Batch:
             self._bar.update()
 
     def say(self, sentence: str) -> None:
-        tqdm.write(sentence, file=sys.stderr)
+        tqdm.write(shown(sentence), file=TERMINAL)
 
     def left(self) -> dict[PurePath, str]:
         """{target: what went wrong the last time, if anything} of what was neither made nor failed for good."""
@@ -142,6 +161,46 @@ class Batch:
             yield
         finally:
             signal.signal(signal.SIGINT, before)
+
+
+class _StandardError:
+    """Standard error, which may be gone in the middle of a night's batch: its pictures are made all the same."""
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+
+TERMINAL = _StandardError()
+
+
+@contextmanager
+def _failing_one_picture() -> Iterator[None]:
+    """What hinders one file fails its picture; what would hinder every other, too, ends the batch."""
+    try:
+        yield
+    except JournalError:
+        raise
+    except OSError as error:
+        if error.errno in OF_THE_DRIVE:
+            raise
+        raise PictureError(f"{shown(error.filename)} can't be written: {error.strerror}") from error
+
+
+def _same(path: Path) -> tuple[int, int] | None:
+    """What is the same for all names of one file; None if there is none."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def run(
@@ -172,12 +231,13 @@ def run(
         OSError: a folder, the journal or a result can't be read or written, or no server can be used.
         KeyboardInterrupt: Ctrl-C ended it, after the summary.
     """
-    servers = [server.rstrip("/") for server in servers]
-    _check_servers(servers)
+    servers = _checked(servers)
     files = found(source, out)
-    if not files:
-        raise PlanError(f"There is no picture in {source}.")
-    batch = Batch(files, settings, given)
+    if not files.pictures:
+        raise PlanError(f"There is no picture in {source}{_left_out(files.left_out, ', but ')}.")
+    batch = Batch(files.pictures, settings, given)
+    if files.left_out:
+        print(f"Left out, since their names aren't those of pictures{_left_out(files.left_out)}.")
     if dry_run:
         made = {}
         if (out / NAME).exists():
@@ -197,7 +257,7 @@ def run(
                 except NoServer as error:
                     if not batch.done:
                         raise
-                    print(f"itermix: {error}", file=sys.stderr)
+                    TERMINAL.write(f"{shown(f'itermix: {error}')}\n")
     _print_summary(batch, fleet)
     if interrupted:
         raise KeyboardInterrupt
@@ -216,12 +276,26 @@ def _workers(servers: Sequence[str], ray_address: str | None) -> Workers:
         raise PlanError(f'{what} Ray. Install it with: pip install "sd-webui-itermix[batch]"') from error
 
 
-def _check_servers(servers: Sequence[str]) -> None:
-    for server in servers:
-        if urlsplit(server).scheme not in ("http", "https") or not urlsplit(server).hostname:
-            raise PlanError(f"--server {server} is not possible. Allowed: an address such as http://127.0.0.1:7860.")
-        if servers.count(server) > 1:
-            raise PlanError(f"--server {server} is given twice.")
+def _checked(servers: Sequence[str]) -> list[str]:
+    """The addresses as they are used. Raises PlanError for what is none, or for one server in two spellings."""
+    try:
+        addresses = [address(server) for server in servers]
+    except AddressError as error:
+        raise PlanError(str(error)) from error
+    places: dict[tuple[str, int, str], str] = {}
+    for one in addresses:
+        if other := places.get(place(one)):
+            spelled = "" if one == other else f", also as {without_login(other)}"
+            raise PlanError(f"--server {without_login(one)} is given twice{spelled}.")
+        places[place(one)] = one
+    return addresses
+
+
+def _left_out(counts: Counter[str], before: str = ": ") -> str:
+    """How many files of each ending, the most first."""
+    shares = ", ".join(f"{count} of {shown(suffix) or 'no ending'}" for suffix, count in counts.most_common(NAMED))
+    more = f" and {sum(counts.values())} in all" if len(counts) > NAMED else ""
+    return f"{before}{shares}{more}" if counts else ""
 
 
 def _named(targets: Sequence[PurePath]) -> str:
@@ -234,11 +308,12 @@ def _print_plan(batch: Batch) -> int:
     most = "at most " if batch.settings.skip_tolerance else ""  # the WebUI's schedule decides what is left out
     for target in batch.todo:
         try:
-            phases, calls = model_calls_of(batch.pictures[target], batch.settings)
+            picture = batch.pictures[target]
+            phases, calls = model_calls_of(picture, batch.settings)
             total += calls or 0
             unknown += calls is None
             number = "model calls as the sampler decides" if calls is None else f"{most}{calls} model calls"
-            print(f"{target}: {phases}: {number}")
+            print(f"{shown(target)}: {phases}: {number}; {'; '.join((picture.prompt, *map(shown, picture.notes)))}")
         except SettingsError as error:
             batch.failures[target] = str(error).removeprefix("Iterative Mixing: ")
     more = f" and those of {unknown} that aren't known" if unknown else ""
@@ -251,14 +326,19 @@ def _print_summary(batch: Batch, servers: Sequence[Server]) -> None:
         rate = f" at {60 * server.pictures / server.seconds:.3g} a minute" if server.pictures else ""
         errors = f", failed attempts: {server.errors}" if server.errors else ""
         problem = f"; {server.problem}" if server.problem else ""
-        print(f"{server.name}: pictures: {server.pictures}{rate}{errors}{problem}")
+        refused = "".join(f"; refused {number} that others made: {why}" for why, number in server.refused.items())
+        problem = "" if server.problem in server.refused else problem
+        print(shown(f"{server.name}: pictures: {server.pictures}{rate}{errors}{problem}{refused}"))
+    for target in batch.todo:
+        if target in batch.done and (notes := batch.pictures[target].notes):
+            print(shown(f"{target}: {'; '.join(notes)}"))
     for target, problem in batch.left().items():
-        print(f"{target} is left{f': {problem}' if problem else ''}")
+        print(shown(f"{target} is left{f': {problem}' if problem else ''}"))
     _print_counts(batch, f"{len(batch.done)} done, {len(batch.left())} left")
 
 
 def _print_counts(batch: Batch, counts: str) -> None:
     for target, reason in batch.failures.items():
-        print(f"{target} failed: {reason}")
+        print(shown(f"{target} failed: {reason}"))
     before = len(batch.pictures) - len(batch.todo)
     print(f"{counts}, {len(batch.failures)} failed, {before} done before.")

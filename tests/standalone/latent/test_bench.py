@@ -24,7 +24,9 @@ def test_the_halves_are_told_apart_and_always_the_same():
 
 def test_a_run_writes_rows_and_a_sheet(latent, tmp_path):
     case = bench.Case("true", 2, "euler", "karras", 2)
-    rows = bench.run(latent, tmp_path, "tuning", 2, [case], [Method("ours", Settings())], [Method("hires fix 0.3", 0.3)])
+    rows = bench.run(
+        latent, tmp_path, "tuning", 2, [case], [Method("ours", Settings())], [Method("hires fix 0.3", 0.3)]
+    )
     by_name = {row["method"]: row for row in rows}
     assert set(by_name) == {bench.ROUND_TRIP, "enlarged", "hires fix 0.3", "ours"}
     assert by_name["ours"]["settings"] == {}
