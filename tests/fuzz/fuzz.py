@@ -48,9 +48,12 @@ ran: dict[str, list[float]] = {}
 """{target: the seconds of the processor for each case}."""
 
 
-def cases(target: str, part: float = 1.0) -> Callable:
-    """Run a hypothesis test with its target's share of the cases, or that part of it, and count them."""
-    count = max(1, round((CASES * SHARES[target] / 100 if CASES else QUICK) * part))
+def cases(target: str, part: float = 1.0, quick: int = QUICK) -> Callable:
+    """Run a hypothesis test with its target's share of the cases, or that part of it, and count them.
+
+    `quick` is how many the share is in the fast tests.
+    """
+    count = max(1, round((CASES * SHARES[target] / 100 if CASES else quick) * part))
 
     def decorate(test: Callable) -> Callable:
         @functools.wraps(test)
