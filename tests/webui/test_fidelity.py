@@ -4,7 +4,7 @@ import hosts
 import numpy as np
 import pytest
 import torch
-from payloads import PLAIN, SIZE, hires, mask, mixing, photograph, plain, repeatable, upscale
+from payloads import PLAIN, PRIMER, SIZE, hires, mask, mixing, photograph, plain, repeatable, upscale
 from test_img2img import equal
 from test_scales import LIMIT, TWO, failing, run  # noqa: F401
 
@@ -161,20 +161,32 @@ def test_latent_noise_and_latent_nothing_are_no_source_to_put_back(webui, reques
     assert equal([none], [whole])
 
 
-def test_a_stopped_sampling_gets_nothing_back(run):  # noqa: F811
-    for path, request_of, number in (("img2img", mixing, 1), ("img2img", upscale, 1), ("txt2img", hires, 2)):
-        made = [
-            run(path, request_of({**FREE, "fidelity": share}, **QUICK), failing(number, "interrupt"))[0]
-            for share in (0.0, 1.0)
-        ]
-        assert equal(*made)
+@pytest.fixture
+def run_repeatably(webui, run):  # noqa: F811
+    """`run`, the same whatever was asked for before."""
+
+    def generate(*args):
+        webui.generate(*PRIMER)
+        return run(*args)[0]
+
+    return generate
+
+
+@pytest.mark.parametrize(
+    ("path", "request_of", "number"), [("img2img", mixing, 1), ("img2img", upscale, 1), ("txt2img", hires, 2)]
+)
+def test_a_stopped_sampling_gets_nothing_back(run_repeatably, path, request_of, number):
+    made = [
+        run_repeatably(path, request_of({**FREE, "fidelity": share}, **QUICK), failing(number, "interrupt"))
+        for share in (0.0, 1.0)
+    ]
+    assert equal(*made)
 
 
 @pytest.mark.parametrize(("path", "request_of"), [("img2img", mixing), ("img2img", upscale), ("txt2img", hires)])
-def test_if_it_fails_the_finished_picture_is_given_and_a_comment_says_so(run, path, request_of):  # noqa: F811
-    fails = {"how": "source"}
-    made, _ = run(path, request_of({**FREE, "fidelity": 1.0}, **QUICK), fails)
-    expected, _ = run(path, request_of({**FREE, "fidelity": 0.0}, **QUICK))
+def test_if_it_fails_the_finished_picture_is_given_and_a_comment_says_so(run_repeatably, path, request_of):
+    made = run_repeatably(path, request_of({**FREE, "fidelity": 1.0}, **QUICK), {"how": "source"})
+    expected = run_repeatably(path, request_of({**FREE, "fidelity": 0.0}, **QUICK))
     assert equal(made, expected)
     assert 'Itermix unfinished: "fidelity: it failed (' in made[0].parameters
 
