@@ -239,7 +239,7 @@ class Settings:
         step=0.05,
     )
     detail: float = parameter(
-        0.3,
+        0.0,
         "Detail",
         "Strengthens what is finer than the smaller picture could hold in each of the model's estimates, in the last "
         "phase and with every blending: about exp(detail / 2) times, however many steps there are. 0: off.",

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -147,9 +147,14 @@ def trained(
             print(f"{step + 1} loss {sum_of_losses / REPORT_EVERY:.4f} {each:.3f} s/step {text}", flush=True)
             sum_of_losses = 0.0
         if (step + 1) % max(1, steps // 10) == 0:
-            torch.save(averaged.state_dict(), file)
-    torch.save(averaged.state_dict(), file)
+            keep(averaged, file)
+    keep(averaged, file)
     return averaged
+
+
+def keep(model: nn.Module, file: Path) -> None:
+    """Write a network's weights."""
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, file)
 
 
 def train_autoencoder(work: Path, steps: int) -> None:
@@ -177,7 +182,7 @@ def train_autoencoder(work: Path, steps: int) -> None:
         psnr = -10 * torch.log10((y - check).square().mean((1, 2, 3)) / 4)
         return f"held-out PSNR {psnr.mean():.2f} dB"
 
-    trained(model, loss, steps, AUTOENCODER_RATE, AUTOENCODER_EMA, report, work / "autoencoder.pt")
+    trained(model, loss, steps, AUTOENCODER_RATE, AUTOENCODER_EMA, report, work / "autoencoder.safetensors")
 
 
 def standardised(autoencoder: Autoencoder, latents: Tensor) -> None:
@@ -203,7 +208,7 @@ def encode_pictures(work: Path) -> None:
     drawn = np.load(work / "pictures.npy", mmap_mode="r")
     names = json.loads((work / "names.json").read_text())
     autoencoder = Autoencoder().to(memory_format=torch.channels_last).eval().requires_grad_(False)
-    autoencoder.load_state_dict(torch.load(work / "autoencoder.pt"))
+    autoencoder.load_state_dict(load_file(work / "autoencoder.safetensors"))
 
     def encoded(x: Tensor) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16):
@@ -225,7 +230,7 @@ def encode_pictures(work: Path) -> None:
         latents.append(encoded(torch.stack(views)))
     found = torch.stack(latents)
     standardised(autoencoder, found[:, :4].flatten(0, 1))
-    torch.save(autoencoder.state_dict(), work / "standardised.pt")
+    keep(autoencoder, work / "standardised.safetensors")
     mean, deviation = found[:, :4].mean((0, 1, 3, 4)), found[:, :4].std((0, 1, 3, 4))
     np.save(work / "latents.npy", ((found - mean[:, None, None]) / deviation[:, None, None]).half().numpy())
     (work / "prompts.json").write_text(json.dumps(prompts))
@@ -261,16 +266,16 @@ def train_unet(work: Path, steps: int) -> None:
         weight = (1 + sigma**2).clamp(max=MAX_WEIGHT)
         return (weight * (found.float() - noise) ** 2).mean()
 
-    trained(model, loss, steps, UNET_RATE, UNET_EMA, lambda averaged: "", work / "unet.pt")
+    trained(model, loss, steps, UNET_RATE, UNET_EMA, lambda averaged: "", work / "unet.safetensors")
 
 
 def write_weights(work: Path, file: Path = WEIGHTS) -> None:
     """What the package ships: the networks in half precision, under the names of Stable Diffusion 1."""
-    parts = {UNET_PREFIX: "unet.pt", AUTOENCODER_PREFIX: "standardised.pt"}
+    parts = {UNET_PREFIX: "unet.safetensors", AUTOENCODER_PREFIX: "standardised.safetensors"}
     weights = {
         prefix + name: tensor.half().contiguous()
         for prefix, part in parts.items()
-        for name, tensor in torch.load(work / part).items()
+        for name, tensor in load_file(work / part).items()
     }
     save_file(weights, file)
 
