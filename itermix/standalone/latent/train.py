@@ -161,7 +161,7 @@ def train_autoencoder(work: Path, steps: int) -> None:
     """Mean absolute and squared error, also of the gradients; the latent is held to mean 0 and deviation 1."""
     torch.manual_seed(pictures.SEED)
     chooser = np.random.default_rng(pictures.SEED)
-    drawn = np.load(work / "pictures.npy", mmap_mode="r")
+    drawn = np.load(work / "pictures.npy", mmap_mode="r", allow_pickle=False)
     model = Autoencoder().to(memory_format=torch.channels_last)
     shown = dict(list(pictures.held_out("tuning").items())[:12])
     check = torch.stack([to_tensor(pictures.truth(name, body, 256)) for name, body in shown.items()])
@@ -205,7 +205,7 @@ def standardised(autoencoder: Autoencoder, latents: Tensor) -> None:
 def encode_pictures(work: Path) -> None:
     """The latents of all training pictures, mirrored and not, on different backgrounds, and of a close-up of each."""
     chooser = np.random.default_rng(pictures.SEED)
-    drawn = np.load(work / "pictures.npy", mmap_mode="r")
+    drawn = np.load(work / "pictures.npy", mmap_mode="r", allow_pickle=False)
     names = json.loads((work / "names.json").read_text())
     autoencoder = Autoencoder().to(memory_format=torch.channels_last).eval().requires_grad_(False)
     autoencoder.load_state_dict(load_file(work / "autoencoder.safetensors"))
@@ -240,7 +240,7 @@ def train_unet(work: Path, steps: int) -> None:
     """The noise in latents, as Stable Diffusion 1 predicts it; families of pictures come up equally often."""
     torch.manual_seed(pictures.SEED)
     chooser = np.random.default_rng(pictures.SEED)
-    latents = torch.from_numpy(np.load(work / "latents.npy"))
+    latents = torch.from_numpy(np.load(work / "latents.npy", allow_pickle=False))
     prompts = json.loads((work / "prompts.json").read_text())
     families: dict[str, list[int]] = {}
     for index, name in enumerate(json.loads((work / "names.json").read_text())):
