@@ -64,7 +64,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 """{name: {setting: value}}; what a preset doesn't name has its default."""
 
 REASONS = {
-    "Balanced": "The defaults: the detail of a strong hires fix, and close to the source.",
+    "Balanced": "The defaults: close to the source, with fine detail of the model's own.",
     "Faithful": "Closest to the source, for a trace of the detail.",
     "Creative": "Lets go of the picture earlier: the detail is more of the model's own, and farther from the source.",
     "DemoFusion paper": "The curve of arXiv 2311.16973. Without its dilated sampling it repeats parts beyond 2x.",
