@@ -13,6 +13,7 @@ from itermix import Settings, SettingsError
 from itermix.schedule import steps_range
 from itermix.standalone import cli, demo, server
 from itermix.standalone.evaluation import ENLARGED, mixings
+from itermix.standalone.sources import read
 from itermix.standalone.upscaling import Method, phases
 
 
@@ -102,8 +103,9 @@ def test_a_curve_or_a_rival_has_none(quick):
 
 
 def test_a_webui_is_asked_to_save_the_picture(tmp_path):
-    image = Image.new("RGB", (8, 8))
+    Image.new("RGB", (8, 8)).save(tmp_path / "picture.png")
+    source = read(tmp_path / "picture.png")
     for settings, saved in ((up.UpscaleSettings(analysis=True), True), (up.UpscaleSettings(), None)):
-        request = json.loads(server.request(b"", image, settings, {}))
+        request = json.loads(server.request(source, settings, {}))
         assert request.get("save_images") is saved
         assert request["script_args"][0].get("analysis") is saved

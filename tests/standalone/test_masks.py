@@ -13,6 +13,7 @@ import itermix.standalone.upscaling as up
 from itermix import Settings
 from itermix.perlin import perlin
 from itermix.standalone import cli, network, server
+from itermix.standalone.sources import read
 from itermix.standalone.upscaling import Method, Model, phases
 
 pytestmark = pytest.mark.xdist_group("masks")  # one process for all that use the sources and the free pictures
@@ -118,10 +119,12 @@ def test_what_is_no_mask_is_told(tmp_path, capsys):
     assert "none.png" in capsys.readouterr().err
 
 
-def test_a_server_gets_the_file():
+def test_a_server_gets_the_file(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "picture.png")
+    source = read(tmp_path / "picture.png")
     settings = up.UpscaleSettings(enabled=True, mask_mode="threshold")
-    body = server.request(b"data", Image.new("RGB", (8, 8)), settings, {}, b"mask")
+    body = server.request(source, settings, {}, b"mask")
     (given,) = json.loads(body)["script_args"]
     assert given == {"enabled": True, "mask_mode": "threshold", "mask": base64.b64encode(b"mask").decode()}
-    (given,) = json.loads(server.request(b"data", Image.new("RGB", (8, 8)), settings, {}))["script_args"]
+    (given,) = json.loads(server.request(source, settings, {}))["script_args"]
     assert "mask" not in given

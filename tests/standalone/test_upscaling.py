@@ -109,7 +109,7 @@ def lacking(found, sources, side):
 @pytest.mark.parametrize("factor", [1, 4])
 def test_fidelity_acts_on_every_finished_phase_by_the_first_source(model, factor, cleanup):
     """In areas of as many pixels of the source as a latent pixel would have, and after the clean-up."""
-    model = dataclasses.replace(model, factor=factor)
+    model = dataclasses.replace(model, space=dataclasses.replace(up.PIXELS, factor=factor))
     sources = up.true_sources(2, seed=0)
     free = Settings(highest=0.0, fidelity=0.0, cleanup=cleanup)
     without, with_it = (

@@ -292,8 +292,9 @@ def _checked(servers: Sequence[str]) -> list[str]:
 
 
 def _left_out(counts: Counter[str], before: str = ": ") -> str:
-    """How many files of each ending, the most first."""
-    shares = ", ".join(f"{count} of {shown(suffix) or 'no ending'}" for suffix, count in counts.most_common(NAMED))
+    """How many files of each ending, the most first, in an order that no file system decides."""
+    most = sorted(counts.items(), key=lambda pair: (-pair[1], not pair[0], pair[0]))[:NAMED]
+    shares = ", ".join(f"{count} of {shown(suffix) or 'no ending'}" for suffix, count in most)
     more = f" and {sum(counts.values())} in all" if len(counts) > NAMED else ""
     return f"{before}{shares}{more}" if counts else ""
 
