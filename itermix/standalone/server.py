@@ -37,6 +37,9 @@ TIMEOUT = 3600
 OF_THE_SERVER = {401, 403, 404, 405, 407, 408, 425, 429}
 """Client errors that are not about the request: another server, or the same one later, may take it."""
 
+MOST_OF_A_REASON = 1000
+"""Bytes that are told of why nothing answers."""
+
 NO_ROUTE = re.compile(r"|(404 )?not found", re.IGNORECASE)
 """What servers say of a path that they don't have."""
 
@@ -195,7 +198,7 @@ def _content(server: str, path: str, answer: Answer) -> Any:
     status, body = answer
     url = without_login(server + path)
     if status == NO_ANSWER:
-        raise ServerError(f"No WebUI answers at {url}: {shown(body.decode(errors='replace'))}")
+        raise ServerError(f"No WebUI answers at {url}: {shown(body[:MOST_OF_A_REASON].decode(errors='replace'))}")
     words = _words(body)
     if 300 <= status < 400:
         to = without_login(body.decode(errors="replace")).partition("?")[0] or "nowhere"
