@@ -112,7 +112,7 @@ def held_latents(settings: Settings, steps: int, shape: Sequence[int] = SQUARE, 
     """Peak of what mixing holds over a run, beyond the same sampler without it and the given noise, in latents."""
     latent, noise = torch.randn(shape).to(dtype), torch.randn(shape).to(dtype)
     sigmas = kd.get_sigmas_karras(steps, 0.03, 14.6).to(dtype)
-    settings = settings.replace(denoise=1.0, fidelity=0.0)  # fidelity comes after the last model call
+    settings = settings.replace(denoise=1.0)
     peaks = []
     for run in (
         lambda: kd.sample_euler(Still(), latent + noise * sigmas[0], sigmas, disable=True),
