@@ -33,7 +33,6 @@ import fnmatch
 import hashlib
 import itertools
 import json
-import math
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -62,8 +61,9 @@ from webui_methods import (
     methods_of,
 )
 
+from itermix.standalone.evaluation import finite
 from itermix.standalone.images import opened, to_picture
-from itermix.standalone.latent import metrics
+from itermix.standalone.latent import bench, metrics
 from itermix.standalone.latent import pictures as package
 from itermix.standalone.latent.bench import PARTS
 from itermix.standalone.sheets import Block, Row, contact_sheet
@@ -78,22 +78,7 @@ TIMEOUT = 3600  # seconds
 SHOWN, CELL = 6, 256
 """Pictures side by side on a sheet, and the side of each in pixels."""
 
-COLUMNS = {
-    "psnr": ("PSNR", 1),
-    "psnr_source": ("to the source", 1),
-    "detail_16": ("detail", 2),
-    "precision": ("precision", 3),
-    "recall": ("recall", 3),
-    "structure": ("structure", 3),
-    "spurious": ("spurious, %", 2),
-    "contrast": ("contrast, %", 1),
-    "grain": ("grain", 2),
-    "flecks": ("flecks", 1),
-}
-"""{metric: (how the tables call it, decimals)}."""
-
-AT_EQUAL_DETAIL = ("psnr_source", "precision")
-"""Metrics that are also told against hires fix of the same detail."""
+LESS = "less the first mixing"
 
 Numbers = dict[str, dict[str, float]]
 """{picture: {metric: value}}."""
@@ -238,72 +223,35 @@ def compared(
 
 
 def rows_of(found: Mapping[str, Numbers]) -> list[dict[str, Any]]:
-    """A row a method: means and standard errors, also of what is paired with the first mixing and with hires fix."""
+    """A row for each method as `itermix bench` has it, with what it has more than the first mixing, paired, and the
+    numbers of every picture."""
     default = next((numbers for name, numbers in found.items() if name.startswith(MIXING)), {})
+    front = [found[name] for name in map(hires_name, STRENGTHS) if name in found]
     rows = []
     for method, numbers in found.items():
-        names = list(next(iter(numbers.values())))
+        row: dict[str, Any] = {"method": method, **bench.summary(readings(numbers, numbers))}
+        in_all = [picture for picture in numbers if all(picture in others for others in front)]
+        if in_all:
+            row |= bench.gains(readings(numbers, in_all), [readings(others, in_all) for others in front])
         shared = [picture for picture in numbers if picture in default]
-        values = {name: mean_and_error([each[name] for each in numbers.values()]) for name in names}
-        apart = {name: mean_and_error([numbers[p][name] - default[p][name] for p in shared]) for name in names}
-        gains = {f"{metric} over hires fix at equal detail": gain(found, method, metric) for metric in AT_EQUAL_DETAIL}
-        each = {picture: {name: _finite(value) for name, value in of.items()} for picture, of in numbers.items()}
-        rows.append({"method": method, "values": values, "less the first mixing": apart, **gains, "pictures": each})
+        if shared:
+            ours, others = readings(default, shared), readings(numbers, shared)
+            row[LESS] = bench.summary({name: others[name] - ours[name] for name in others})
+        row["pictures"] = {picture: {name: finite(of[name]) for name in of} for picture, of in numbers.items()}
+        rows.append(row)
     return rows
 
 
-def mean_and_error(numbers: Sequence[float]) -> tuple[float | None, float | None]:
-    """Of those that are finite: the mean and its standard error, None where there are too few."""
-    finite = [number for number in numbers if math.isfinite(number)]
-    if not finite:
-        return None, None
-    error = float(np.std(finite, ddof=1)) / math.sqrt(len(finite)) if len(finite) > 1 else None
-    return float(np.mean(finite)), error
+def readings(numbers: Numbers, pictures: Iterable[str]) -> dict[str, np.ndarray]:
+    """{metric: [N]} of some of the pictures."""
+    chosen = [numbers[picture] for picture in pictures]
+    return {name: np.array([each[name] for each in chosen]) for name in chosen[0]}
 
 
-def gain(found: Mapping[str, Numbers], method: str, metric: str) -> tuple[float | None, float | None]:
-    """What a method has more of a metric than hires fix with its detail, and the standard error; None if unknown."""
-    front = [found[name] for name in map(hires_name, STRENGTHS) if name in found]
-    shared = [picture for picture in found[method] if all(picture in numbers for numbers in front)]
-    if len(front) < 2 or not shared:
-        return None, None
-
-    def columns(numbers: Numbers) -> dict[str, Any]:
-        return {name: np.array([numbers[picture][name] for picture in shared]) for name in ("detail_16", metric)}
-
-    more, error = metrics.gain_at_equal_detail(columns(found[method]), [columns(numbers) for numbers in front], metric)
-    return _finite(more), _finite(error)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows of one run: their values, and what each is paired with the first mixing."""
-    heads = [
-        "method",
-        "n",
-        *(head for head, _ in COLUMNS.values()),
-        *(f"{metric}, equal detail" for metric in AT_EQUAL_DETAIL),
-    ]
-    lines = [heads, ["---"] * len(heads)]
-    for row in rows:
-        cells = [row["method"], str(len(row["pictures"]))]
-        cells += [_cell(row["values"].get(name), digits) for name, (_, digits) in COLUMNS.items()]
-        cells += [_cell(row[f"{name} over hires fix at equal detail"], COLUMNS[name][1]) for name in AT_EQUAL_DETAIL]
-        lines.append(cells)
-    paired = [["less the first mixing", "", *heads[2 : 2 + len(COLUMNS)]], ["---"] * (2 + len(COLUMNS))]
-    for row in rows:
-        cells = [_cell(row["less the first mixing"].get(name), digits) for name, (_, digits) in COLUMNS.items()]
-        paired.append([row["method"], "", *cells])
-    return "\n\n".join("\n".join(f"| {' | '.join(cells)} |" for cells in part) for part in (lines, paired))
-
-
-def _cell(value: Sequence[float | None] | None, digits: int) -> str:
-    if value is None or value[0] is None:
-        return ""
-    return f"{value[0]:.{digits}f}" + ("" if value[1] is None else f" ± {value[1]:.{digits}f}")
+def tables(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows of one run, and what each has more than the first mixing."""
+    paired = [{"method": row["method"], **row[LESS]} for row in rows if LESS in row]
+    return bench.table(rows) + (f"\n\n{LESS}:\n\n{bench.table(paired)}" if paired else "")
 
 
 def sheets(
@@ -322,7 +270,7 @@ def sheets(
     known |= {"truth": truths} if truths else {}
     notes = {
         row["method"]: "\n".join(
-            f"{COLUMNS[name][0]} {_cell(row['values'].get(name), COLUMNS[name][1])}"
+            f"{metrics.SHOWN[name][0]} {bench.cell(row[name], row[f'{name}_se'], metrics.SHOWN[name][1])}"
             for name in ("psnr_source", "detail_16", "structure")
         )
         for row in rows
@@ -405,7 +353,7 @@ def main() -> None:
             continue
         of_run = rows_of(found)
         title = f"{kind}, {scale}x, {sampler} {SCHEDULE}, {steps} steps"
-        text = f"## {title}\n\n{table(of_run)}\n\n"
+        text = f"## {title}\n\n{tables(of_run)}\n\n"
         print(text, flush=True)
         page += text
         rows += [{"kind": kind, "scale": scale, "sampler": sampler, "steps": steps, **row} for row in of_run]

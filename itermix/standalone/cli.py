@@ -416,6 +416,7 @@ def bench_latent(
             for scale in scales
         ],
         mixings=mixings or bench.mixings(),
+        command=options.command_line,
     )
     return 0
 

@@ -172,7 +172,7 @@ def row(group: Group, name: str, model: Model) -> dict[str, Any]:
         "seed": group.sources.seed,
     }
     for metric in METRICS:
-        found |= {metric: _finite(values[metric]), f"{metric}_se": _finite(errors[metric])}
+        found |= {metric: finite(values[metric]), f"{metric}_se": finite(errors[metric])}
     if isinstance(group.recipes[name], Settings):
         found["settings"] = dict(group.recipes[name].changed())  # type: ignore[union-attr]
         curve = [group.readings[other] for other in group.sweep]
@@ -195,7 +195,7 @@ def matched(readings: Readings, sweep: Sequence[Readings], reference: Readings) 
     for name in MATCHED:
         inside = drawn[name][np.isfinite(drawn[name])]
         known = math.isfinite(value[name][0]) and 2 * len(inside) >= len(drawn[name])
-        found |= {name: _finite(value[name][0]), f"{name}_se": _finite(inside.std()) if known else None}
+        found |= {name: finite(value[name][0]), f"{name}_se": finite(inside.std()) if known else None}
     return found
 
 
@@ -217,7 +217,7 @@ def _against(
         return {"detail_ratio": detail / np.array(detail_there), "psnr_gain": psnr - np.array(psnr_there)}
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
     """Rounded to four digits after the point; None if it has no finite value, as JSON knows none."""
     return round(float(value), 4) if math.isfinite(value) else None
 

@@ -11,15 +11,15 @@ import torch
 from PIL import Image, ImageFilter
 from webui_methods import DEFAULT, MIXING, SCRIPT, Picture, Run, hires_name, methods_of
 from webui_quality import (
+    LESS,
     Refused,
     Results,
     box_of_detail,
     compared,
-    mean_and_error,
     read_pictures,
     rows_of,
     sheets,
-    table,
+    tables,
 )
 
 SIZE = 64
@@ -181,24 +181,22 @@ def test_what_starts_from_noise_is_measured_against_its_own_first_picture(pictur
 def test_rows_are_paired_with_the_first_mixing_and_with_hires_fix():
     def numbers(psnr, detail):
         return {
-            name: {"psnr_source": psnr + k, "precision": 0.5, "detail_16": detail, "flecks": math.nan}
+            name: {"psnr_source": psnr + k, "precision": 0.5, "structure": 0.5, "detail_16": detail, "flecks": math.nan}
             for k, name in enumerate(("a", "b", "c"))
         }
 
     found = {hires_name(0.2): numbers(20, 0.5), hires_name(0.3): numbers(10, 1.5), f"{MIXING}x": numbers(18, 1.0)}
     rows = {row["method"]: row for row in rows_of(found)}
     weak = rows[hires_name(0.2)]
-    assert weak["values"]["psnr_source"] == (21.0, pytest.approx(1 / math.sqrt(3)))
-    assert weak["less the first mixing"]["psnr_source"] == (2.0, 0.0)
-    assert weak["values"]["flecks"] == (None, None)
-    assert rows[f"{MIXING}x"]["psnr_source over hires fix at equal detail"][0] == pytest.approx(3.0)
+    assert (weak["psnr_source"], weak["psnr_source_se"]) == (21.0, pytest.approx(1 / math.sqrt(3), abs=1e-4))
+    assert weak[LESS]["psnr_source"] == 2.0
+    assert weak[LESS]["psnr_source_se"] == 0.0
+    assert weak["flecks"] is None
+    assert rows[f"{MIXING}x"]["psnr_source_gain"] == pytest.approx(3.0)
     json.dumps(list(rows.values()), allow_nan=False)
-    text = table(list(rows.values()))
-    assert "| mixing: x | 3 |  | 19.0 ± 0.6 |" in text
-
-
-def test_a_single_number_has_no_error():
-    assert mean_and_error([2.0, math.nan]) == (2.0, None)
+    text = tables(list(rows.values()))
+    assert "| mixing: x | 3 | 19.0 ± 0.6 |" in text
+    assert f"{LESS}:" in text
 
 
 def test_sheets_show_every_method_and_the_most_detailed_part(pictures, tmp_path):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from tqdm import tqdm
 from itermix.presets import expanded
 from itermix.settings import Settings
 from itermix.standalone import upscaling
+from itermix.standalone.evaluation import finite
 from itermix.standalone.images import to_image
 from itermix.standalone.latent import metrics, pictures
 from itermix.standalone.latent.model import SIZE, LatentModel
@@ -35,24 +35,6 @@ STRENGTHS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 ENLARGED = Method("enlarged", 0.0)
 SWEEP = tuple(Method(f"hires fix {strength:g}", strength) for strength in STRENGTHS)
 ROUND_TRIP = "truth, encoded and decoded"
-
-COLUMNS = {
-    "psnr_source": ("PSNR src", 2),
-    "psnr": ("PSNR", 2),
-    "ssim": ("SSIM", 3),
-    "detail_16": ("det. 16", 3),
-    "detail_32": ("det. 32", 3),
-    "direction_16": ("dir. 16", 3),
-    "precision": ("precis.", 3),
-    "recall": ("recall", 3),
-    "structure": ("F", 3),
-    "spurious": ("spur. %", 2),
-    "contrast": ("contr. %", 2),
-    "mean": ("mean", 2),
-    "grain": ("grain", 2),
-    "flecks": ("flecks", 2),
-}
-"""{metric: (heading, digits after the point)}."""
 
 PARTS = {"tune": "tuning", "confirm": "confirmation"}
 """{name on the command line: half of the held-out pictures}. What was tuned on one is confirmed, once, on the other."""
@@ -138,9 +120,12 @@ def run(
     count: int,
     cases: Sequence[Case],
     mixings: Sequence[Method],
+    command: str,
     sweep: Sequence[Method] = SWEEP,
 ) -> list[dict[str, Any]]:
-    """Measure mixings against hires fix in every case, print the tables, and write them and the pictures to `out`.
+    """Measure mixings against hires fix in every case, and print the tables.
+
+    Writes report.json, report.md, which begins with the command line, and a sheet of pictures for each case to `out`.
 
     Raises:
         SettingsError: settings that don't fit the number of steps.
@@ -148,6 +133,7 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     chosen = subjects(part, count)
     rows: list[dict[str, Any]] = []
+    page = f"# Benchmark of the latent model\n\n    {command}\n"
     with tqdm(total=len(cases) * (len(mixings) + len(sweep) + 1), unit="method") as bar:
         for case in cases:
             model = Model(latent.denoiser, case.sampler, case.steps, case.cfg, case.schedule, latent.space())
@@ -166,7 +152,10 @@ def run(
                 bar.update()
             rows += rows_of(case, found, [method.name for method in sweep], {m.name: m.recipe for m in mixings})
             of_case = [row for row in rows if row["case"] == dataclasses.asdict(case)]
-            print(f"\n{case.title}, {len(some)} pictures\n{table(of_case)}", flush=True)
+            text = f"\n## {case.title}, {len(some)} pictures\n\n{table(of_case)}\n"
+            print(text, flush=True)
+            page += text
+            (out / "report.md").write_text(page, encoding="utf-8")
             write_sheet(sheet, out / f"{case.kind}-{case.scale}x-{case.sampler}-{case.schedule}-{case.steps}.png")
             (out / "report.json").write_text(json.dumps(rows, indent=1, allow_nan=False) + "\n")
     return rows
@@ -175,33 +164,59 @@ def run(
 def rows_of(
     case: Case, found: Mapping[str, Readings], sweep: Sequence[str], recipes: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """A row for each method: means, their standard errors, and what it gains over hires fix of equal detail."""
+    """A row for each method: what `summary` tells, and of those in `recipes` what `gains` tells."""
     rows = []
     for name, readings in found.items():
-        row: dict[str, Any] = {"case": dataclasses.asdict(case), "method": name, "n": len(readings["psnr_source"])}
-        for metric, values in readings.items():
-            row |= {metric: _finite(np.nanmean(values)), f"{metric}_se": _finite(_standard_error(values))}
+        row: dict[str, Any] = {"case": dataclasses.asdict(case), "method": name, **summary(readings)}
         if isinstance(recipes.get(name), Settings):
             row["settings"] = dict(recipes[name].changed())
-        if len(sweep) > 1 and name in recipes:
-            for metric in ("psnr_source", "precision", "structure"):
-                gain, error = metrics.gain_at_equal_detail(readings, [found[other] for other in sweep], metric)
-                row |= {f"{metric}_gain": _finite(gain), f"{metric}_gain_se": _finite(error)}
+        if name in recipes:
+            row |= gains(readings, [found[other] for other in sweep])
         rows.append(row)
     return rows
 
 
+def summary(readings: Readings) -> dict[str, Any]:
+    """How many pictures there are, and {metric: mean} and {metric_se: its standard error}."""
+    found: dict[str, Any] = {"n": len(next(iter(readings.values())))}
+    for metric, values in readings.items():
+        mean, error = metrics.mean_and_error(values)
+        found |= {metric: finite(mean), f"{metric}_se": finite(error)}
+    return found
+
+
+def gains(readings: Readings, front: Sequence[Readings]) -> dict[str, float | None]:
+    """{metric_gain: what there is more of it than in a front of two strengths or more at equal detail}, and _gain_se.
+
+    All over the same pictures, of which there is one at least.
+    """
+    found: dict[str, float | None] = {}
+    for metric in metrics.AT_EQUAL_DETAIL if len(front) > 1 else ():
+        gain, error = metrics.gain_at_equal_detail(readings, front, metric)
+        found |= {f"{metric}_gain": finite(gain), f"{metric}_gain_se": finite(error)}
+    return found
+
+
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Aligned plain text, with a line for each row."""
-    columns = {metric: shown for metric, shown in COLUMNS.items() if metric in rows[0]}
-    columns |= {"psnr_source_gain": ("PSNR gain", 2), "precision_gain": ("prec. gain", 3)}
-    width = max(len(row["method"]) for row in rows)
-    lines = [" " * width + "".join(f"{heading:>11}" for heading, _ in columns.values())]
+    """Markdown with a line for each row: means, one standard error after ±."""
+    columns = {metric: shown for metric, shown in metrics.SHOWN.items() if metric in rows[0]}
+    if any(f"{metrics.AT_EQUAL_DETAIL[0]}_gain" in row for row in rows):
+        for metric in metrics.AT_EQUAL_DETAIL:
+            heading, digits = metrics.SHOWN[metric]
+            columns[f"{metric}_gain"] = (f"{heading}, equal detail", digits)
+    heads = ["method", "n", *(heading for heading, _ in columns.values())]
+    lines = [heads, ["---"] * len(heads)]
     for row in rows:
-        values = [(row.get(metric), digits) for metric, (_, digits) in columns.items()]
-        cells = "".join(f"{'-' if value is None else f'{value:.{digits}f}':>11}" for value, digits in values)
-        lines.append(f"{row['method']:{width}}{cells}")
-    return "\n".join(lines)
+        cells = [cell(row.get(metric), row.get(f"{metric}_se"), digits) for metric, (_, digits) in columns.items()]
+        lines.append([row["method"], str(row["n"]), *cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def cell(value: float | None, error: float | None, digits: int) -> str:
+    """A number of a table with its standard error, as far as they are known."""
+    if value is None:
+        return "-"
+    return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
 
 
 def write_sheet(rows: Sequence[Tensor], file: Path, shown: int = 6) -> None:
@@ -217,13 +232,3 @@ def write_sheet(rows: Sequence[Tensor], file: Path, shown: int = 6) -> None:
 def _rounded(x: Tensor) -> Tensor:
     """Pictures in [-1, 1] in the 256 levels that a file has."""
     return ((x.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
-
-
-def _standard_error(values: np.ndarray) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.std(ddof=1) / math.sqrt(len(known))) if len(known) > 1 else math.nan
-
-
-def _finite(value: float) -> float | None:
-    """Rounded to four digits after the point; None if it has no finite value, as JSON knows none."""
-    return round(float(value), 4) if math.isfinite(value) else None

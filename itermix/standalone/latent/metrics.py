@@ -84,6 +84,26 @@ LEAST_FLECK = 6
 LEAST_FLAT = 1000
 """Pixels of flat area from which grain and flecks count."""
 
+SHOWN = {
+    "psnr_source": ("PSNR to source", 1),
+    "psnr": ("PSNR", 1),
+    "ssim": ("SSIM", 3),
+    "detail_16": ("detail", 2),
+    "direction_16": ("direction", 2),
+    "precision": ("precision", 3),
+    "recall": ("recall", 3),
+    "structure": ("structure", 3),
+    "spurious": ("spurious, %", 2),
+    "contrast": ("contrast, %", 1),
+    "mean": ("mean", 2),
+    "grain": ("grain", 2),
+    "flecks": ("flecks", 1),
+}
+"""{metric: (heading, digits after the point)} of tables."""
+
+AT_EQUAL_DETAIL = ("psnr_source", "precision", "structure")
+"""Metrics that are also told against hires fix of the same detail."""
+
 Array = NDArray[np.float64]
 Plane = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -297,6 +317,13 @@ def local_median(planes: Plane, mask: Mask) -> Plane:
     found = np.zeros_like(means)
     found[:, some] = np.take_along_axis(windows, middle, axis=0)[0]
     return found.repeat(4, axis=1).repeat(4, axis=2)
+
+
+def mean_and_error(values: Array) -> tuple[float, float]:
+    """The mean of the finite ones of [N], and its standard error; NaN where there are too few."""
+    known = values[np.isfinite(values)]
+    mean = float(known.mean()) if len(known) else math.nan
+    return mean, float(known.std(ddof=1) / math.sqrt(len(known))) if len(known) > 1 else math.nan
 
 
 def gain_at_equal_detail(

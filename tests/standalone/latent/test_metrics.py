@@ -306,3 +306,11 @@ def test_a_gain_outside_the_front_is_unknown():
 def test_sizes_and_numbers_that_do_not_fit_are_refused(result, truth, source):
     with pytest.raises(ValueError, match=r"whole multiple|differ"):
         metrics.measured(result, truth, source)
+
+
+def test_a_mean_is_of_what_is_known():
+    assert metrics.mean_and_error(np.array([2.0, math.nan, 4.0])) == (3.0, pytest.approx(1.0))
+    mean, error = metrics.mean_and_error(np.array([2.0, math.nan]))
+    assert mean == 2.0
+    assert math.isnan(error)
+    assert all(map(math.isnan, metrics.mean_and_error(np.array([math.nan]))))
