@@ -15,7 +15,7 @@ from itermix.detail import amount, strengthened
 from itermix.filters import Workspace
 from itermix.masks import Mask
 from itermix.noising import NoisedSource
-from itermix.samplers import LAG, STATE_IN_CALLBACK, SamplerRefused, name_of
+from itermix.samplers import FIRST_ORDER, STATE_IN_CALLBACK, SamplerRefused, name_of
 from itermix.schedule import Schedule
 
 Callback = Callable[[Mapping[str, Any]], Any]
@@ -237,12 +237,11 @@ class Mixer:
 
         0 for the last step, and from pure noise, where an estimate has nothing fine.
         """
-        lag = LAG.get(name_of(self._sampler))
-        if not self._detail or not lag:
+        if not self._detail or name_of(self._sampler) not in FIRST_ORDER:
             return []
         signal, noise = self._noised.parametrisation.amounts(self._schedule.levels.cpu())
         steps = -(noise / signal).double().log().diff()
-        return [*(lag * torch.nan_to_num(steps, posinf=0.0)).tolist(), 0.0]
+        return [*torch.nan_to_num(steps, posinf=0.0).tolist(), 0.0]
 
     def _signal(self, level: Tensor) -> float:
         return float(self._noised.parametrisation.amounts(level)[0])

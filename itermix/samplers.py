@@ -116,20 +116,10 @@ REFUSED = {
 """{sampler that can't be mixed: why}. Their calls don't show the state, and they can't be run one step at a time."""
 
 
-LAG = {
-    "sample_euler": 1.0,
-    "ddim": 1.0,
-    "ddim_cfgpp": 1.0,
-    "sample_euler_ancestral": 2.0,
-    "sample_euler_ancestral_RF": 2.0,
-    "sample_ddpm": 2.0,
-    "sample_dpmpp_2m_sde": 0.5,
-}
-"""{sampler: over how many times its step, in log(noise / signal), it holds an estimate as it is}, 0 for all others.
-
-Those of first order do so over the step; the ancestral ones over twice as much, since they go on below its end, to
-sigma_next^2 / sigma, before they add noise again. DPM++ 2M SDE does both and corrects the most of it: 0.5 is measured.
-"""
+FIRST_ORDER = frozenset(
+    {"sample_euler", "ddim", "ddim_cfgpp", "sample_euler_ancestral", "sample_euler_ancestral_RF", "sample_ddpm"}
+)
+"""Samplers that hold an estimate as it is over their whole step."""
 
 
 def model_calls(name: str, steps: int) -> int | None:

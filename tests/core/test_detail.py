@@ -16,7 +16,7 @@ from itermix.detail import CATCH_UP, FINE, amount, strengthened
 from itermix.filters import low_pass
 from itermix.mixing import Mixer
 from itermix.noising import draw, flow, ve, vp
-from itermix.samplers import LAG, one_call
+from itermix.samplers import FIRST_ORDER, one_call
 from itermix.schedule import Schedule
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -104,7 +104,7 @@ def of_range(sampler):
     return run
 
 
-@pytest.mark.parametrize("name", [*sorted(CALLS.keys() - LAG.keys()), "unknown"])
+@pytest.mark.parametrize("name", [*sorted(CALLS.keys() - FIRST_ORDER), "unknown"])
 def test_every_call_of_a_sampler_gets_it_the_inner_ones_too(name):
     sampler = sample_unknown if name == "unknown" else getattr(kd, name)
     got = itermix.sample(sampler, Denoiser(), source(), SIGMAS, UNMIXED, disable=True)
@@ -123,7 +123,7 @@ def test_so_does_every_call_of_those_that_choose_their_levels(sampler):
 
 @pytest.mark.parametrize("name", ["sample_euler", "sample_euler_ancestral"])
 def test_an_estimate_that_is_held_gets_as_much_more_as_the_step_goes_down(name):
-    """An ancestral one to sigma_down of k-diffusion's `get_ancestral_step`; here without the noise that it adds."""
+    """An ancestral one goes to sigma_down of k-diffusion's `get_ancestral_step`; here it adds no noise."""
     eta, seen = float("ancestral" in name), []
     options = {"noise_sampler": lambda *levels: torch.zeros_like(source())} if eta else {}
 
@@ -134,7 +134,7 @@ def test_an_estimate_that_is_held_gets_as_much_more_as_the_step_goes_down(name):
     x = NoisedLatents(source(), seeds=[3, 4]).at(0, SIGMAS[0]).clone()
     for i, denoised in enumerate(seen):
         down, _ = kd.get_ancestral_step(SIGMAS[i], SIGMAS[i + 1], eta)
-        held = float((SIGMAS[i] / down).log()) if SIGMAS[i + 1] > 0 else 0.0
+        held = float((SIGMAS[i] / SIGMAS[i + 1]).log()) if SIGMAS[i + 1] > 0 else 0.0
         plain = Denoiser()(x, SIGMAS[i].expand(2))
         expected = plain + amount(0.4, SIGMAS[i], ve(), held) * fine_of(plain)
         torch.testing.assert_close(denoised, expected, atol=1e-4, rtol=1e-4)

@@ -12,6 +12,7 @@ from payloads import mixing, request_for, upscale
 from test_img2img import difference
 
 import itermix
+from itermix.infotext import VERSION
 from itermix.presets import PRESETS, decided
 
 
@@ -53,7 +54,7 @@ def test_own_presets_are_kept_in_the_data_folder(call, file):
     assert answer["built_in"]["ComfyUI node"]["reason"]
     sharp = {"Sharp": decided({"alpha": 0.6})}
     assert call("presets/save", {"name": "Sharp", "settings": {"alpha": 0.6, "scale": 2}})[1]["own"] == sharp
-    assert json.loads(file.read_text()) == sharp
+    assert json.loads(file.read_text()) == {"Sharp": {**sharp["Sharp"], "version": VERSION}}
     assert list(call("presets/rename", {"name": "Sharp", "new_name": "Sharper"})[1]["own"]) == ["Sharper"]
     assert call("presets/delete", {"name": "Sharper"})[1]["own"] == {}
 

@@ -54,7 +54,9 @@ SETTINGS = {
     "perlin_scale": 7.0,
     "skip_tolerance": 0.02,
 }
-IN_IMG2IMG = {**SETTINGS, "nn_upscaler": False}  # which is for the hires pass alone
+# The network is for the hires pass alone, and detail not for DemoFusion's formulas.
+IN_IMG2IMG = {**SETTINGS, "nn_upscaler": False, "detail": 0.0}
+WITH_DETAIL = {**SETTINGS, "nn_upscaler": False, "window_formulas": "clean picture"}
 SIZES = {"scale": 1.5, "width": 96, "height": 80, "upscaler": "Nearest", "back_projection": False}
 
 
@@ -65,7 +67,9 @@ def test_the_settings_here_are_all_there_are_and_none_is_at_its_default():
 
 
 @pytest.mark.parametrize(
-    ("request_of", "settings"), [(mixing, IN_IMG2IMG), (upscale, {**IN_IMG2IMG, **SIZES})], ids=["mixing", "upscale"]
+    ("request_of", "settings"),
+    [(mixing, IN_IMG2IMG), (mixing, WITH_DETAIL), (upscale, {**WITH_DETAIL, **SIZES})],
+    ids=["mixing", "mixing with detail", "upscale"],
 )
 def test_the_webui_finds_the_settings_in_its_picture(webui, request_of, settings):
     response = webui.post("img2img", request_of(settings))

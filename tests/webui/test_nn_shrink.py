@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "core"))
 from test_latent_upscaler import random_state
 
 QUICK = {"steps": 3}
-TIED = {"blending": "addition", "lowest": 1.0, "detail": 0.0}
+TIED = {"blending": "addition", "lowest": 1.0, "detail": 0.0, "fidelity": 0.0}
 SHRUNK = {"deep_shrink": 0.7}
 NN = "Latent (NN)"
 

@@ -160,9 +160,10 @@ def test_the_refiner_gets_windows_too(seen, path, request_of):
 
 def test_what_can_not_be_combined_is_refused_before_anything_is_made(webui):
     for path, request_of in (("img2img", upscale), ("img2img", mixing), ("txt2img", hires)):
-        response = webui.post(path, request_of({**WINDOWS, "window_formulas": "DemoFusion"}, **QUICK))
-        assert response.status_code == 422, response.text[-2000:]
-        assert "with the blending low-pass and detail" in response.json()["detail"]
+        for settings, named in (({"detail": 0.1}, "detail"), ({"blending": "clean low-pass"}, "the blending clean")):
+            response = webui.post(path, request_of({**WINDOWS, "window_formulas": "DemoFusion", **settings}, **QUICK))
+            assert response.status_code == 422, response.text[-2000:]
+            assert f"Allowed with {named}" in response.json()["detail"]
     response = webui.post("img2img", upscale({"window": 12}, **QUICK))
     assert "a multiple of 8" in response.json()["detail"]
 
