@@ -16,6 +16,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
+from itermix.settings import SettingsError
 from itermix.standalone.latent import text
 from itermix.standalone.latent.model import BETAS, SCALE_FACTOR, SIZE, TIMESTEPS, WEIGHTS
 from itermix.standalone.latent.unet import CONFIG
@@ -66,8 +67,11 @@ def export(folder: Path, tokenizer: Path) -> Path:
     """Write the checkpoint, its description and the text encoder's folder; returns the checkpoint's file.
 
     Raises:
-        FileNotFoundError: `tokenizer` lacks one of `TOKENIZER`.
+        SettingsError: `tokenizer` lacks one of `TOKENIZER`; nothing is written.
+        OSError, which names the file: it can't be written.
     """
+    if lacking := [name for name in TOKENIZER if not (tokenizer / name).is_file()]:
+        raise SettingsError("tokenizer", str(tokenizer), f"Allowed: a folder that has {' and '.join(lacking)}, too.")
     text_encoder = (folder / f"{NAME}-clip").resolve()
     text_encoder.mkdir(parents=True, exist_ok=True)
     for name in TOKENIZER:
@@ -87,7 +91,10 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="of the WebUI's checkpoints, such as models/Stable-diffusion")
     parser.add_argument("--tokenizer", type=Path, required=True, metavar="DIR", help="with vocab.json and merges.txt")
     given = parser.parse_args()
-    print(export(given.folder, given.tokenizer))
+    try:
+        print(export(given.folder, given.tokenizer))
+    except (SettingsError, OSError) as error:
+        parser.error(str(error).removeprefix("Iterative Mixing: "))
 
 
 if __name__ == "__main__":
