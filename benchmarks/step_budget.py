@@ -19,8 +19,8 @@ from unittest import mock
 import facts
 
 from itermix.standalone import network, upscaling
-from itermix.standalone.cli import method_of
 from itermix.standalone.evaluation import SEEDS, evaluate, rows, seed_of
+from itermix.standalone.options import method_of
 from itermix.standalone.upscaling import Method, Model
 
 STEPS = (8, 12, 16, 20, 30, 40)

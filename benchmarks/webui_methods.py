@@ -13,7 +13,7 @@ from PIL import Image
 
 from itermix.presets import expanded
 from itermix.settings import Settings, UpscaleSettings
-from itermix.standalone.cli import values_of
+from itermix.standalone.options import values_of
 
 SCHEDULE = "Karras"
 STRENGTHS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)

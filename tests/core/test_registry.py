@@ -17,6 +17,7 @@ from itermix.infotext import VERSION_KEY, read, written
 from itermix.schema import json_schema
 from itermix.settings import Settings, UpscaleSettings
 from itermix.standalone import cli
+from itermix.standalone.options import flag_of
 
 DOCS = Path(__file__).parents[2] / "docs"
 MIXING, UPSCALE = Settings.parameters(), UpscaleSettings.parameters()
@@ -149,7 +150,7 @@ def test_the_command_line_has_a_flag_for_each():
         (preset,) = (action for action in actions if action.dest == "setting_preset")
         actions.remove(preset)
         assert sorted(action.dest for action in actions) == sorted(f"setting_{p.name}" for p in parameters)
-        assert {action.option_strings[0] for action in actions} == {cli.flag_of(parameter) for parameter in parameters}
+        assert {action.option_strings[0] for action in actions} == {flag_of(parameter) for parameter in parameters}
 
 
 def test_the_docs_have_a_row_for_each():

@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from itermix.settings import SettingsError
 from itermix.standalone import cli, images
 from itermix.standalone.generation import generation_of
+from itermix.standalone.options import UsageError, flag_of, mixing_of
 
 MODES = ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "I", "I;16", "F"]
 SIZES = [(1, 1), (1, 4000), (4000, 1), (3, 5), (17, 8)]
@@ -67,7 +69,7 @@ def without_a_model():
         yield
 
 
-flags = st.sampled_from([*map(cli.flag_of, PARAMETERS), "--preset", "--steps", "--cfg", "--sampler", "--no-such"])
+flags = st.sampled_from([*map(flag_of, PARAMETERS), "--preset", "--steps", "--cfg", "--sampler", "--no-such"])
 words = st.sampled_from(PARAMETERS).flatmap(possible).map(str) | texts | values.map(str)
 words = words.map(lambda text: text.encode("utf-8", "replace").decode())  # stderr escapes the others, pytest's doesn't
 
@@ -93,12 +95,12 @@ mixings = st.lists(st.tuples(st.sampled_from([p.name for p in PARAMETERS] + ["pr
 @cases("command line", 0.3)
 def test_mixings(text):
     try:
-        cli.mixing_of(text)
-    except (cli.UsageError, cli.SettingsError) as error:
+        mixing_of(text)
+    except (UsageError, SettingsError) as error:
         readable(error)
 
 
 @pytest.mark.parametrize("text", [*NASTY, "a=" + "b " * 5000 + "=", "=".join(["bbbbbbbb"] * 40) + "="])
 def test_mixings_that_would_take_forever(text):
-    with pytest.raises((cli.UsageError, cli.SettingsError)):
-        cli.mixing_of(text)
+    with pytest.raises((UsageError, SettingsError)):
+        mixing_of(text)

@@ -13,6 +13,7 @@ from itermix import Settings, SettingsError
 from itermix.schedule import steps_range
 from itermix.standalone import cli, demo, server
 from itermix.standalone.evaluation import ENLARGED, mixings
+from itermix.standalone.options import mixing_of
 from itermix.standalone.sources import read
 from itermix.standalone.upscaling import Method, phases
 
@@ -99,7 +100,7 @@ def test_demo_writes_that_of_its_first_picture(quick, monkeypatch):
 
 def test_a_curve_or_a_rival_has_none(quick):
     with pytest.raises(SettingsError, match=r"analysis = True.*option of its own"):
-        cli.mixing_of("analysis=true alpha=1")
+        mixing_of("analysis=true alpha=1")
 
 
 def test_a_webui_is_asked_to_save_the_picture(tmp_path):

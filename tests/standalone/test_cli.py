@@ -14,8 +14,9 @@ from itermix import Settings
 from itermix.presets import PRESETS
 from itermix.settings import UpscaleSettings
 from itermix.standalone import cli
-from itermix.standalone.cli import main, mixing_of
+from itermix.standalone.cli import main
 from itermix.standalone.evaluation import SEEDS
+from itermix.standalone.options import flag_of, mixing_of, settings_of
 
 ROOT = Path(__file__).parents[2]
 PARAMETERS = UpscaleSettings.parameters()
@@ -66,7 +67,7 @@ def test_every_command_explains_itself(command, capsys):
 def test_every_parameter_has_its_flag(parameter, capsys):
     text = help_of("upscale", capsys)
     help = " ".join(parameter.help.split())
-    assert f"{cli.flag_of(parameter)} " in text or f"{cli.flag_of(parameter)}," in text
+    assert f"{flag_of(parameter)} " in text or f"{flag_of(parameter)}," in text
     # argparse breaks lines at hyphens
     assert help.replace(" ", "") in text.replace(" ", "")
     assert parameter.allowed.replace(" ", "") in text.replace(" ", "")
@@ -85,16 +86,16 @@ def other_value(parameter):
 @pytest.mark.parametrize("parameter", PARAMETERS, ids=lambda p: p.name)
 def test_a_flag_sets_its_parameter_alone(parameter):
     value = other_value(parameter)
-    flag = cli.flag_of(parameter)
+    flag = flag_of(parameter)
     given = [flag, str(value)] if parameter.type is not bool else [flag if value else flag.replace("--", "--no-")]
     options = cli.parser().parse_args(["upscale", "--out", "x.png", *given])
-    assert cli.settings_of(options, UpscaleSettings) == {parameter.name: value}
+    assert settings_of(options, UpscaleSettings) == {parameter.name: value}
 
 
 @pytest.mark.parametrize("parameter", [p for p in PARAMETERS if p.low is not None or p.choices], ids=lambda p: p.name)
 @pytest.mark.parametrize("value", ["none", "1e12"])
 def test_a_bad_setting_is_named_with_what_is_allowed(parameter, value, capsys, tmp_path):
-    said = sentence(capsys, "upscale", "--out", str(tmp_path / "x.png"), cli.flag_of(parameter), value)
+    said = sentence(capsys, "upscale", "--out", str(tmp_path / "x.png"), flag_of(parameter), value)
     assert parameter.name in said
     assert parameter.allowed in said
 
