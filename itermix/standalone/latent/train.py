@@ -237,7 +237,10 @@ def encode_pictures(work: Path) -> None:
 
 
 def train_unet(work: Path, steps: int) -> None:
-    """The noise in latents, as Stable Diffusion 1 predicts it; families of pictures come up equally often."""
+    """The noise in latents, as Stable Diffusion 1 predicts it; families of pictures come up equally often.
+
+    A run goes on from the weights of the one before it, where there was one.
+    """
     torch.manual_seed(pictures.SEED)
     chooser = np.random.default_rng(pictures.SEED)
     latents = torch.from_numpy(np.load(work / "latents.npy", allow_pickle=False))
@@ -247,7 +250,9 @@ def train_unet(work: Path, steps: int) -> None:
         families.setdefault(pictures.family(name), []).append(index)
     members = list(families.values())
     views = latents.shape[1]
-    model = UNet().to(memory_format=torch.channels_last)
+    model, file = UNet().to(memory_format=torch.channels_last), work / "unet.safetensors"
+    if file.exists():
+        model.load_state_dict(load_file(file))
     encoder, sigmas = TextEncoder(), training_sigmas()
 
     def loss(step: int) -> Tensor:
@@ -266,7 +271,7 @@ def train_unet(work: Path, steps: int) -> None:
         weight = (1 + sigma**2).clamp(max=MAX_WEIGHT)
         return (weight * (found.float() - noise) ** 2).mean()
 
-    trained(model, loss, steps, UNET_RATE, UNET_EMA, lambda averaged: "", work / "unet.safetensors")
+    trained(model, loss, steps, UNET_RATE, UNET_EMA, lambda averaged: "", file)
 
 
 def write_weights(work: Path, file: Path = WEIGHTS) -> None:
