@@ -23,7 +23,7 @@ mutants: $(VENV)/installed
 	$(BIN)/pip install --quiet --editable '.[mutants]'
 	rm -rf mutants
 	OMP_NUM_THREADS=1 $(BIN)/mutmut run
-	$(BIN)/python docs/make_mutants.py
+	$(BIN)/python tools/make_mutants.py
 
 speed: $(VENV)/installed
 	$(BIN)/pip install --quiet diffusers
@@ -33,7 +33,7 @@ speed: $(VENV)/installed
 	$(BIN)/python benchmarks/step_budget.py --out benchmarks/results/step-budget-2x.json
 	$(BIN)/python benchmarks/step_budget.py --schedules exponential align-your-steps --mixing denoise=0.7 \
 		--out benchmarks/results/step-budget-2x-schedules.json
-	$(BIN)/python docs/make_speed.py
+	$(BIN)/python tools/make_speed.py
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

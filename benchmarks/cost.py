@@ -20,7 +20,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from itermix.phases import plan
+from itermix.picture.phases import plan
 
 SIDE = 512
 FITTED, EXTRAPOLATED = (1, 1.5, 2, 3, 4), 8

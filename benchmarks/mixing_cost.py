@@ -28,11 +28,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import itermix
-from itermix.mixing import DEFAULT_SCALE, Mixer
-from itermix.noising import NoisedLatents
-from itermix.samplers import one_call
-from itermix.schedule import Schedule
+from itermix.mixing.mixer import DEFAULT_SCALE, Mixer
+from itermix.mixing.noising import NoisedLatents
 from itermix.settings import BLENDINGS, DRAWN_NOISES, Settings
+from itermix.steps.samplers import one_call
+from itermix.steps.schedule import Schedule
 
 SQUARE, WIDE = (1, 4, 64, 64), (1, 4, 64, 112)  # SD 1.5 at 512 x 512 and 896 x 512
 PRECISIONS = {"single": torch.float32, "half": torch.float16}

@@ -21,11 +21,11 @@ import torch
 from torch import Tensor, nn
 
 from itermix import Settings, sample, weights
-from itermix.noising import ve
-from itermix.schedule import schedule
-from itermix.skipping import bounds_of, steps_to_skip
 from itermix.standalone import network, upscaling
 from itermix.standalone.evaluation import SEEDS
+from itermix.steps.parametrisation import ve
+from itermix.steps.schedule import schedule
+from itermix.steps.skipping import bounds_of, steps_to_skip
 
 ALPHAS = (0.35, 1.0, 3.0)
 SAMPLERS = ("euler", "dpmpp_2m")

@@ -11,8 +11,8 @@ from typing import Any
 
 from PIL import Image
 
-from itermix.presets import expanded
 from itermix.settings import Settings, UpscaleSettings
+from itermix.settings.presets import expanded
 from itermix.standalone.options import values_of
 
 SCHEDULE = "Karras"

@@ -7,9 +7,9 @@ DemoFusion, arXiv 2311.16973, section 3.3). Everywhere in this package a *weight
 
 __version__ = "0.1.0"
 
-from itermix.curves import weights
-from itermix.noising import NoisedLatents
-from itermix.phases import plan
+from itermix.mixing.curves import weights
+from itermix.mixing.noising import NoisedLatents
+from itermix.picture.phases import plan
 from itermix.sampling import sample
 from itermix.settings import Settings, SettingsError
 

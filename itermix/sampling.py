@@ -12,20 +12,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from itermix import deep_shrink, windows
-from itermix.analysis import Analysis
-from itermix.curves import progress_of, weights
-from itermix.deep_shrink import DeepShrink
-from itermix.inversion import Denoise, Inverting, invert
-from itermix.masks import mask_of
-from itermix.mixing import DEFAULT_SCALE, Callback, Mixer
-from itermix.noising import NoisedLatents, NoisedSource, Parametrisation, ve
-from itermix.rewinding import first_draw, starts
-from itermix.samplers import able
-from itermix.schedule import Schedule, schedule
+from itermix.analysis.record import Analysis
+from itermix.mixing.curves import progress_of, weights
+from itermix.mixing.masks import mask_of
+from itermix.mixing.mixer import DEFAULT_SCALE, Callback, Mixer
+from itermix.mixing.noising import NoisedLatents, NoisedSource
+from itermix.model import deep_shrink, windows
+from itermix.model.deep_shrink import DeepShrink
+from itermix.model.inversion import Denoise, Inverting, invert
+from itermix.model.windows import Windows
 from itermix.settings import INVERTED, Settings, SettingsError
-from itermix.skipping import bounds_of, reason_for_none, steps_to_skip
-from itermix.windows import Windows
+from itermix.steps.parametrisation import Parametrisation, ve
+from itermix.steps.rewinding import first_draw, starts
+from itermix.steps.samplers import able
+from itermix.steps.schedule import Schedule, schedule
+from itermix.steps.skipping import bounds_of, reason_for_none, steps_to_skip
 
 log = logging.getLogger(__name__)
 
@@ -176,7 +177,7 @@ def mixed(
         shrink: attached to the model's network; active in the first steps.
         parts: attached to the model; told the noise level of each of its calls.
         inverting: what inverts the latent, where the noise is to be inverted.
-        mask: [B or 1, 1, h, w], see `itermix.masks.fitted`.
+        mask: [B or 1, 1, h, w], see `itermix.mixing.masks.fitted`.
         rewound: called before every pass but the first with (step, calls, done): the steps and the model calls after
             which the first stood where this one begins, and how many steps were sampled until now, but for as many as
             this one leaves out.

@@ -14,12 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from itermix.infotext import written
-from itermix.masks import values_of as values_of_image
-from itermix.presets import expanded
-from itermix.samplers import SamplerRefused
-from itermix.schema import json_schema
+from itermix.mixing.masks import values_of as values_of_image
 from itermix.settings import MAX_SEED, Settings, SettingsError, UpscaleSettings
+from itermix.settings.infotext import written
+from itermix.settings.presets import expanded
+from itermix.settings.schema import json_schema
 from itermix.standalone import files
 from itermix.standalone.client import AddressError, address
 from itermix.standalone.options import (
@@ -37,9 +36,10 @@ from itermix.standalone.options import (
     settings_of,
     whole,
 )
+from itermix.steps.samplers import SamplerRefused
 
 if TYPE_CHECKING:
-    from itermix.analysis import Analysis
+    from itermix.analysis.record import Analysis
     from itermix.standalone.upscaling import Method, Model
 
 INTRODUCTION = """\
@@ -440,9 +440,9 @@ def built_in_upscale(
 
 def written_beside(picture: Path, analyses: list[Analysis], other: str = "x") -> list[Path]:
     """The names of the files of analyses, once they are written beside a picture."""
-    from itermix.drawing import analysis_sheet
+    from itermix.analysis import sheet
 
-    return analysis_sheet.write(analyses, 0, picture, other)
+    return sheet.write(analyses, 0, picture, other)
 
 
 def model_of(options: argparse.Namespace) -> Model:

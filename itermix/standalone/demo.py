@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from itermix.analysis import Analysis
-from itermix.drawing import analysis_sheet
+from itermix.analysis import sheet
+from itermix.analysis.record import Analysis
 from itermix.standalone import report, sheets
 from itermix.standalone.evaluation import DIRECT, ENLARGED, SEEDS, Group, evaluate, mixings, rows, write_json
 from itermix.standalone.network import RESOLUTION
@@ -37,4 +37,4 @@ def analyse(model: Model, out: Path, seed: int = SEEDS["demo"]) -> list[Path]:
     analyses: list[Analysis] = []
     for _ in phases(model, mixings()[0], source, (4 * RESOLUTION, 4 * RESOLUTION), analyses):
         pass
-    return analysis_sheet.write(analyses, 0, out / "first-picture.png")
+    return sheet.write(analyses, 0, out / "first-picture.png")

@@ -10,8 +10,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from itermix.presets import PRESETS, expanded
 from itermix.settings import Parameter, Settings, SettingsError, UpscaleSettings, shortened
+from itermix.settings.presets import PRESETS, expanded
 from itermix.standalone.client import MAX_STEPS
 
 if TYPE_CHECKING:

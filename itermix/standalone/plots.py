@@ -11,15 +11,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from itermix.analysis import Analysis
-from itermix.curves import weights
-from itermix.noising import NoisedLatents, ve
-from itermix.schedule import steps_range
+from itermix.analysis.record import Analysis
+from itermix.mixing.curves import weights
+from itermix.mixing.noising import NoisedLatents
 from itermix.settings import Settings
 from itermix.standalone import metrics
 from itermix.standalone.evaluation import DIRECT, TRUE_RENDER, Group
 from itermix.standalone.images import to_image
 from itermix.standalone.upscaling import karras
+from itermix.steps.parametrisation import ve
+from itermix.steps.schedule import steps_range
 
 DPI = 110
 MARKERS = "osD^vP*X<>"

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from itermix import __version__
-from itermix.infotext import UNFINISHED
-from itermix.phases import Size
+from itermix.picture.phases import Size
 from itermix.settings import UpscaleSettings, shortened
+from itermix.settings.infotext import UNFINISHED
 from itermix.standalone import sources
 from itermix.standalone.client import NO_ANSWER, Answer, exchange, without_login
 from itermix.standalone.files import shown

@@ -19,20 +19,20 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from itermix.analysis import Analysis
-from itermix.colour import match_statistics
-from itermix.enlarging import back_projected, put_back
-from itermix.filters import shrunk
-from itermix.masks import mask_of
-from itermix.noising import draw
-from itermix.phases import Size, plan
-from itermix.samplers import able
+from itermix.analysis.record import Analysis
+from itermix.mixing.filters import shrunk
+from itermix.mixing.masks import mask_of
+from itermix.mixing.noising import draw
+from itermix.model.windows import Windows, attached, dilation
+from itermix.picture.colour import match_statistics
+from itermix.picture.enlarging import back_projected, put_back
+from itermix.picture.phases import Size, plan
 from itermix.sampling import sample
 from itermix.settings import MAX_SEED, SAME_SAMPLER, Settings, SettingsError, UpscaleSettings
 from itermix.standalone import pictures
 from itermix.standalone.network import MULTIPLE, NULL, RESOLUTION, SIGMA_MAX, SIGMA_MIN
 from itermix.standalone.parts import count_parts
-from itermix.windows import Windows, attached, dilation
+from itermix.steps.samplers import able
 
 SAMPLERS = ("dpmpp_2m", "dpmpp_2m_sde", "euler", "euler_ancestral")
 """k-diffusion's samplers that can be chosen, without their prefix `sample_`."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from modules import errors
 
-from itermix.analysis import Analysis
+from itermix.analysis.record import Analysis
 from itermix.settings import Settings, SettingsError
 from itermix.webui import host
 from itermix.webui.job import Job
@@ -38,9 +38,9 @@ def after_saving(saved: Any) -> None:
 def write(p: Any, analyses: Sequence[Analysis], image: int, picture: str) -> None:
     """Write the files for the picture of this name, which is not lost if that fails."""
     try:
-        from itermix.drawing import analysis_sheet  # loads matplotlib
+        from itermix.analysis import sheet  # loads matplotlib
 
-        analysis_sheet.write(analyses, image, Path(picture))
+        sheet.write(analyses, image, Path(picture))
     except Exception as error:
         errors.report("Iterative Mixing: the analysis could not be saved", exc_info=True)
         p.comment(f"Iterative Mixing: the analysis could not be saved ({error}).")

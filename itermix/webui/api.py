@@ -14,11 +14,11 @@ from fastapi.routing import APIRoute
 from modules import shared
 
 import itermix
-from itermix.phases import described, plan
-from itermix.presets import PRESETS, REASONS, PresetFileError
-from itermix.schedule import steps_by_host
-from itermix.schema import json_schema
+from itermix.picture.phases import described, plan
 from itermix.settings import Settings, SettingsError, UpscaleSettings
+from itermix.settings.presets import PRESETS, REASONS, PresetFileError
+from itermix.settings.schema import json_schema
+from itermix.steps.schedule import steps_by_host
 from itermix.webui.auth import authorised
 from itermix.webui.curve import curve
 from itermix.webui.limits import SIDES, STEPS, check_size, checked_body

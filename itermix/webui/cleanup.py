@@ -9,8 +9,8 @@ import torch
 from modules import errors
 from torch import Tensor
 
-from itermix.colour import match_statistics
-from itermix.noising import draw
+from itermix.mixing.noising import draw
+from itermix.picture.colour import match_statistics
 from itermix.settings import SAME_SAMPLER, Settings, SettingsError
 from itermix.webui import host
 

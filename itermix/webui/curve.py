@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from itermix.curves import weights
-from itermix.noising import ve
-from itermix.schedule import run_by_host, steps_range
+from itermix.mixing.curves import weights
 from itermix.settings import Settings
+from itermix.steps.parametrisation import ve
+from itermix.steps.schedule import run_by_host, steps_range
 
 
 def sd_sigmas(count: int = 1000) -> Tensor:

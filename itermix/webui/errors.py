@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from itermix.presets import PresetFileError
-from itermix.samplers import SamplerRefused
 from itermix.settings import SettingsError
+from itermix.settings.presets import PresetFileError
+from itermix.steps.samplers import SamplerRefused
 
 
 @contextmanager

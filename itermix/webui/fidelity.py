@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from itermix.enlarging import put_back
-from itermix.filters import shrunk
-from itermix.mixing import DEFAULT_SCALE
+from itermix.mixing.filters import shrunk
+from itermix.mixing.mixer import DEFAULT_SCALE
+from itermix.picture.enlarging import put_back
 from itermix.webui import host
 from itermix.webui.job import Job, Wrapped, starts_from_nothing
 

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from modules import errors, shared
 
-from itermix.infotext import UNFINISHED
-from itermix.phases import plan
-from itermix.samplers import SamplerRefused, check
+from itermix.picture.phases import plan
 from itermix.settings import Settings, SettingsError
+from itermix.settings.infotext import UNFINISHED
+from itermix.steps.samplers import SamplerRefused, check
 from itermix.webui import analysis, controlnet, fidelity, host, latent_upscaler
 from itermix.webui.errors import as_client_errors
 from itermix.webui.job import Job, Wrapped, tasks

@@ -24,15 +24,15 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from itermix import deep_shrink
-from itermix.deep_shrink import DeepShrink
-from itermix.enlarging import back_projected
-from itermix.infotext import UNFINISHED
-from itermix.inversion import Denoise
-from itermix.noising import Amounts, Parametrisation, ve, vp
+from itermix.model import deep_shrink
+from itermix.model.deep_shrink import DeepShrink
+from itermix.model.inversion import Denoise
+from itermix.model.windows import OfParts, Windows, attached, replaced
+from itermix.picture.enlarging import back_projected
 from itermix.settings import INVERTED, Settings, SettingsError
+from itermix.settings.infotext import UNFINISHED
+from itermix.steps.parametrisation import Amounts, Parametrisation, ve, vp
 from itermix.webui import controlnet, latent_upscaler
-from itermix.windows import OfParts, Windows, attached, replaced
 
 
 def latent_pixels() -> int:

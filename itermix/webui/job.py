@@ -12,14 +12,14 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from itermix import windows
-from itermix.analysis import Analysis
-from itermix.inversion import Denoise
-from itermix.masks import mask_of, values_of
-from itermix.rewinding import steps_run
+from itermix.analysis.record import Analysis
+from itermix.mixing.masks import mask_of, values_of
+from itermix.model import windows
+from itermix.model.inversion import Denoise
 from itermix.sampling import mixed
-from itermix.schedule import run_by_host, steps_by_host
 from itermix.settings import INVERTED, Settings, UpscaleSettings
+from itermix.steps.rewinding import steps_run
+from itermix.steps.schedule import run_by_host, steps_by_host
 from itermix.webui import cleanup, host, masks
 from itermix.webui.errors import kept
 from itermix.webui.progress import Progress, Task

@@ -10,7 +10,7 @@ from modules import paths
 from safetensors.torch import load_file
 from torch import Tensor
 
-from itermix.latent_upscaler import MAX_SCALE, LatentUpscaler, enlarged
+from itermix.picture.latent_upscaler import MAX_SCALE, LatentUpscaler, enlarged
 from itermix.settings import Settings, SettingsError
 
 NAME = "Latent (NN)"

@@ -9,8 +9,8 @@ from typing import Any
 
 import gradio as gr
 
-from itermix.presets import DECIDED, PRESETS, REASONS, PresetFileError, decided
 from itermix.settings import SettingsError
+from itermix.settings.presets import DECIDED, PRESETS, REASONS, PresetFileError, decided
 from itermix.webui import options
 from itermix.webui.presets import OWN
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from modules.paths_internal import data_path
 
-from itermix.presets import PRESETS, PresetFile, expanded
+from itermix.settings.presets import PRESETS, PresetFile, expanded
 
 OWN = PresetFile(Path(data_path) / "itermix-presets.json")
 

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from modules import scripts, shared
 from torch import Tensor
 
-from itermix.infotext import UNFINISHED, written
 from itermix.settings import Settings
+from itermix.settings.infotext import UNFINISHED, written
 from itermix.webui import analysis, fidelity, hires, host, infotext, latent_upscaler, masks, options, ui
 from itermix.webui.errors import as_client_errors, kept
 from itermix.webui.job import Job, Wrapped, tasks

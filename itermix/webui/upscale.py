@@ -15,11 +15,11 @@ from typing import Any
 from modules import errors, processing, scripts, shared
 from PIL import Image
 
-from itermix.analysis import Analysis
-from itermix.infotext import UNFINISHED
-from itermix.phases import Size, described, plan
-from itermix.schedule import steps_by_host
+from itermix.analysis.record import Analysis
+from itermix.picture.phases import Size, described, plan
 from itermix.settings import SettingsError, UpscaleSettings
+from itermix.settings.infotext import UNFINISHED
+from itermix.steps.schedule import steps_by_host
 from itermix.webui import analysis, fidelity, host, infotext, latent_upscaler, masks, options, ui
 from itermix.webui.errors import as_client_errors
 from itermix.webui.job import Job, tasks

@@ -8,8 +8,8 @@ from typing import Any
 
 from modules import scripts
 
-from itermix.presets import PRESETS
 from itermix.settings import SAME_SAMPLER, Parameter, SettingsError, UpscaleSettings
+from itermix.settings.presets import PRESETS
 from itermix.webui import host, upscale
 from itermix.webui.errors import as_client_errors
 from itermix.webui.presets import OWN, with_preset

@@ -10,9 +10,9 @@ from torch import nn
 
 import itermix
 from itermix import Settings, SettingsError
-from itermix.blending import BLENDINGS
-from itermix.noising import ve
+from itermix.mixing.blending import BLENDINGS
 from itermix.sampling import mixed
+from itermix.steps.parametrisation import ve
 
 kd = pytest.importorskip("k_diffusion.sampling")
 SIGMAS = kd.get_sigmas_karras(5, 0.03, 14.6)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from itermix import Settings, SettingsError, weights
-from itermix.noising import ve
-from itermix.schedule import run_by_host
+from itermix.steps.parametrisation import ve
+from itermix.steps.schedule import run_by_host
 from itermix.webui.curve import SCHEDULES, SD_SIGMAS, curve
 
 

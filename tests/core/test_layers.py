@@ -1,4 +1,4 @@
-"""The core knows no host, no UI and no k-diffusion; only itermix/webui imports `modules`."""
+"""Which part imports which: only downward, and only itermix/webui imports `modules`."""
 
 import ast
 import subprocess
@@ -12,47 +12,85 @@ PACKAGE = ROOT / "itermix"
 HOST = {"modules", "modules_forge", "backend", "gradio", "ldm", "ldm_patched"}
 CORE = {"itermix", "torch", "numpy"} | set(sys.stdlib_module_names)
 
+FLOORS = ("settings", "analysis", "steps", "mixing", "model", "picture", "sampling")
+"""Of the core, from the ground up; each imports those below it and itself."""
+
 
 def imported(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield node.module if not node.level else "relative"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            assert not node.level, f"{path} has a relative import"
 
 
-def files(*layers):
-    return sorted(p for p in PACKAGE.rglob("*.py") if p.relative_to(PACKAGE).parts[0] in layers)
+def floor(path):
+    """The room, or the file, of the package in which a file stands."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-CORE_FILES = sorted(path for path in PACKAGE.glob("*.py") if path.name != "__main__.py")
-DRAWING_FILES = files("drawing")
-STANDALONE_FILES = files("standalone")
+def files(*floors):
+    return sorted(path for path in PACKAGE.rglob("*.py") if floor(path) in floors)
 
 
-@pytest.mark.parametrize("path", CORE_FILES, ids=lambda p: p.name)
-def test_the_core_imports_torch_and_numpy_alone(path):
+def name(path):
+    return str(path.relative_to(ROOT))
+
+
+SHEET = PACKAGE / "analysis" / "sheet.py"
+STANDALONE = files("standalone")
+WEBUI = files("webui") + sorted((ROOT / "scripts").glob("*.py"))
+
+
+def test_every_file_has_its_floor():
+    others = {PACKAGE / "__init__.py", PACKAGE / "__main__.py"}
+    assert set(files(*FLOORS)) | set(STANDALONE) | set(files("webui")) | others == set(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", files(*FLOORS), ids=name)
+def test_the_core_imports_torch_numpy_and_what_is_below(path):
     names = set(imported(path))
-    assert {name.split(".")[0] for name in names} <= CORE
-    assert not any(name.startswith(("itermix.webui", "itermix.standalone", "itermix.drawing")) for name in names)
+    below = FLOORS[: FLOORS.index(floor(path)) + 1]
+    assert {name.split(".")[0] for name in names} <= CORE | ({"matplotlib"} if path == SHEET else set())
+    assert {name.split(".")[1] for name in names if name.startswith("itermix.")} <= set(below)
 
 
-@pytest.mark.parametrize("path", DRAWING_FILES, ids=lambda p: p.name)
-def test_what_draws_needs_matplotlib_besides(path):
-    names = set(imported(path))
-    assert {name.split(".")[0] for name in names} <= CORE | {"matplotlib"}
-    assert "matplotlib.pyplot" not in names  # whose figures are kept, and which chooses a backend for all
-    assert not any(name.startswith(("itermix.webui", "itermix.standalone")) for name in names)
+@pytest.mark.parametrize("room", FLOORS)
+def test_no_two_files_of_a_room_import_each_other(room):
+    wanted = {
+        f"itermix.{path.relative_to(PACKAGE).with_suffix('').as_posix().replace('/', '.')}": path
+        for path in files(room)
+    }
+    wanted = {module.removesuffix(".__init__"): path for module, path in wanted.items()}
+    left = {
+        module: {
+            other
+            for other in wanted
+            if other != module and any(n == other or n.startswith(f"{other}.") for n in imported(path))
+        }
+        for module, path in wanted.items()
+    }
+    while left:
+        free = [module for module, needs in left.items() if not needs & left.keys()]
+        assert free, f"a circle of imports: {left}"
+        for module in free:
+            del left[module]
 
 
-@pytest.mark.parametrize("path", STANDALONE_FILES, ids=lambda p: p.name)
+def test_the_sheet_draws_without_pyplot():
+    """Whose figures are kept, and which chooses a backend for all."""
+    assert not any(name.startswith("matplotlib.pyplot") for name in imported(SHEET))
+
+
+@pytest.mark.parametrize("path", STANDALONE, ids=name)
 def test_what_runs_without_a_webui_imports_none(path):
     names = set(imported(path))
     assert not {name.split(".")[0] for name in names} & HOST
     assert not any(name.startswith("itermix.webui") for name in names)
 
 
-@pytest.mark.parametrize("path", files("webui") + sorted((ROOT / "scripts").glob("*.py")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", WEBUI, ids=name)
 def test_what_runs_in_a_webui_needs_nothing_of_the_standalone_part(path):
     names = set(imported(path))
     assert not any(name.startswith("itermix.standalone") or "k_diffusion" in name for name in names)

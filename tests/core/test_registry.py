@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from itermix.infotext import VERSION_KEY, read, written
-from itermix.schema import json_schema
 from itermix.settings import Settings, UpscaleSettings
+from itermix.settings.infotext import VERSION_KEY, read, written
+from itermix.settings.schema import json_schema
 from itermix.standalone import cli
 from itermix.standalone.options import flag_of
 

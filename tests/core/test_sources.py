@@ -17,11 +17,11 @@ LOADS_PICKLES = {"torch.load": ("weights_only", True), "np.load": ("allow_pickle
 FILES = {"open", "read_text", "read_bytes", "write_text", "write_bytes", "mkstemp", "unlink", "replace", "mkdir"}
 FILE_MODULES = {"os", "io", "shutil", "tempfile", "pathlib", "glob", "socket", "urllib", "http", "requests"}
 OPENS_FILES = {
-    "itermix/presets.py",
+    "itermix/settings/presets.py",
     "itermix/webui/presets.py",
     "itermix/webui/latent_upscaler.py",
     "itermix/webui/masks.py",
-    "itermix/drawing/analysis_sheet.py",
+    "itermix/analysis/sheet.py",
     "itermix/webui/analysis.py",
     "itermix/__main__.py",
 }

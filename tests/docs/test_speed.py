@@ -15,12 +15,12 @@ import torch
 import webui
 
 from itermix import Settings, weights
-from itermix.noising import ve
-from itermix.phases import plan
-from itermix.schedule import schedule
+from itermix.picture.phases import plan
 from itermix.settings import BLENDINGS
-from itermix.skipping import EXPANSION, bounds_of
 from itermix.standalone.upscaling import SCHEDULES
+from itermix.steps.parametrisation import ve
+from itermix.steps.schedule import schedule
+from itermix.steps.skipping import EXPANSION, bounds_of
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"

@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, Phase
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from itermix.presets import PRESETS
 from itermix.settings import Parameter, UpscaleSettings
+from itermix.settings.presets import PRESETS
 
 CASES = int(os.environ.get("ITERMIX_FUZZ_CASES", "0"))
 """Of all targets together; 0: the few of the fast tests."""

@@ -9,9 +9,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from itermix import Settings, SettingsError, plan
-from itermix.infotext import VERSION_KEY, read, written
-from itermix.presets import PRESETS, PresetFile, PresetFileError, expanded
 from itermix.settings import UpscaleSettings
+from itermix.settings.infotext import VERSION_KEY, read, written
+from itermix.settings.presets import PRESETS, PresetFile, PresetFileError, expanded
 
 
 @given(payload=payloads, kind=st.sampled_from([Settings, UpscaleSettings]))

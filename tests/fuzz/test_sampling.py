@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import itermix
 from itermix import Settings, SettingsError
-from itermix.samplers import SamplerRefused
+from itermix.steps.samplers import SamplerRefused
 
 k_diffusion = pytest.importorskip("k_diffusion.sampling")
 SAMPLERS = ["euler", "euler_ancestral", "heun", "dpmpp_2m", "dpmpp_2s_ancestral", "lms", "dpm_2", "dpm_fast"]

@@ -21,8 +21,8 @@ from typing import Any
 
 from PIL import Image
 
-from itermix.infotext import written
 from itermix.settings import UpscaleSettings
+from itermix.settings.infotext import written
 from itermix.standalone.images import png, to_image, to_picture
 
 Reply = tuple[int, Any]

@@ -10,12 +10,12 @@ from PIL import Image
 
 import itermix.standalone.upscaling as up
 from itermix import Settings, SettingsError
-from itermix.schedule import steps_range
 from itermix.standalone import cli, demo, server
 from itermix.standalone.evaluation import ENLARGED, mixings
 from itermix.standalone.options import mixing_of
 from itermix.standalone.sources import read
 from itermix.standalone.upscaling import Method, phases
+from itermix.steps.schedule import steps_range
 
 
 def steps_run(steps):

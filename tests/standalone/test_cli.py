@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from itermix import Settings
-from itermix.presets import PRESETS
 from itermix.settings import UpscaleSettings
+from itermix.settings.presets import PRESETS
 from itermix.standalone import cli
 from itermix.standalone.cli import main
 from itermix.standalone.evaluation import SEEDS

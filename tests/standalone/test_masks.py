@@ -11,7 +11,7 @@ from PIL import Image
 
 import itermix.standalone.upscaling as up
 from itermix import Settings
-from itermix.perlin import perlin
+from itermix.mixing.perlin import perlin
 from itermix.standalone import cli, network, server
 from itermix.standalone.sources import read
 from itermix.standalone.upscaling import Method, Model, phases

@@ -11,7 +11,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from itermix import Settings
-from itermix.blending import KEEPS_NOISE
+from itermix.mixing.blending import KEEPS_NOISE
 from itermix.standalone import evaluation, metrics, network
 from itermix.standalone import upscaling as up
 from itermix.standalone.evaluation import DIRECT, ENLARGED, Method

@@ -9,7 +9,7 @@ import torch
 
 import itermix.standalone.upscaling as up
 from itermix import Settings, SettingsError
-from itermix.enlarging import means
+from itermix.picture.enlarging import means
 from itermix.standalone.upscaling import Method, Model, phases
 
 METHODS = [

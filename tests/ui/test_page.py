@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 from browsing import choose, curve, enter, offered, shown
 
-from itermix.presets import PRESETS, REASONS, decided
 from itermix.settings import Settings, UpscaleSettings
+from itermix.settings.presets import PRESETS, REASONS, decided
 
 CHART = "#itermix_img2img_chart"
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from payloads import hires, mixing
 
-from itermix.noising import ve, vp
+from itermix.steps.parametrisation import ve, vp
 
 STEPS = 6
 STEPS_OF = {"Restart": 20}

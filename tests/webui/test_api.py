@@ -12,8 +12,8 @@ from payloads import mixing, request_for, upscale
 from test_img2img import difference
 
 import itermix
-from itermix.infotext import VERSION
-from itermix.presets import PRESETS, decided
+from itermix.settings.infotext import VERSION
+from itermix.settings.presets import PRESETS, decided
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from browsing import choose, curve, enter, offered, send_by_png_info, shown
 from payloads import SIZE, STEPS, mixing, photograph
 from PIL import Image
 
-from itermix.presets import DECIDED, PRESETS, decided
 from itermix.settings import Settings, UpscaleSettings
+from itermix.settings.presets import DECIDED, PRESETS, decided
 
 
 @pytest.fixture

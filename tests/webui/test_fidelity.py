@@ -8,7 +8,7 @@ from payloads import PLAIN, PRIMER, SIZE, hires, mask, mixing, photograph, plain
 from test_img2img import equal
 from test_scales import LIMIT, TWO, failing, run  # noqa: F401
 
-from itermix.enlarging import means
+from itermix.picture.enlarging import means
 
 QUICK = {"steps": 3}
 FREE = {"highest": 0.0}  # nothing else keeps to the source

@@ -14,11 +14,11 @@ from payloads import PLAIN, SIZE, STEPS, hires, mask, mixing, photograph, plain,
 from PIL import Image
 
 from itermix import NoisedLatents, Settings, weights
-from itermix.detail import CATCH_UP, FINE
-from itermix.filters import haar_low, low_pass
-from itermix.noising import ve, vp
-from itermix.schedule import steps_by_host
+from itermix.mixing.filters import haar_low, low_pass
+from itermix.model.detail import CATCH_UP, FINE
 from itermix.settings import BLENDINGS
+from itermix.steps.parametrisation import ve, vp
+from itermix.steps.schedule import steps_by_host
 
 SAMPLERS = ("Euler", "Euler a", "DPM++ 2M", "DDIM")
 

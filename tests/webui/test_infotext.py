@@ -5,8 +5,8 @@ from browsing import send_by_png_info
 from payloads import mixing, photograph, request_for, upscale
 from PIL import PngImagePlugin
 
-from itermix.infotext import VERSION, read
 from itermix.settings import Settings, UpscaleSettings
+from itermix.settings.infotext import VERSION, read
 
 SETTINGS = {
     "denoise": 0.85,

@@ -13,7 +13,7 @@ from test_img2img import equal
 from test_nn_shrink import refused
 from test_scales import LIMIT, STEPS, TWO, failing, run  # noqa: F401
 
-from itermix.noising import ve, vp
+from itermix.steps.parametrisation import ve, vp
 
 QUICK = {"steps": STEPS}
 INVERTED = {"noise": "inverted"}

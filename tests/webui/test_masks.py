@@ -13,9 +13,9 @@ from test_img2img import difference, equal
 from test_scales import failing, run  # noqa: F401
 
 from itermix import NoisedLatents
-from itermix.masks import Mask, mask_of
-from itermix.noising import ve
+from itermix.mixing.masks import Mask, mask_of
 from itermix.settings import Settings
+from itermix.steps.parametrisation import ve
 
 QUICK = {"steps": 3}
 TIED = {"blending": "addition", "lowest": 1.0, "detail": 0.0, "fidelity": 0.0}

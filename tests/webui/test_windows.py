@@ -12,7 +12,7 @@ from test_models import SECOND
 from test_together import control_unit, controlled, run, together, with_script  # noqa: F401
 
 from itermix import Settings
-from itermix.windows import calls_of_run, parts
+from itermix.model.windows import calls_of_run, parts
 
 STEPS = 3
 QUICK = {"steps": STEPS, "hr_cfg": 2.0}

@@ -15,17 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from itermix import windows
-from itermix.phases import Size, described
-from itermix.phases import plan as phases
-from itermix.rewinding import starts
-from itermix.samplers import model_calls
-from itermix.schedule import steps_by_host
+from itermix.model import windows
+from itermix.picture.phases import Size, described
+from itermix.picture.phases import plan as phases
 from itermix.settings import INVERTED, SAME_SAMPLER, SIZE_MULTIPLE, Settings, UpscaleSettings
 from itermix.standalone import server, sources
 from itermix.standalone.batch.journal import results_in
 from itermix.standalone.files import shown
 from itermix.standalone.images import PictureError
+from itermix.steps.rewinding import starts
+from itermix.steps.samplers import model_calls
+from itermix.steps.schedule import steps_by_host
 
 SUFFIXES = {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"}
 """What a folder's files must end in to be taken for pictures."""

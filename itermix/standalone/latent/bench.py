@@ -20,8 +20,8 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from itermix.presets import expanded
 from itermix.settings import Settings
+from itermix.settings.presets import expanded
 from itermix.standalone import upscaling
 from itermix.standalone.evaluation import finite
 from itermix.standalone.images import to_image

@@ -69,7 +69,7 @@ script_callbacks.on_script_unloaded(counting.remove)
 
 def noising_errors():
     """{model kind: largest difference between our z' and what the WebUI's own noising function makes}."""
-    from itermix.noising import NoisedLatents
+    from itermix.mixing.noising import NoisedLatents
     from itermix.webui import host
 
     latent, noise = torch.randn(2, 16, 8, 8), torch.randn(2, 16, 8, 8)

@@ -1,0 +1,315 @@
+"""DemoFusion's two paths: the model sees crops of the picture, and thinned-out pictures, in the place of the whole.
+
+arXiv 2311.16973, sections 3.3 and 3.4, with the formulas of its code. Local: overlapping crops at the size that the
+model knows, averaged. Global: the picture's sub-grids h::s, w::s, each of that size, too, taken from the blurred state.
+The code averages what a step makes of the states. Here the model's outputs are averaged: the same in samplers whose
+step is affine in state and output (Euler, DDIM), and it works with all others.
+
+In the code the noise that is found in the blurred state is taken off the state as it is. Fine noise, which the blur has
+hidden, stays in it then. By default it is the clean picture instead that holds for the state as it is.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from itermix.mixing.blending import USES_DENOISED
+from itermix.mixing.curves import cosine
+from itermix.settings import DEMOFUSION, FORMULAS, SIZE_MULTIPLE, Settings, SettingsError
+from itermix.steps.parametrisation import Parametrisation
+
+View = tuple[slice, slice]
+"""Rows and columns of a picture that the model sees as one."""
+
+OfParts = Callable[[Any], Any]
+"""What the parts of a batch need of what came with the whole pictures: a tensor, or tensors in dicts, lists, tuples."""
+
+Model = Callable[[Tensor, OfParts], Tensor]
+"""(parts [N * K, C, h, w], of_parts) -> what the model makes of them; those of one picture are beside each other."""
+
+LEAST_SIGMA = 0.01
+"""Share of the blur that remains at the clean end (DemoFusion's code)."""
+
+
+class Windows:
+    """What one run of a sampler evaluates in the place of each model call.
+
+    Attributes:
+        weight: of the global path in the model's current call; 1 - weight is that of the local one.
+        blur: standard deviation of the global path's Gaussian in it, in latent pixels.
+    """
+
+    def __init__(self, settings: Settings, noise_of: Parametrisation | None = None):
+        """`noise_of`: how the state is made of signal and noise, if the model gives its estimate of that noise."""
+        self._settings = settings
+        self._noise_of = noise_of
+        self._exact = settings.window_formulas == DEMOFUSION
+        self._calls = 0
+        self._noise = 0.0
+        self.weight = 0.0
+        self.blur = 0.0
+
+    @contextmanager
+    def following(self, denoiser: nn.Module, progress_at: Callable[[Tensor], float]) -> Iterator[None]:
+        """Inside, the weights are those of the noise level in each call denoiser(x, level, ...).
+
+        `progress_at`: level (0-dim tensor) -> progress, 0 at the noisiest end.
+        """
+
+        def before_call(module: nn.Module, args: tuple) -> None:
+            progress = torch.tensor(progress_at(args[1].flatten()[0]), dtype=torch.float64)
+            settings = self._settings
+            self.weight = float(cosine(progress, settings.dilated)) if settings.dilated else 0.0
+            share = (1 - LEAST_SIGMA) * float(cosine(progress, settings.gaussian_alpha)) + LEAST_SIGMA
+            self.blur = settings.gaussian_sigma * share
+            if self._noise_of:
+                self._noise = float(self._noise_of.amounts(args[1].flatten()[0])[1])
+            self._calls += 1
+
+        hook = denoiser.register_forward_pre_hook(before_call)
+        try:
+            yield
+        finally:
+            hook.remove()
+
+    def of_crops(self, denoiser: nn.Module) -> AbstractContextManager[None]:
+        """As `following`, with crops alone: what the weights come to at the clean end."""
+        return self.following(denoiser, lambda level: 1.0)
+
+    def evaluated(self, model: Model, x: Tensor) -> Tensor:
+        """The output of the model for x [N, C, H, W], put together from those for parts of it.
+
+        The model gets at most `window_batch` parts of each picture at once, none of them larger than the window. A
+        picture that fits into the window is a part of its own, and all there is.
+        """
+        height, width = x.shape[-2:]
+        window = self._settings.window
+        if max(height, width) <= window:
+            return model(x, lambda value: value)
+        result = torch.zeros_like(x, dtype=torch.promote_types(x.dtype, torch.float32))
+        if self.weight < 1:
+            result.add_(self._local(model, x), alpha=1 - self.weight)
+        if self.weight > 0:
+            result.add_(self._global(model, x), alpha=self.weight)
+        return result.to(x.dtype)
+
+    def _local(self, model: Model, x: Tensor) -> Tensor:
+        """The mean over all crops that show a pixel, like x but in single precision at least."""
+        height, width = x.shape[-2:]
+        window = self._settings.window
+        # The same in every picture, so that it doesn't matter with which others it is made.
+        jitter = np.random.default_rng(self._calls) if self._settings.window_jitter else None
+        above, before = margins(height, width, window) if jitter else (0, 0)
+        views = crops(height, width, window, jitter)
+        mode = "constant" if self._exact else "reflect"
+        surrounded = functools.partial(F.pad, pad=(before, before, above, above), mode=mode)
+        padded = surrounded(x)
+        total = torch.zeros_like(padded, dtype=torch.promote_types(x.dtype, torch.float32))
+        count = total.new_zeros(total.shape[-2:])
+        for (rows, columns), part in self._outputs(model, x, padded, views, surrounded):
+            total[..., rows, columns] += part
+            count[rows, columns] += 1
+        rows, columns = slice(above, above + height), slice(before, before + width)
+        return total[..., rows, columns] / count[rows, columns]
+
+    def _global(self, model: Model, x: Tensor) -> Tensor:
+        """The sub-grids put together again, like x but in single precision at least."""
+        height, width = x.shape[-2:]
+        scale = dilation(height, width, self._settings.window)
+        above, before = -height % scale, -width % scale
+        mode = "constant" if self._exact else "replicate"
+        surrounded = functools.partial(F.pad, pad=(before, 0, above, 0), mode=mode)
+        padded = surrounded(x)
+        blurred = gaussian(padded, 2 * scale - 1, self.blur)
+        views = [(slice(h, None, scale), slice(w, None, scale)) for h in range(scale) for w in range(scale)]
+        result = torch.empty_like(padded, dtype=torch.promote_types(x.dtype, torch.float32))
+        for (rows, columns), part in self._outputs(model, x, blurred, views, surrounded):
+            result[..., rows, columns] = part
+        if self._exact and not self._noise_of:
+            result += padded - blurred  # the clean picture at which the noise found is that of the state as it is
+        elif self._noise_of and not self._exact:
+            result += (padded - blurred) / self._noise  # the noise at which the picture found is
+        return result[..., above:, before:]
+
+    def _outputs(
+        self, model: Model, x: Tensor, state: Tensor, views: Sequence[View], surrounded: Callable[[Tensor], Tensor]
+    ) -> Iterator[tuple[View, Tensor]]:
+        """(view, output [N, C, h, w]) of each view of the state: that of the pictures x, `surrounded`."""
+        most = self._settings.window_batch
+        for first in range(0, len(views), most):
+            some = views[first : first + most]
+            of_parts = functools.partial(of_views, x=x, views=some, surrounded=surrounded)
+            output = model(stacked(state, some), of_parts)
+            yield from zip(some, output.unflatten(0, (len(x), len(some))).unbind(dim=1))
+
+
+def check(settings: Settings) -> None:
+    """Raises SettingsError if the settings can't be used together."""
+    if not settings.window or settings.window_formulas != DEMOFUSION:
+        return
+    if settings.blending in USES_DENOISED or settings.detail:
+        of = f"the blending {settings.blending}" if settings.blending in USES_DENOISED else "detail"
+        allowed = f"Allowed with {of}, which needs the clean picture: {FORMULAS[0]}."
+        raise SettingsError("window_formulas", settings.window_formulas, allowed)
+
+
+def margins(height: int, width: int, window: int) -> tuple[int, int]:
+    """How far a crop may be moved, up or down and to the sides: a quarter of what neighbours overlap by."""
+    most = (window - window // 2) // 4
+    return most * (height > window), most * (width > window)
+
+
+def crops(height: int, width: int, window: int, jitter: np.random.Generator | None = None) -> list[View]:
+    """Crops that cover a picture larger than the window, neighbours overlapping by half of it or more.
+
+    With `jitter` each is moved at random, but at the picture's edges only outwards, so that it stays covered; rows and
+    columns then count from `margins` outside of the picture.
+    """
+
+    def moved(start: int, side: int, margin: int) -> slice:
+        length = min(window, side)
+        if jitter and margin:
+            low = 0 if start + length == side else -margin
+            start += margin + int(jitter.integers(low, 0 if start == 0 else margin, endpoint=True))
+        return slice(start, start + length)
+
+    above, before = margins(height, width, window)
+    places = [(top, left) for top in starts(height, window) for left in starts(width, window)]
+    return [(moved(top, height, above), moved(left, width, before)) for top, left in places]
+
+
+def starts(side: int, window: int) -> list[int]:
+    """Where crops begin along a side: at every half window, the last where it ends with the side."""
+    last, stride = max(0, side - window), window // 2
+    return [min(k * stride, last) for k in range(math.ceil(last / stride) + 1)]
+
+
+def dilation(height: int, width: int, window: int) -> int:
+    """By how much sub-grids are thinned out: the least whole number with which they fit into the window.
+
+    At a window of the size that the model knows it is the scale of DemoFusion's phases.
+    """
+    return math.ceil(max(height, width) / window)
+
+
+def parts(settings: Settings, height: int, width: int) -> tuple[int, int]:
+    """How many crops and how many sub-grids of a picture (in latent pixels) a model call becomes; 0, 0 if it stays."""
+    window = settings.window
+    if not window or max(height, width) <= window:
+        return 0, 0
+    local = len(starts(height, window)) * len(starts(width, window))
+    return local, dilation(height, width, window) ** 2 if settings.dilated else 0
+
+
+def calls(settings: Settings, height: int, width: int) -> int:
+    """Model calls, of `window_batch` parts at most, in the place of one with the whole picture (in latent pixels)."""
+    return sum(_calls(settings, height, width)) or 1
+
+
+def calls_of_run(settings: Settings, height: int, width: int, count: int) -> int:
+    """The same in the place of the `count` calls of a run. Counted in steps, progress is 0 in the first of them: it has
+    no crops."""
+    local, thinned = _calls(settings, height, width)
+    without = local if thinned and settings.progress == "steps" else 0
+    return count * calls(settings, height, width) - without
+
+
+def calls_of_phases(settings: Settings, sizes: Iterable[tuple[int, int]]) -> list[int]:
+    """As `calls`, in phases to these sizes (width, height) in pixels."""
+    return [calls(settings, height // SIZE_MULTIPLE, width // SIZE_MULTIPLE) for width, height in sizes]
+
+
+def _calls(settings: Settings, height: int, width: int) -> tuple[int, int]:
+    """(with crops, with sub-grids), 0 and 0 if the picture stays whole."""
+    local, thinned = (math.ceil(count / settings.window_batch) for count in parts(settings, height, width))
+    return local, thinned
+
+
+def work(settings: Settings, height: int, width: int) -> int:
+    """Pixels that the model gets to see in the place of those of the whole picture (in latent pixels)."""
+    local, thinned = parts(settings, height, width)
+    if not local:
+        return height * width
+    crop = min(settings.window, height) * min(settings.window, width)
+    return local * crop + (height * width if thinned else 0)
+
+
+def gaussian(x: Tensor, size: int, sigma: float) -> Tensor:
+    """x [N, C, H, W] under a Gaussian of `size` x `size` pixels, with the mean and the deviation that each image had.
+
+    Outside of the picture it is 0, as in DemoFusion's code. The same tensor for a sigma of 0.
+    """
+    if not sigma:
+        return x
+    # In the precision of the weights that sum to 1, since half would change the noise that the model is told of.
+    values = x.to(torch.promote_types(x.dtype, torch.float32))
+    distance = torch.arange(size, dtype=values.dtype, device=x.device) - size // 2
+    kernel = torch.exp(-(distance**2) / (2 * sigma**2))
+    kernel = (kernel / kernel.sum()).expand(x.shape[1], 1, 1, size)
+    blurred = F.conv2d(values, kernel, padding=(0, size // 2), groups=x.shape[1])
+    blurred = F.conv2d(blurred, kernel.transpose(2, 3), padding=(size // 2, 0), groups=x.shape[1])
+    deviation, mean = torch.std_mean(values, dim=(1, 2, 3), keepdim=True)
+    deviation_now, mean_now = torch.std_mean(blurred, dim=(1, 2, 3), keepdim=True)
+    gain = torch.where(deviation_now > 0, deviation / deviation_now, 1.0)
+    return ((blurred - mean_now) * gain + mean).to(x.dtype)
+
+
+def stacked(x: Tensor, views: Sequence[View]) -> Tensor:
+    """[N * K, C, h, w]: the K views of each picture of x [N, C, H, W], which are of one size, beside each other."""
+    return torch.stack([x[..., rows, columns] for rows, columns in views], dim=1).flatten(0, 1)
+
+
+def of_views(value: Any, x: Tensor, views: Sequence[View], surrounded: Callable[[Tensor], Tensor]) -> Any:
+    """What the views of the `surrounded` pictures x [N, C, H, W] need of what came with x.
+
+    A tensor of pictures like x is cut like it, another with one row for each picture gets one for each view; anything
+    else stays as it is. In dicts, lists and tuples it is so with all that they hold.
+    """
+    if isinstance(value, dict):
+        return {key: of_views(item, x, views, surrounded) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(of_views(item, x, views, surrounded) for item in value)
+    if not isinstance(value, Tensor) or not value.ndim or len(value) != len(x):
+        return value
+    if value.ndim == 4 and value.shape[-2:] == x.shape[-2:]:
+        return stacked(surrounded(value), views)
+    return value.repeat_interleave(len(views), dim=0)
+
+
+@contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Inside, the object's attribute is this value; then what it was again, be it the object's own or its class's."""
+    own, before = name in vars(owner), getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before) if own else delattr(owner, name)
+
+
+@contextmanager
+def attached(module: nn.Module, windows: Windows, before_call: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Inside, the module(x, level, **conditioning), and nothing else of it, runs on parts of x.
+
+    `before_call` comes before each call of it, and may raise. What hooks on the module see is the whole.
+    """
+    forward = module.forward
+
+    def in_parts(x: Tensor, level: Tensor, **kwargs: Any) -> Tensor:
+        def model(part: Tensor, of_parts: OfParts) -> Tensor:
+            before_call()
+            return forward(part, of_parts(level), **of_parts(kwargs))
+
+        return windows.evaluated(model, x)
+
+    with replaced(module, "forward", in_parts):
+        yield

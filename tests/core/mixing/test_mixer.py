@@ -1,0 +1,564 @@
+"""The mixer against k-diffusion's own samplers, each compared with a loop that blends explicitly."""
+
+import functools
+
+import k_diffusion.sampling as kd
+import pytest
+import torch
+from torch import nn
+
+import itermix
+from itermix import NoisedLatents, Settings, weights
+from itermix.mixing.blending import BLENDINGS, USES_DENOISED, Guide, addition
+from itermix.mixing.mixer import Mixer
+from itermix.steps.parametrisation import ve, vp
+from itermix.steps.samplers import STEP_STARTS, SamplerRefused, name_of, one_call
+from itermix.steps.schedule import Schedule, sigmas_run
+
+STEPS = 6
+SIGMAS = kd.get_sigmas_karras(STEPS, 0.05, 12.0)
+SETTINGS = Settings(denoise=1.0, blending="addition", alpha=1.3, seed=3, detail=0.0, fidelity=0.0)
+ALPHAS = torch.linspace(0.9999, 0.005, 1000)
+# How many model calls each of k-diffusion's samplers makes in STEPS steps.
+CALLS = {
+    "sample_euler": STEPS,
+    "sample_euler_ancestral": STEPS,
+    "sample_heun": 2 * STEPS - 1,
+    "sample_dpm_2": 2 * STEPS - 1,
+    "sample_dpm_2_ancestral": 2 * STEPS - 1,
+    "sample_dpmpp_2s_ancestral": 2 * STEPS - 1,
+    "sample_dpmpp_sde": 2 * STEPS - 1,
+    "sample_dpmpp_2m": STEPS,
+    "sample_dpmpp_2m_sde": STEPS,
+    "sample_dpmpp_3m_sde": STEPS,
+    "sample_lms": STEPS,
+}
+
+
+class Denoiser(nn.Module):
+    """A smooth made-up denoiser that keeps what it was called with."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def forward(self, x, sigma, shift=0.1):
+        self.calls.append((x.clone(), sigma.clone()))
+        sigma = sigma.view(-1, 1, 1, 1)
+        return torch.tanh(x / (1 + sigma)) + shift / (1 + sigma)
+
+
+def source(batch=2):
+    return torch.randn(batch, 3, 8, 8, generator=torch.Generator().manual_seed(1)).tanh()
+
+
+def noised_sequence(z0, settings=SETTINGS, sigmas=SIGMAS):
+    """z'_i of all steps, kept, as an explicit loop wants them."""
+    seeds = range(settings.seed, settings.seed + len(z0))
+    noised = NoisedLatents(z0, kind=settings.noise, seeds=seeds)
+    return [noised.at(i, s).clone() for i, s in enumerate(sigmas[:-1])]
+
+
+def sample_lcm(model, x, sigmas, extra_args=None, callback=None, noise_sampler=None):
+    """The consistency-model loop of the WebUIs' LCM sampler: each step goes to the denoised and re-noises it."""
+    noise_sampler = noise_sampler or kd.default_noise_sampler(x)
+    for i in range(len(sigmas) - 1):
+        denoised = model(x, sigmas[i] * x.new_ones(len(x)), **(extra_args or {}))
+        if callback is not None:
+            callback({"x": x, "i": i, "sigma": sigmas[i], "sigma_hat": sigmas[i], "denoised": denoised})
+        x = denoised
+        if sigmas[i + 1] > 0:
+            x += sigmas[i + 1] * noise_sampler(sigmas[i], sigmas[i + 1])
+    return x
+
+
+SAMPLERS = {name: getattr(kd, name) for name in CALLS} | {"sample_lcm": sample_lcm}
+
+
+def run(sampler, settings=SETTINGS, denoiser=None, **options):
+    return itermix.sample(sampler, denoiser or Denoiser(), source(), SIGMAS, settings, **options)
+
+
+def test_fidelity_is_for_what_decodes():
+    assert torch.equal(*(run(kd.sample_dpmpp_2m, SETTINGS.replace(fidelity=share)) for share in (0.0, 1.0)))
+
+
+@pytest.mark.parametrize("blending", sorted(BLENDINGS))
+def test_the_memory_layout_of_the_latent_makes_no_difference(blending):
+    """WebUIs give latents with the channels last where they enlarge in latent space."""
+    settings = SETTINGS.replace(blending=blending)
+    latents = source(), source().contiguous(memory_format=torch.channels_last)
+    made = [itermix.sample(kd.sample_euler, Denoiser(), latent, SIGMAS, settings) for latent in latents]
+    torch.testing.assert_close(*made)
+
+
+def low_by_hand(name, x):
+    """The low part at scale 2 of 8 x 8 pictures, by explicit means of blocks or of mirrored 1 3 3 1 weights."""
+    weights = [0.5, 0.5] if "wavelet" in name else [0.125, 0.375, 0.375, 0.125]
+    rows = torch.zeros(4, 8)
+    for i in range(4):
+        for k, weight in enumerate(weights, start=2 * i - (len(weights) - 2) // 2):
+            rows[i, -1 - k if k < 0 else 15 - k if k > 7 else k] += weight
+    low = torch.linalg.pinv(rows) @ rows
+    return torch.einsum("ij,bcjk,lk->bcil", low, x, low)
+
+
+def blend_by_hand(name, x, z, w, z0, denoised, signal=1.0):
+    """The blended state, written out for the blendings that filter or use the denoised of the step before."""
+    if name in ("addition", "slerp", "norm-only"):
+        x = x.clone()
+        BLENDINGS[name](x, z.clone(), w, Guide())
+        return x
+    if name in ("low-pass", "wavelet"):
+        return x + w * low_by_hand(name, z - x)
+    if denoised is None:  # before the first model call there is no estimate
+        return z
+    if name in ("clean low-pass", "clean wavelet"):
+        return x + signal * w * low_by_hand(name, z0 - denoised)
+    m = signal * (w * z0 + (1 - w) * denoised)
+    return m + (w * z + (1 - w) * x - m) / (w**2 + (1 - w) ** 2) ** 0.5
+
+
+@pytest.mark.parametrize("blending", sorted(BLENDINGS))
+@pytest.mark.parametrize("noise", ["shared", "independent", "cumulative"])
+def test_euler_agrees_with_a_hand_written_loop(blending, noise):
+    settings = SETTINGS.replace(blending=blending, noise=noise)
+    model, z, w = Denoiser(), noised_sequence(source(), settings), weights(settings, STEPS).tolist()
+    x, denoised = z[0].clone(), None
+    for i in range(STEPS):
+        x = blend_by_hand(blending, x, z[i], w[i], source(), denoised)
+        denoised = model(x, SIGMAS[i].expand(2))
+        x = x + (x - denoised) / SIGMAS[i] * (SIGMAS[i + 1] - SIGMAS[i])
+    torch.testing.assert_close(run(kd.sample_euler, settings), x, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("blending", sorted(BLENDINGS))
+def test_dpmpp_2m_agrees_with_a_hand_written_loop(blending):
+    """DPM-Solver++(2M), arXiv 2211.01095, algorithm 2, with the blend at the start of every step."""
+    settings = SETTINGS.replace(blending=blending)
+    model, z, w = Denoiser(), noised_sequence(source(), settings), weights(settings, STEPS).tolist()
+    x, old = z[0].clone(), None
+    for i in range(STEPS):
+        x = blend_by_hand(blending, x, z[i], w[i], source(), old)
+        denoised = model(x, SIGMAS[i].expand(2))
+        s, t = SIGMAS[i], SIGMAS[i + 1]
+        if t == 0:
+            x = denoised
+        else:
+            h = (s / t).log()
+            d = denoised
+            if old is not None:
+                r = (SIGMAS[i - 1] / s).log() / h
+                d = (1 + 1 / (2 * r)) * denoised - 1 / (2 * r) * old
+            x = (t / s) * x - torch.expm1(-h) * d
+        old = denoised
+    torch.testing.assert_close(run(kd.sample_dpmpp_2m, settings), x, atol=1e-5, rtol=1e-5)
+
+
+def test_heun_agrees_with_a_hand_written_loop_that_blends_at_step_starts_only():
+    model, z, w = Denoiser(), noised_sequence(source()), weights(SETTINGS, STEPS).tolist()
+    x = z[0].clone()
+    for i in range(STEPS):
+        x = w[i] * z[i] + (1 - w[i]) * x
+        dt = SIGMAS[i + 1] - SIGMAS[i]
+        d = (x - model(x, SIGMAS[i].expand(2))) / SIGMAS[i]
+        trial = x + d * dt
+        if SIGMAS[i + 1] == 0:
+            x = trial
+        else:
+            d2 = (trial - model(trial, SIGMAS[i + 1].expand(2))) / SIGMAS[i + 1]
+            x = x + (d + d2) / 2 * dt
+    torch.testing.assert_close(run(kd.sample_heun), x, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("blending", sorted(BLENDINGS))
+def test_heun_uses_the_denoised_of_the_step_start_not_of_its_trial_point(blending):
+    settings = SETTINGS.replace(blending=blending)
+    model, z, w = Denoiser(), noised_sequence(source()), weights(settings, STEPS).tolist()
+    x, denoised = z[0].clone(), None
+    for i in range(STEPS):
+        x = blend_by_hand(blending, x, z[i], w[i], source(), denoised)
+        dt, denoised = SIGMAS[i + 1] - SIGMAS[i], model(x, SIGMAS[i].expand(2))
+        d = (x - denoised) / SIGMAS[i]
+        if SIGMAS[i + 1] > 0:
+            trial = x + d * dt
+            d = (d + (trial - model(trial, SIGMAS[i + 1].expand(2))) / SIGMAS[i + 1]) / 2
+        x = x + d * dt
+    torch.testing.assert_close(run(kd.sample_heun, settings), x, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("blending", sorted(USES_DENOISED))
+def test_a_sampler_that_works_in_the_models_output_does_not_spoil_the_estimate(blending):
+    settings = SETTINGS.replace(blending=blending)
+    z, w = noised_sequence(source()), weights(settings, STEPS).tolist()
+    fresh = {
+        float(s): torch.randn(z[0].shape, generator=torch.Generator().manual_seed(i)) for i, s in enumerate(SIGMAS)
+    }
+    x, denoised = z[0].clone(), None
+    for i in range(STEPS):
+        x = blend_by_hand(blending, x, z[i], w[i], source(), denoised)
+        denoised = Denoiser()(x, SIGMAS[i].expand(2))
+        x = denoised + SIGMAS[i + 1] * fresh[float(SIGMAS[i + 1])] * (SIGMAS[i + 1] > 0)
+    got = run(sample_lcm, settings, noise_sampler=lambda sigma, sigma_next: fresh[float(sigma_next)])
+    torch.testing.assert_close(got, x, atol=1e-5, rtol=1e-5)
+
+
+def ddim(model, x, timesteps, callback):
+    """A timestep sampler of the WebUIs: the model predicts the noise (arXiv 2010.02502, eq. 12, eta 0)."""
+    for i, (t, following) in enumerate(zip(timesteps, [*timesteps[1:], 0])):
+        noise = model(x, t.expand(len(x)))
+        callback({"x": x, "i": i})
+        a, a_next = ALPHAS[t], ALPHAS[following]
+        x = (a_next / a).sqrt() * (x - (1 - a).sqrt() * noise) + (1 - a_next).sqrt() * noise
+    return x
+
+
+@pytest.mark.parametrize("blending", sorted(BLENDINGS))
+def test_where_the_model_predicts_noise_the_estimate_is_converted(blending):
+    timesteps, w = torch.tensor([950, 700, 400, 100]), [1.0, 0.8, 0.5, 0.2]
+    model = Denoiser()
+    z, noised = [], NoisedLatents(source(), vp(ALPHAS), seeds=[3, 4])
+    z = [noised.at(i, t).clone() for i, t in enumerate(timesteps)]
+    x, denoised = z[0].clone(), None
+    for i, t in enumerate(timesteps):
+        a, a_next = ALPHAS[t], ALPHAS[timesteps[i + 1]] if i < 3 else ALPHAS[0]
+        x = blend_by_hand(blending, x, z[i], w[i], source(), denoised, a.sqrt())
+        noise = model(x, t.expand(2))
+        denoised = (x - (1 - a).sqrt() * noise) / a.sqrt()
+        x = a_next.sqrt() * denoised + (1 - a_next).sqrt() * noise
+    mixer = Mixer(ddim, Schedule({}, timesteps, one_call), noised, torch.tensor(w), blending)
+    got = mixer.run(model, z[0].clone(), timesteps)
+    torch.testing.assert_close(got, x, atol=2e-5, rtol=1e-5)
+
+
+def test_the_cut_off_of_the_settings_reaches_the_blending():
+    settings = SETTINGS.replace(blending="wavelet")
+    assert not torch.equal(run(kd.sample_euler, settings), run(kd.sample_euler, settings.replace(cutoff=4.0)))
+    # Nothing is left free at scale 1: all of the state counts as low.
+    torch.testing.assert_close(run(kd.sample_euler, settings.replace(cutoff=1.0)), run(kd.sample_euler))
+
+
+class Certain(nn.Module):
+    """The ideal denoiser where all pictures are even grey of one value: what it knows is the posterior mean."""
+
+    def forward(self, x, sigma):
+        return torch.full_like(x, -0.3)
+
+
+def noise_ratios(sampler, blending, noise, alpha):
+    """noise(x) / sigma of the blended state at every step; all clean parts are even, so all that deviates is noise."""
+    levels = kd.get_sigmas_karras(20, 0.03, 15.0)
+    settings = Settings(denoise=1.0, blending=blending, noise=noise, alpha=alpha, detail=0.0, fidelity=0.0)
+    ratios = []
+    itermix.sample(
+        sampler,
+        Certain(),
+        torch.full((1, 3, 64, 64), 0.4),
+        levels,
+        settings,
+        callback=lambda info: ratios.append(float(info["x"].std() / info["sigma"])),
+        disable=True,
+    )
+    return ratios
+
+
+CLEAN = ("clean low-pass", "clean wavelet")
+
+
+@pytest.mark.parametrize("alpha", [0.25, 1.0, 3.0])
+@pytest.mark.parametrize(
+    ("blending", "noise", "samplers"),
+    [(name, "shared", ("sample_euler", "sample_dpmpp_2m")) for name in ("addition", "low-pass", "wavelet")]
+    + [("variance-preserving", "independent", ("sample_euler", "sample_dpmpp_2m"))]
+    + [(name, "shared", ("sample_euler", "sample_dpmpp_2m", "sample_euler_ancestral")) for name in CLEAN],
+)
+def test_the_state_keeps_as_much_noise_as_the_model_expects(blending, noise, samplers, alpha):
+    for name in samplers:
+        ratios = noise_ratios(getattr(kd, name), blending, noise, alpha)
+        assert min(ratios) > 0.95
+        assert max(ratios) < 1.1
+
+
+def test_added_independent_noise_leaves_too_little():
+    assert min(noise_ratios(kd.sample_euler, "addition", "independent", 1.0)) < 0.8
+
+
+@pytest.mark.parametrize("name", [n for n in SAMPLERS if CALLS.get(n, STEPS) > STEPS or "2m" in n or "euler" in n])
+def test_single_step_samplers_agree_with_the_sampler_run_one_interval_at_a_time(name):
+    """Where a step has no memory, blending and running one interval of the schedule is the definition of mixing.
+
+    The 2M solvers remember one step, so only their first step is compared.
+    """
+    sampler, model = SAMPLERS[name], Denoiser()
+    noise = functools.partial(_noise_of_step, shape=source().shape)
+    options = (
+        {} if name in ("sample_euler", "sample_heun", "sample_dpm_2", "sample_dpmpp_2m") else {"noise_sampler": noise}
+    )
+    z, w = noised_sequence(source()), weights(SETTINGS, STEPS).tolist()
+    steps = 1 if "2m" in name else STEPS
+    x, starts = z[0].clone(), []
+    for i in range(steps):
+        x = w[i] * z[i] + (1 - w[i]) * x
+        starts.append(x.clone())
+        x = sampler(model, x, SIGMAS[i : i + 2], disable=True, **options)
+
+    mixed = Denoiser()
+    result = run(sampler, denoiser=mixed, disable=True, **options)
+    seen = [call for call in mixed.calls if any(torch.equal(call[1], s.expand(2)) for s in SIGMAS)]
+    for start in starts:
+        assert min((call[0] - start).abs().max() for call in seen) < 1e-5
+    if steps == STEPS:
+        torch.testing.assert_close(result, x, atol=1e-5, rtol=1e-5)
+
+
+def _noise_of_step(sigma, sigma_next, shape):
+    generator = torch.Generator().manual_seed(int(1e4 * float(sigma)))
+    return torch.randn(shape, generator=generator)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_one_blend_a_step_at_the_step_starts_level(name, monkeypatch):
+    blends = []
+    monkeypatch.setitem(
+        BLENDINGS, "addition", lambda x, z, w, guide: blends.append((x.data_ptr(), w)) or addition(x, z, w, guide)
+    )
+    model, seen = Denoiser(), []
+    levels = NoisedLatents.at
+    monkeypatch.setattr(
+        NoisedLatents,
+        "at",
+        lambda self, step, level, **out: seen.append(float(level)) or levels(self, step, level, **out),
+    )
+    states = []
+    run(SAMPLERS[name], denoiser=model, callback=lambda info: states.append(info["x"].data_ptr()))
+    assert len(model.calls) == CALLS.get(name, STEPS)
+    # At the first step z' is put in its place.
+    assert [w for _, w in blends] == weights(SETTINGS, STEPS).tolist()[1:]
+    # The blended tensor is the sampler's own state, which it shows its callback.
+    assert [pointer for pointer, _ in blends] == states[1:]
+    assert seen[1:] == pytest.approx(SIGMAS[:-1].tolist())
+
+
+def test_churn_is_mixed_at_the_raised_noise_level(monkeypatch):
+    seen = []
+    levels = NoisedLatents.at
+    monkeypatch.setattr(
+        NoisedLatents,
+        "at",
+        lambda self, step, level, **out: seen.append(float(level)) or levels(self, step, level, **out),
+    )
+    run(kd.sample_euler, s_churn=2.0)
+    assert seen[1:] == pytest.approx((SIGMAS[:-1] * (1 + 2.0 / STEPS)).tolist())
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_weight_zero_everywhere_is_the_sampler_alone_to_the_bit(name):
+    sampler = SAMPLERS[name]
+    got = run(sampler, SETTINGS.replace(highest=0.0))
+    torch.manual_seed(SETTINGS.seed)
+    assert torch.equal(got, sampler(Denoiser(), noised_sequence(source())[0], SIGMAS))
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_two_runs_with_one_seed_are_equal_to_the_bit_and_another_seed_differs(name):
+    assert torch.equal(run(SAMPLERS[name]), run(SAMPLERS[name]))
+    assert not torch.equal(run(SAMPLERS[name]), run(SAMPLERS[name], SETTINGS.replace(seed=4)))
+
+
+def test_weight_one_at_every_step_leaves_only_the_last_denoised():
+    got = run(kd.sample_euler, SETTINGS.replace(lowest=1.0))
+    expected = Denoiser()(noised_sequence(source())[-1], SIGMAS[-2].expand(2))
+    torch.testing.assert_close(got, expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("blending", sorted(BLENDINGS))
+def test_sampling_starts_at_the_noised_latent_whatever_state_it_is_given(blending):
+    """A WebUI's DDIM starts from another noise level than that of its first step."""
+
+    @functools.wraps(kd.sample_euler)
+    def elsewhere(model, x, sigmas, **options):
+        return kd.sample_euler(model, x + 5, sigmas, **options)
+
+    settings = SETTINGS.replace(blending=blending)
+    assert torch.equal(run(elsewhere, settings), run(kd.sample_euler, settings))
+
+
+def test_denoise_and_the_steps_range_choose_the_steps():
+    model = Denoiser()
+    run(kd.sample_euler, SETTINGS.replace(denoise=0.5), denoiser=model)
+    assert [float(s[0]) for _, s in model.calls] == pytest.approx(SIGMAS[3:6].tolist())
+
+    model = Denoiser()
+    got = run(kd.sample_euler, SETTINGS.replace(start_at_step=2, end_at_step=4), denoiser=model)
+    assert [float(s[0]) for _, s in model.calls] == pytest.approx(SIGMAS[2:4].tolist())
+    torch.testing.assert_close(got, model(*model.calls[-1]))  # the last step goes straight to sigma 0
+
+    with pytest.raises(itermix.SettingsError) as error:
+        run(kd.sample_euler, SETTINGS.replace(denoise=0.5, start_at_step=3))
+    assert (error.value.name, error.value.value) == ("start_at_step", 3)
+    assert error.value.allowed == "Allowed: less than the 3 steps that denoise leaves."
+
+
+@pytest.mark.parametrize("lowest", [0.0, 0.5])
+@pytest.mark.parametrize("end", [1, 2, 3])
+def test_only_a_run_that_ends_early_gets_another_end(lowest, end):
+    sigmas = torch.tensor([3.0, 2.0, 1.0, lowest])
+    run_through = sigmas_run(sigmas, Settings(denoise=1.0, end_at_step=end)).tolist()
+    assert run_through == [*sigmas[:end].tolist(), 0.0 if end < 3 else lowest]
+    assert sigmas.tolist() == [3.0, 2.0, 1.0, lowest]
+
+
+@pytest.mark.parametrize("shape", [(1,), (0,), (3, 1)])
+def test_a_schedule_without_a_step_is_an_error(shape):
+    with pytest.raises(itermix.SettingsError) as error:
+        itermix.sample(kd.sample_euler, Denoiser(), source(), torch.ones(shape), SETTINGS)
+    assert (error.value.name, error.value.value) == ("sigmas", shape)
+    assert error.value.allowed == "Allowed: a one-dimensional schedule of at least 2 values."
+
+
+def test_one_step_is_enough():
+    got = itermix.sample(kd.sample_euler, Denoiser(), source(), torch.tensor([2.0, 0.0]), SETTINGS)
+    z = noised_sequence(source(), sigmas=torch.tensor([2.0, 0.0]))[0]
+    torch.testing.assert_close(got, Denoiser()(z, torch.tensor([2.0, 2.0])))
+
+
+def test_the_model_may_be_called_with_more_arguments_by_position():
+    def sample_once(model, x, sigmas, extra_args, callback):
+        return model(x, sigmas[:1].expand(len(x)), 0.7)
+
+    sigmas = torch.tensor([2.0, 0.0])
+    got = itermix.sample(sample_once, Denoiser(), source(), sigmas, SETTINGS)
+    z = noised_sequence(source(), sigmas=sigmas)[0]
+    torch.testing.assert_close(got, Denoiser()(z, torch.tensor([2.0, 2.0]), 0.7))
+
+
+def test_no_seed_counts_as_seed_0():
+    no_seed, zero, one = (run(kd.sample_euler, SETTINGS.replace(seed=seed)) for seed in (-1, 0, 1))
+    assert torch.equal(no_seed, zero)
+    assert not torch.equal(zero, one)
+
+
+@pytest.mark.parametrize("known", [None, torch.linspace(0.03, 15.0, 1000)], ids=["unknown", "known"])
+def test_progress_in_noise_level_takes_the_models_own_schedule(known, monkeypatch):
+    blends = []
+    monkeypatch.setitem(BLENDINGS, "addition", lambda x, z, weight, guide: blends.append(weight))
+    settings, model = SETTINGS.replace(progress="noise level"), Denoiser()
+    if known is not None:
+        model.sigmas = known
+    run(kd.sample_euler, settings, denoiser=model)
+    assert blends == weights(settings, STEPS, ve(known).progress(SIGMAS[:-1])).tolist()[1:]
+    assert blends != weights(SETTINGS, STEPS).tolist()[1:]
+
+
+@pytest.mark.parametrize("kind", ["shared", "independent", "cumulative"])
+def test_extra_args_and_callback_reach_the_sampler_and_given_noise_is_used(kind):
+    noise, infos, unmixed = torch.randn(2, 3, 8, 8), [], SETTINGS.replace(highest=0.0, noise=kind)
+    got = run(kd.sample_euler, unmixed, noise=noise, extra_args={"shift": 0.7}, callback=infos.append)
+    assert [info["i"] for info in infos] == list(range(STEPS))
+    expected = kd.sample_euler(Denoiser(), source() + SIGMAS[0] * noise, SIGMAS, extra_args={"shift": 0.7})
+    assert torch.equal(got, expected)
+
+
+def test_normalize_fraction_takes_the_bias_off_the_start():
+    model = Denoiser()
+    run(kd.sample_euler, SETTINGS.replace(normalize_fraction=0.1), denoiser=model)
+    assert model.calls[0][0].mean(dim=(1, 2, 3)).abs().max() < 1e-5
+
+
+class Stop(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError, Stop, KeyboardInterrupt])
+@pytest.mark.parametrize("where", ["model", "callback"])
+def test_nothing_is_left_behind(error, where):
+    model, before = Denoiser(), dict(vars(Denoiser()))
+    state = torch.get_rng_state()
+
+    def fail(*args):
+        if error:
+            raise error
+
+    if where == "model":
+        model.register_forward_hook(fail)
+    own = len(model._forward_hooks)
+    if error:
+        with pytest.raises(error):
+            run(kd.sample_euler_ancestral, denoiser=model, callback=fail if where == "callback" else None)
+    else:
+        run(kd.sample_euler_ancestral, denoiser=model)
+    assert len(model._forward_pre_hooks) == 0
+    assert len(model._forward_hooks) == own
+    assert set(vars(model)) == set(before)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_every_sampler_of_k_diffusion_is_known():
+    theirs = {name for name in dir(kd) if name.startswith("sample_")}
+    assert theirs == set(CALLS) | {"sample_dpm_fast", "sample_dpm_adaptive"}
+    assert theirs - {"sample_dpm_fast"} <= set(STEP_STARTS)  # its pattern depends on the number of its calls
+
+
+@pytest.mark.parametrize("calls", [0, 1, 3])
+def test_a_sampler_that_makes_too_few_or_too_many_calls_is_refused(calls):
+    """Here of two steps, none of which it tells its callback."""
+
+    def sample_euler(model, x, sigmas, extra_args, callback):
+        for _ in range(calls):
+            model(x, sigmas[0].expand(len(x)))
+        return x
+
+    with pytest.raises(SamplerRefused, match="steps can't be told apart"):
+        itermix.sample(sample_euler, Denoiser(), source(), torch.tensor([2.0, 1.0, 0.0]), SETTINGS)
+
+
+def test_a_pattern_that_depends_on_the_number_of_steps_is_followed(monkeypatch):
+    def sample_heunpp2(model, x, sigmas, extra_args=None, callback=None):
+        for i in range(STEPS):
+            for _ in range(min(3, STEPS - i)):
+                model(x, sigmas[i].expand(len(x)))
+            callback({"x": x, "i": i})
+        return x
+
+    blends = []
+    monkeypatch.setitem(BLENDINGS, "addition", lambda x, z, weight, guide: blends.append(weight))
+    run(sample_heunpp2)
+    assert blends == weights(SETTINGS, STEPS).tolist()[1:]
+
+
+def test_a_partial_is_known_by_its_functions_name():
+    assert name_of(functools.partial(functools.partial(kd.sample_heun, s_churn=1.0), s_noise=1.0)) == "sample_heun"
+
+
+def test_an_object_that_samples_is_known_by_its_class():
+    class Walk:
+        def __call__(self, model, x, sigmas, **options):
+            return x
+
+    assert name_of(Walk()) == "Walk"
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [("sample_heunpp2", "0..1..2.3"), ("plms", "0.123"), ("sample_heun", "0.1.2.3"), ("sample_euler", "0123")],
+)
+def test_step_starts_among_the_calls(name, pattern):
+    starts = STEP_STARTS[name]
+    found = [starts(call, 4) for call in range(len(pattern))]
+    assert "".join("." if step is None else str(step) for step in found) == pattern
+
+
+@pytest.mark.parametrize("blending", sorted(BLENDINGS))
+def test_a_state_in_another_precision_is_blended_in_its_own(blending):
+    """Here the state is in double precision, the latent and what the model gives in single."""
+    noised, levels = NoisedLatents(source(), seeds=[3, 4]), torch.tensor([2.0, 1.0])
+    plan = Schedule({}, levels, one_call)
+    mixer = Mixer(kd.sample_euler, plan, noised, torch.tensor([1.0, 0.6]), blending)
+    z = noised_sequence(source(), sigmas=torch.tensor([2.0, 1.0, 0.0]))
+    x = torch.zeros(2, 3, 8, 8, dtype=torch.float64)
+    mixer.before_call(x, levels[:1].expand(2))
+    torch.testing.assert_close(x.float(), z[0])
+    mixer.after_call(x, levels[:1].expand(2), 0.5 * z[0])
+    expected = blend_by_hand(blending, x.float(), z[1], 0.6, source(), 0.5 * z[0])
+    mixer.before_call(x, levels[1:].expand(2))
+    torch.testing.assert_close(x.float(), expected)

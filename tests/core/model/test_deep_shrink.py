@@ -1,0 +1,234 @@
+"""Deep Shrink on a small network with the blocks and the joins of Stable Diffusion's U-Net."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from itermix import Settings, SettingsError, sample
+from itermix.model.deep_shrink import DeepShrink, attached, check, last_level
+from itermix.settings import SHRINK_METHODS
+
+CHANNELS = 4
+
+
+class Doubled(nn.Module):
+    def forward(self, x):
+        return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def conv(channels, stride=1):
+    return nn.Conv2d(channels, CHANNELS, 3, stride, padding=1)
+
+
+class UNet(nn.Module):
+    """Sizes of the skip connections, of 32 pixels: 32, 32, 16, 16, 8, 8."""
+
+    def __init__(self):
+        super().__init__()
+        two = 2 * CHANNELS
+        self.input_blocks = nn.ModuleList(conv(CHANNELS, stride) for stride in (1, 1, 2, 1, 2, 1))
+        self.middle_block = conv(CHANNELS)
+        up = [conv(two), nn.Sequential(conv(two), Doubled()), conv(two), nn.Sequential(conv(two), Doubled())]
+        self.output_blocks = nn.ModuleList([*up, conv(two), conv(two)])
+
+    def forward(self, x):
+        skips = []
+        h = x
+        for block in self.input_blocks:
+            h = block(h)
+            skips.append(h)
+        h = self.middle_block(h)
+        for block in self.output_blocks:
+            h = block(torch.cat([h, skips.pop()], dim=1))
+        return h
+
+
+class Denoiser(nn.Module):
+    """Keeps the sizes that its network's middle saw, one for each call, and the noise levels."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+        self.sizes, self.levels = [], []
+        network.middle_block.register_forward_pre_hook(lambda module, args: self.sizes.append(args[0].shape[-1]))
+
+    def forward(self, x, sigma):
+        self.levels.append(float(sigma[0]))
+        return self.network(x) / 10
+
+
+@pytest.fixture
+def unet():
+    torch.manual_seed(0)
+    return UNet().requires_grad_(False)
+
+
+@pytest.fixture
+def x():
+    return torch.randn(2, CHANNELS, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+def shrinking(**settings):
+    shrink = DeepShrink(Settings(deep_shrink=0.35, **settings))
+    shrink.active = True
+    return shrink
+
+
+def hooks(network):
+    modules = list(network.modules())
+    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in modules)
+
+
+def by_hand(unet, x, block, factor, mode):
+    """The U-Net's forward with ComfyUI's two patches written into it."""
+    skips = []
+    h = x
+    for k, module in enumerate(unet.input_blocks):
+        h = module(h)
+        skips.append(h)
+        if k == block:
+            h = F.interpolate(h, size=(round(h.shape[2] / factor), round(h.shape[3] / factor)), mode=mode)
+    h = unet.middle_block(h)
+    for module in unet.output_blocks:
+        skip = skips.pop()
+        if h.shape[2:] != skip.shape[2:]:
+            h = F.interpolate(h, size=skip.shape[2:], mode=mode)
+        h = module(torch.cat([h, skip], dim=1))
+    return h
+
+
+@pytest.mark.parametrize("method", SHRINK_METHODS)
+@pytest.mark.parametrize("block", range(1, 6))
+@pytest.mark.parametrize("factor", [1.5, 2.0, 3.3, 8.0])
+def test_it_is_the_u_net_with_the_two_patches(unet, x, block, factor, method):
+    shrink = shrinking(deep_shrink_block=block, deep_shrink_factor=factor, deep_shrink_method=method)
+    with attached(unet, shrink):
+        for size in ((32, 32), (24, 40)):
+            part = x[..., : size[0], :].repeat(1, 1, 1, 2)[..., : size[1]]
+            expected = by_hand_without_hooks(unet, part, block, factor, method)
+            assert torch.equal(unet(part), expected)
+            assert expected.shape[-2:] == size
+
+
+def by_hand_without_hooks(unet, *args):
+    copy = UNet()
+    copy.load_state_dict(unet.state_dict())
+    return by_hand(copy.requires_grad_(False), *args)
+
+
+def test_it_changes_the_result_while_it_is_active_alone(unet, x):
+    plain = unet(x)
+    shrink = shrinking()
+    with attached(unet, shrink):
+        assert (unet(x) - plain).abs().max() > 1e-3
+        shrink.active = False
+        assert torch.equal(unet(x), plain)
+    assert torch.equal(unet(x), plain)
+
+
+def test_a_factor_of_1_changes_nothing(unet, x):
+    with attached(unet, shrinking(deep_shrink_factor=1.0)):
+        assert torch.equal(unet(x), by_hand_without_hooks(unet, x, 5, 1.0, "bicubic"))
+
+
+def test_one_pixel_is_left_of_the_smallest(unet):
+    with attached(unet, shrinking(deep_shrink_factor=8.0)):
+        assert unet(torch.zeros(1, CHANNELS, 8, 8)).shape[-2:] == (8, 8)
+
+
+def test_the_hooks_are_gone_after_an_error(unet, x):
+    with attached(unet, shrinking()):
+        assert hooks(unet) == 14  # at each of the 13 blocks but the last, and two before a block
+    with pytest.raises(ZeroDivisionError), attached(unet, shrinking()):
+        raise ZeroDivisionError
+    assert hooks(unet) == 0
+
+
+def test_a_call_that_failed_in_the_middle_does_not_reach_into_the_next(unet, x):
+    expected = by_hand_without_hooks(unet, x, 3, 2.0, "bicubic")
+    with attached(unet, shrinking()):
+        failing = unet.middle_block.register_forward_pre_hook(lambda module, args: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            unet(x)
+        failing.remove()
+        assert torch.equal(unet(x), expected)
+
+
+@pytest.mark.parametrize(
+    ("share", "progress", "expected"),
+    [
+        (0.35, "steps", 6.0),  # of the starts 0, 0.25, 0.5, 0.75
+        (0.25, "steps", 8.0),
+        (0.01, "steps", 8.0),
+        (1.0, "steps", 1.0),
+        (0.35, "noise level", 8.0),
+        (0.05, "noise level", math.inf),
+    ],
+)
+def test_the_level_down_to_which_it_acts(share, progress, expected):
+    settings = Settings(deep_shrink=share, progress=progress)
+    level = last_level(settings, torch.tensor([8.0, 6.0, 3.0, 1.0]), torch.tensor([0.1, 0.5, 0.6, 0.9]))
+    assert level == pytest.approx(expected, rel=2e-3)
+    assert level < expected or math.isinf(expected)
+
+
+def euler(model, x, sigmas, extra_args=None, callback=None):
+    for i in range(len(sigmas) - 1):
+        denoised = model(x, sigmas[i] * x.new_ones(len(x)), **(extra_args or {}))
+        callback({"i": i, "x": x, "sigma": sigmas[i], "denoised": denoised})
+        x = x + (x - denoised) / sigmas[i] * (sigmas[i + 1] - sigmas[i])
+    return x
+
+
+euler.__name__ = "sample_euler"
+SIGMAS = torch.tensor([10.0, 6.0, 3.0, 1.0, 0.0])
+
+
+def test_a_sampling_shrinks_in_its_first_steps(unet, x):
+    denoiser = Denoiser(unet)
+    before = hooks(denoiser)
+    plain = sample(euler, denoiser, x, SIGMAS, Settings(denoise=1.0))
+    assert denoiser.sizes == [8] * 4
+    denoiser.sizes.clear()
+    shrunk = sample(euler, denoiser, x, SIGMAS, Settings(denoise=1.0, deep_shrink=0.35), unet=unet)
+    assert denoiser.sizes == [4, 4, 8, 8]
+    assert not torch.equal(shrunk, plain)
+    assert hooks(denoiser) == before
+    assert torch.equal(sample(euler, denoiser, x, SIGMAS, Settings(denoise=1.0), unet=unet), plain)
+
+
+def test_a_sampling_that_fails_leaves_no_hook(unet, x):
+    denoiser = Denoiser(unet)
+    before = hooks(denoiser)
+
+    def failing(info):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sample(euler, denoiser, x, SIGMAS, Settings(deep_shrink=1.0), unet=unet, callback=failing)
+    assert hooks(denoiser) == before
+
+
+@pytest.mark.parametrize(
+    ("network", "block", "name", "allowed"),
+    [
+        (None, 3, "deep_shrink", "Allowed with this model: 0"),
+        (nn.Linear(1, 1), 3, "deep_shrink", "Stable Diffusion 1, 2 or XL"),
+        (UNet(), 6, "deep_shrink_block", "from 1 to 5"),
+    ],
+)
+def test_other_networks_and_blocks_are_refused(x, network, block, name, allowed):
+    settings = Settings(deep_shrink=0.35, deep_shrink_block=block)
+    with pytest.raises(SettingsError, match=allowed) as error:
+        check(network, settings)
+    assert error.value.name == name
+    with pytest.raises(SettingsError, match=allowed):
+        sample(euler, Denoiser(UNet()), x, SIGMAS, settings, unet=network)
+
+
+def test_a_factor_below_1_is_refused():
+    with pytest.raises(SettingsError, match="0, or a number from 1 to 8"):
+        Settings(deep_shrink_factor=0.5)

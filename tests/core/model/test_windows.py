@@ -1,0 +1,517 @@
+"""The windows against the formulas of DemoFusion's pipeline, written here as a loop over stepped states."""
+
+import itertools
+import math
+
+import k_diffusion.sampling as kd
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from itermix import Settings, SettingsError, sample
+from itermix.mixing.blending import USES_DENOISED
+from itermix.model.windows import Windows, attached, calls, crops, dilation, gaussian, margins, of_views, parts, work
+from itermix.sampling import mixed
+from itermix.settings import DEMOFUSION, FORMULAS
+from itermix.steps.parametrisation import ve, vp
+
+WINDOW = 16
+CHANNELS = 4
+ALPHAS = torch.linspace(0.9999, 0.005, 1000, dtype=torch.float64)
+TIMESTEPS = torch.tensor([1, 201, 401, 601, 801])
+SIZES = [(32, 32), (32, 48), (48, 20), (33, 38)]
+
+
+class Model(nn.Module):
+    """Smooth, and what it makes of a pixel depends on the pixels around it; it keeps the shapes that it sees."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(4)
+        self.kernel = torch.randn(CHANNELS, CHANNELS, 3, 3, generator=generator, dtype=torch.float64) / 8
+        self.shapes = []
+
+    def forward(self, x, level, shift=None):
+        self.shapes.append(tuple(x.shape))
+        level = level.to(x).view(-1, 1, 1, 1)
+        found = torch.tanh(F.conv2d(x, self.kernel.to(x), padding=1)) + 0.2 * x / (1 + level / 500)
+        return found if shift is None else found + shift.view(-1, 1, 1, 1)
+
+
+class Affine(Model):
+    """The same for every surrounding of a pixel, so that crops can't matter."""
+
+    def forward(self, x, level, shift=None):
+        super().forward(x, level)
+        return 0.3 * x + 0.1
+
+
+def picture(height, width, batch=1, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, CHANNELS, height, width, generator=generator, dtype=torch.float64)
+
+
+def ddim(model, x, timesteps, extra_args=None, callback=None):
+    """DDIM (arXiv 2010.02502, eq. 12 with sigma = 0) as a timestep sampler of the WebUIs; the model gives the noise."""
+    ends = timesteps.flip(0).tolist()
+    for i, t in enumerate(ends[:-1]):
+        eps = model(x, torch.tensor([t] * len(x)), **(extra_args or {}))
+        callback({"i": i, "x": x, "denoised": eps})
+        x = ddim_step(x, eps, t, ends[i + 1])
+    return x
+
+
+def ddim_step(x, eps, t, next_t):
+    clean = (x - (1 - ALPHAS[t]).sqrt() * eps) / ALPHAS[t].sqrt()
+    return ALPHAS[next_t].sqrt() * clean + (1 - ALPHAS[next_t]).sqrt() * eps
+
+
+def views_of_the_pipeline(height, width, window, stride, random):
+    """Top, bottom, left and right of the crops, counted in the picture with the jitter's range around it."""
+    many = [int((side - window) / stride - 1e-6) + 2 if side > window else 1 for side in (height, width)]
+    reach = (window - stride) // 4
+    views = []
+    for k in range(many[0] * many[1]):
+        ends = []
+        for place, side in ((k // many[1], height), (k % many[1], width)):
+            start, end = place * stride, place * stride + window
+            if end > side:
+                start, end = start + side - end, side
+            start = max(start, 0)
+            jitter = 0
+            if start != 0 and end != side:
+                jitter = random(-reach, reach)
+            elif start == 0 and end != side:
+                jitter = random(-reach, 0)
+            elif start != 0 and end == side:
+                jitter = random(0, reach)
+            ends += [start + jitter + reach, end + jitter + reach]
+        views.append(ends)
+    return views
+
+
+def filtered_of_the_pipeline(x, size, sigma):
+    distance = torch.arange(size).double() - (size - 1) / 2
+    line = torch.exp(-(distance**2) / (2 * sigma**2))
+    line = line / line.sum()
+    kernel = (line[:, None] * line[None, :])[None, None].repeat(x.shape[1], 1, 1, 1)
+    return F.conv2d(x, kernel, padding=size // 2, groups=x.shape[1])
+
+
+def pipeline(model, latent, noise, cosine_scales, sigma, scale):
+    """One phase of DemoFusion's pipeline: the states after a step are averaged, those of the crops and those of the
+    sub-grids. `model` gives the noise. The crops are moved by the numbers that `Windows` draws."""
+    ends = TIMESTEPS.flip(0).tolist()
+    height, width = latent.shape[-2:]
+    stride = WINDOW // 2
+    reach = (WINDOW - stride) // 4
+    scale_1, scale_2, scale_3 = cosine_scales
+    latents = None
+    for i, t in enumerate(ends[:-1]):
+        following = ends[i + 1]
+        noised = ALPHAS[t].sqrt() * latent + (1 - ALPHAS[t]).sqrt() * noise
+        cosine_factor = 0.5 * (1 + math.cos(math.pi * (1000 - t) / 1000))
+        latents = noised if latents is None else latents
+        c1 = cosine_factor**scale_1
+        latents = latents * (1 - c1) + noised * c1
+
+        generator = np.random.default_rng(i + 1)
+        random = lambda low, high: int(generator.integers(low, high + 1))  # noqa: E731, B023
+        padded = F.pad(latents, (reach, reach, reach, reach))
+        value, count = torch.zeros_like(padded), torch.zeros_like(padded)
+        for top, bottom, left, right in views_of_the_pipeline(height, width, WINDOW, stride, random):
+            crop = padded[:, :, top:bottom, left:right]
+            stepped = ddim_step(crop, model(crop, torch.tensor([t])), t, following)
+            value[:, :, top:bottom, left:right] += stepped
+            count[:, :, top:bottom, left:right] += 1
+        inside = (..., slice(reach, reach + height), slice(reach, reach + width))
+        local = value[inside] / count[inside]
+
+        above, before = (scale - height % scale) % scale, (scale - width % scale) % scale
+        padded = F.pad(latents, (before, 0, above, 0))
+        c3 = 0.99 * cosine_factor**scale_3 + 1e-2
+        blurred = filtered_of_the_pipeline(padded, 2 * scale - 1, sigma * c3)
+        blurred = (blurred - blurred.mean()) / blurred.std() * padded.std() + padded.mean()
+        whole = torch.zeros_like(padded)
+        for h, w in itertools.product(range(scale), range(scale)):
+            eps = model(blurred[:, :, h::scale, w::scale], torch.tensor([t]))
+            whole[:, :, h::scale, w::scale] = ddim_step(padded[:, :, h::scale, w::scale], eps, t, following)
+
+        c2 = cosine_factor**scale_2
+        latents = local * (1 - c2) + whole[:, :, above:, before:] * c2
+    return latents
+
+
+@pytest.mark.parametrize(("height", "width"), [size for size in SIZES if min(size) >= WINDOW])
+@pytest.mark.parametrize("batch", [1, 4, 64])
+def test_with_ddim_it_is_demofusions_pipeline(height, width, batch):
+    latent, noise = picture(height, width), picture(height, width, seed=2)
+    settings = Settings(
+        denoise=1.0,
+        blending="addition",
+        curve="cosine",
+        alpha=3.0,
+        progress="noise level",
+        detail=0.0,
+        fidelity=0.0,
+        window=WINDOW,
+        window_batch=batch,
+        window_formulas="DemoFusion",
+        dilated=1.3,
+        gaussian_sigma=0.8,
+        gaussian_alpha=0.7,
+    )
+    model = Model()
+    windows = Windows(settings, vp(ALPHAS))
+    with attached(model, windows):
+        run = mixed(ddim, latent, noise, [0], settings, vp(ALPHAS), parts=windows)
+        found = run(model, None, timesteps=TIMESTEPS)
+    scale = dilation(height, width, WINDOW)
+    expected = pipeline(Model(), latent, noise, (3.0, 1.3, 0.7), 0.8, scale)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-7)  # the weights of the mixing have single precision
+    plain = mixed(ddim, latent, noise, [0], settings, vp(ALPHAS))(Model(), None, timesteps=TIMESTEPS)
+    assert (plain - expected).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("formulas", FORMULAS)
+def test_with_euler_it_is_the_same_of_a_model_that_gives_the_clean_picture(formulas):
+    """The step of DDIM is Euler's in x / sqrt(a), and the model's clean picture says as much as its noise."""
+
+    class Clean(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.noise = Model()
+
+        def forward(self, x, sigma):
+            at = sigma.to(x).view(-1, 1, 1, 1)
+            t = (1 / (1 + sigma[0] ** 2) - ALPHAS).abs().argmin()
+            return x - at * self.noise(x / (1 + at**2).sqrt(), t.expand(len(x)))
+
+    latent, noise = picture(32, 32), picture(32, 32, seed=2)
+    some = {"blending": "addition", "fidelity": 0.0, "progress": "noise level"}
+    settings = Settings(denoise=1.0, **some, window=WINDOW, window_formulas=formulas)
+    windows = Windows(settings, vp(ALPHAS))
+    model = Model()
+    with attached(model, windows):
+        run = mixed(ddim, latent, noise, [0], settings, vp(ALPHAS), parts=windows)
+        expected = run(model, None, timesteps=TIMESTEPS) / ALPHAS[TIMESTEPS[0]].sqrt()
+    sigmas = ((1 - ALPHAS) / ALPHAS).sqrt()
+    windows = Windows(settings)
+    model = Clean()
+    with attached(model, windows):
+        run = mixed(kd.sample_euler, latent, noise, [0], settings, ve(sigmas), parts=windows)
+        found = run(model, None, sigmas=sigmas[TIMESTEPS].flip(0), disable=True)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+
+
+SIGMAS = kd.get_sigmas_karras(6, 0.05, 12.0)
+ON = {"denoise": 1.0, "window": WINDOW, "window_batch": 3}
+
+
+def run(model, latent, settings, sampler=kd.sample_euler, **arguments):
+    return sample(sampler, model, latent, SIGMAS, Settings(**settings), disable=True, **arguments)
+
+
+@pytest.mark.parametrize(("height", "width"), [*SIZES, (16, 40), (8, 130)])
+@pytest.mark.parametrize("jitter", [True, False])
+def test_no_call_gets_more_than_so_many_windows(height, width, jitter):
+    model = Model()
+    run(model, picture(height, width, batch=2), {**ON, "window_jitter": jitter, "dilated": 0.5})
+    assert len(model.shapes) > len(SIGMAS)
+    for pictures, _, *sides in model.shapes:
+        assert pictures <= 2 * ON["window_batch"]
+        assert max(sides) <= WINDOW
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+@pytest.mark.parametrize("dilated", [0.0, 1.0])
+def test_the_calls_are_as_many_as_foretold(height, width, dilated):
+    model = Model()
+    settings = Settings(**ON, dilated=dilated)
+    windows = Windows(settings)
+    windows.weight = 0.4 if dilated else 0.0
+    with attached(model, windows):
+        model(picture(height, width), torch.ones(1))
+    local, thinned = parts(settings, height, width)
+    assert len(model.shapes) == calls(settings, height, width) == -(-local // 3) + -(-thinned // 3)
+    seen = sum(count * h * w for count, _, h, w in model.shapes)
+    scale = dilation(height, width, WINDOW)
+    added = math.ceil(height / scale) * math.ceil(width / scale) * scale**2 - height * width  # to sides that divide
+    assert seen == work(settings, height, width) + (added if dilated else 0)
+
+
+def test_a_known_count():
+    """4096 pixels of SDXL: 7 x 7 crops and 4 x 4 sub-grids of 128 x 128 latent pixels, each 1024 pixels wide."""
+    settings = Settings(window=128)
+    assert parts(settings, 512, 512) == (49, 16)
+    assert calls(settings, 512, 512) == 13 + 4
+    assert work(settings, 512, 512) == (49 + 16) * 128**2
+    assert parts(settings, 128, 128) == (0, 0)
+    assert (calls(settings, 128, 96), work(settings, 128, 96)) == (1, 128 * 96)
+    assert (calls(Settings(), 512, 512), work(Settings(), 512, 512)) == (1, 512**2)
+    assert parts(Settings(window=128, dilated=0.0), 512, 512) == (49, 0)
+
+
+def test_a_picture_that_fits_is_shown_as_it_is():
+    latent = picture(16, 12, batch=2)
+    plain, with_window = Model(), Model()
+    assert torch.equal(run(plain, latent, {"denoise": 1.0}), run(with_window, latent, ON))
+    assert with_window.shapes == plain.shapes == [(2, CHANNELS, 16, 12)] * 6
+
+
+def test_a_model_without_surroundings_gives_the_same_with_crops():
+    latent = picture(33, 48)
+    plain, found = (run(Affine(), latent, settings) for settings in ({"denoise": 1.0}, {**ON, "dilated": 0.0}))
+    torch.testing.assert_close(found, plain, rtol=0, atol=1e-6)  # crops are averaged in single precision
+
+
+def test_a_model_without_surroundings_gives_the_same_with_sub_grids_if_nothing_is_blurred():
+    x = picture(33, 48)
+    windows = Windows(Settings(**ON))
+    windows.weight, model = 1.0, Affine()
+    with attached(model, windows):
+        torch.testing.assert_close(model(x, torch.ones(1)), 0.3 * x + 0.1, rtol=0, atol=1e-12)
+        windows.blur = 1.0
+        expected = 0.3 * gaussian(x, 5, 1.0) + 0.1
+        torch.testing.assert_close(model(x, torch.ones(1)), expected, rtol=0, atol=1e-12)
+
+
+def test_the_two_formulas_differ_by_what_the_blur_has_hidden():
+    """Of a clean picture D(blurred x) the noise in x is x - D, and that in the blurred state is blurred x - D."""
+    x, found = picture(32, 32), {}
+    for formulas in FORMULAS:
+        model, windows = Affine(), Windows(Settings(**ON, window_formulas=formulas))
+        windows.weight, windows.blur = 1.0, 1.0
+        with attached(model, windows):
+            found[formulas] = model(x, torch.ones(1))
+    torch.testing.assert_close(found[DEMOFUSION] - found["clean picture"], x - gaussian(x, 3, 1.0))
+
+
+def test_over_the_edge_a_crop_sees_the_mirror_image_or_nothing():
+    x = torch.ones(1, CHANNELS, 40, 40, dtype=torch.float64)
+    for formulas, least in (("clean picture", 1.0), (DEMOFUSION, 0.0)):
+        seen = []
+
+        class Seeing(nn.Module):
+            def forward(self, x, level, seen=seen):
+                seen.append(float(x.min()))
+                return x
+
+        model, windows = Seeing(), Windows(Settings(**ON, dilated=0.0, window_formulas=formulas))
+        with attached(model, windows):
+            assert torch.allclose(model(x, torch.ones(1)), x)
+        assert min(seen) == least
+
+
+@pytest.mark.parametrize(
+    ("blending", "detail", "named"),
+    [(name, 0.0, f"the blending {name}") for name in sorted(USES_DENOISED)] + [("addition", 0.1, "detail")],
+)
+def test_demofusions_formulas_are_refused_where_the_clean_picture_is_needed(blending, detail, named):
+    settings = {**ON, "blending": blending, "detail": detail, "window_formulas": DEMOFUSION}
+    with pytest.raises(SettingsError, match=f"with {named}, which .*: clean picture"):
+        run(Model(), picture(32, 32), settings)
+
+
+@pytest.mark.parametrize("sampler", [kd.sample_euler, kd.sample_heun, kd.sample_dpmpp_2m, kd.sample_dpmpp_sde])
+def test_it_repeats_and_each_picture_of_a_batch_is_the_one_made_alone(sampler):
+    both = picture(32, 40, batch=2)
+    found = run(Model(), both, ON, sampler)
+    assert torch.isfinite(found).all()
+    assert torch.equal(run(Model(), both, ON, sampler), found)
+    if sampler is kd.sample_dpmpp_sde:
+        return  # draws noise for the batch as a whole
+    for k in range(2):
+        alone = run(Model(), both[k : k + 1], {**ON, "seed": k}, sampler)
+        torch.testing.assert_close(alone, found[k : k + 1], rtol=0, atol=1e-12)
+
+
+def test_no_generator_of_others_moves():
+    torch.manual_seed(3)
+    np.random.seed(3)
+    before, of_numpy = torch.get_rng_state(), np.random.get_state()[1].copy()
+    run(Model(), picture(32, 32), ON)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert (np.random.get_state()[1] == of_numpy).all()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"window": 24},
+        {"window_jitter": False},
+        {"window_formulas": DEMOFUSION},
+        {"dilated": 0.0},
+        {"dilated": 2.0},
+        {"gaussian_sigma": 0.0},
+        {"gaussian_sigma": 2.0},
+        {"gaussian_alpha": 3.0},
+    ],
+)
+def test_every_setting_changes_the_result(changes):
+    latent, on = picture(48, 48), {**ON, "blending": "addition", "detail": 0.0}
+    assert (run(Model(), latent, {**on, **changes}) - run(Model(), latent, on)).abs().max() > 1e-6
+
+
+def test_how_many_a_call_takes_does_not():
+    latent = picture(48, 48)
+    found = run(Model(), latent, {**ON, "window_batch": 64})
+    torch.testing.assert_close(found, run(Model(), latent, ON), rtol=0, atol=1e-6)
+
+
+def test_without_a_window_the_other_settings_do_nothing():
+    latent = picture(32, 32)
+    others = {"window_jitter": False, "window_batch": 9, "dilated": 3.0, "gaussian_sigma": 0.1, "gaussian_alpha": 5.0}
+    model, plain = Model(), Model()
+    assert torch.equal(run(model, latent, others), run(plain, latent, {}))
+    assert model.shapes == plain.shapes
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (17, 40), (40, 17), (16, 33), (9, 90), (128, 31)])
+@pytest.mark.parametrize("window", [8, 16, 24])
+def test_the_crops_cover_the_picture_however_they_are_moved(height, width, window):
+    for seed in range(20):
+        for jitter in (None, np.random.default_rng(seed)):
+            above, before = margins(height, width, window) if jitter else (0, 0)
+            seen = torch.zeros(height + 2 * above, width + 2 * before)
+            for rows, columns in crops(height, width, window, jitter):
+                assert rows.stop - rows.start == min(window, height)
+                assert 0 <= rows.start < rows.stop <= len(seen)
+                assert 0 <= columns.start < columns.stop <= seen.shape[1]
+                seen[rows, columns] += 1
+            assert seen[above : above + height, before : before + width].min() >= 1
+
+
+def test_the_sub_grids_fit_and_are_the_whole_picture():
+    assert [dilation(side, 20, 16) for side in (17, 32, 33, 48, 64)] == [2, 2, 3, 3, 4]
+    assert dilation(20, 64, 16) == 4
+
+
+def test_the_filter_keeps_mean_and_deviation_of_each_image():
+    x = picture(20, 30, batch=2) * torch.tensor([1.0, 3.0]).view(2, 1, 1, 1) + 0.7
+    blurred = gaussian(x, 5, 1.0)
+    for k in range(2):
+        assert blurred[k].mean() == pytest.approx(float(x[k].mean()))
+        assert blurred[k].std() == pytest.approx(float(x[k].std()))
+        torch.testing.assert_close(blurred[k : k + 1], gaussian(x[k : k + 1], 5, 1.0))
+    roughness = [float(y.diff(dim=-1).square().mean()) for y in (x, blurred)]
+    assert roughness[1] < roughness[0] / 2
+    assert gaussian(x, 5, 0.0) is x
+    assert torch.equal(gaussian(torch.ones(1, 4, 8, 8), 1, 0.5), torch.ones(1, 4, 8, 8))
+
+
+def test_half_precision_stays_half_and_near():
+    windows = Windows(Settings(**ON))
+    windows.weight, windows.blur, model = 0.5, 0.7, Model()
+    x = picture(32, 40)
+    with attached(model, windows):
+        exact = model(x, torch.ones(1))
+        windows._calls = 0
+        half = model(x.to(torch.bfloat16), torch.ones(1))
+    assert half.dtype == torch.bfloat16
+    assert (half.double() - exact).abs().max() < 0.1
+
+
+def test_what_comes_with_the_pictures_is_cut_and_repeated_with_them():
+    x = picture(8, 8, batch=2)
+    views = [(slice(0, 4), slice(0, 4)), (slice(6, 10), slice(3, 7))]
+    with_picture = torch.arange(2.0 * 5 * 64).reshape(2, 5, 8, 8)
+    row = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    single, number, text = torch.ones(1, 3), torch.tensor(5.0), "text"
+    given = {"a": [with_picture], "b": (row, {"c": single}), "d": number, "e": text, "f": torch.zeros(2, 5, 1, 1)}
+    found = of_views(given, x, views, lambda value: F.pad(value, (1, 1, 1, 1)))
+    around = F.pad(with_picture, (1, 1, 1, 1))
+    for k, image in itertools.product(range(2), range(2)):
+        rows, columns = views[k]
+        assert torch.equal(found["a"][0][2 * image + k], around[image, :, rows, columns])
+    assert found["b"][0].tolist() == [[1, 2], [1, 2], [3, 4], [3, 4]]
+    assert isinstance(found["b"], tuple)
+    assert found["b"][1]["c"] is single
+    assert found["d"] is number
+    assert found["e"] is text
+    assert found["f"].shape == (4, 5, 1, 1)
+
+
+def test_each_part_gets_what_belongs_to_its_picture():
+    both, shift = picture(32, 32, batch=2), torch.tensor([0.0, 5.0], dtype=torch.float64)
+    found = run(Model(), both, ON, extra_args={"shift": shift})
+    for k in range(2):
+        alone = run(Model(), both[k : k + 1], {**ON, "seed": k}, extra_args={"shift": shift[k : k + 1]})
+        torch.testing.assert_close(alone, found[k : k + 1], rtol=0, atol=1e-12)
+
+
+def test_the_weights_follow_the_noise_level_also_between_the_steps():
+    """cos^2 over the progress in timesteps; the second call of Heun is at the level of the next step."""
+    settings = Settings(**ON, dilated=2.0, gaussian_sigma=0.5, gaussian_alpha=3.0, progress="noise level")
+    model, windows, seen = Model(), Windows(settings), []
+    model.register_forward_pre_hook(
+        lambda module, args: seen.append((float(args[1][0]), windows.weight, windows.blur)), prepend=False
+    )
+    with attached(model, windows):
+        latent = picture(32, 32)
+        told = mixed(kd.sample_heun, latent, None, [0], settings, ve(), parts=windows)
+        # `following` puts its hook after this one, so what is seen is of the call before.
+        told(model, None, sigmas=SIGMAS, disable=True)
+    levels = [level for level, _, _ in seen]
+    assert len(levels) == 2 * 6 - 1
+    for level, (_, weight, blur) in zip(levels, seen[1:]):
+        cosine = (1 + math.cos(math.pi * float(1 - math.atan(level) * 2 / math.pi))) / 2
+        cosine = min(cosine, (1 + math.cos(math.pi * (1 - math.atan(12.0) * 2 / math.pi))) / 2)
+        assert weight == pytest.approx(cosine**2, abs=2e-3)
+        assert blur == pytest.approx(0.5 * (0.99 * cosine**3 + 0.01), abs=2e-3)
+
+
+def hooks(model):
+    return len(model._forward_hooks) + len(model._forward_pre_hooks)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_nothing_stays_on_the_model(own):
+    model = Model()
+    if own:  # what another has put there
+        model.forward = lambda x, level: 0.5 * x
+    before = vars(model).get("forward")
+    run(model, picture(32, 32), ON)
+    with pytest.raises(KeyboardInterrupt):
+        run(model, picture(32, 32), ON, callback=interrupted)
+    assert vars(model).get("forward") is before
+    assert hooks(model) == 0
+
+
+def interrupted(info):
+    raise KeyboardInterrupt
+
+
+def test_what_comes_before_each_call_may_end_the_run():
+    model, seen = Model(), []
+
+    def before_call():
+        seen.append(len(model.shapes))
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+
+    windows = Windows(Settings(**ON))
+    with pytest.raises(KeyboardInterrupt), attached(model, windows, before_call):
+        model(picture(48, 48), torch.ones(1))
+    assert seen == [0, 1, 2]
+    assert "forward" not in vars(model)
+
+
+@pytest.mark.parametrize("window", [-8, 7, 12, 100.5, 264])
+def test_a_window_that_is_not_possible_is_refused(window):
+    with pytest.raises(SettingsError, match="window = "):
+        Settings(window=window)
+
+
+def test_a_step_at_pure_noise_has_no_crops_and_one_without_noise_no_sub_grids():
+    model, windows = Model(), Windows(Settings(**ON))
+    with attached(model, windows):
+        windows.weight = 1.0
+        model(picture(32, 32), torch.ones(1))
+        assert sum(shape[0] for shape in model.shapes) == 4
+        model.shapes.clear()
+        windows.weight = 0.0
+        model(picture(32, 32), torch.ones(1))
+        assert sum(shape[0] for shape in model.shapes) == 9

@@ -1,0 +1,98 @@
+"""Write docs/mutants.md from what `mutmut run` found, with the judgements in docs/mutants.toml: see `make mutants`."""
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+from mutmut.mutation.data import SourceFileMutationData
+from mutmut.mutation.diff_apply import get_diff_for_mutant
+from mutmut.stats import status_by_exit_code
+from mutmut.utils.file_utils import walk_mutatable_files
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PAGE = Path(__file__).parents[1] / "docs" / "mutants.md"
+JUDGEMENTS = PAGE.with_suffix(".toml")
+HEAD = """# Mutants
+
+    make mutants
+
+changes the core at one place at a time with [mutmut](https://mutmut.readthedocs.io), runs the tests in `tests/core`
+that reach the place, and writes this page. A mutant is killed if a test fails or runs into the time limit. Mutmut
+changes what is inside functions. Tables, the declarations of the settings and functions with a decorator
+(`Parameter.allowed`, `projection`, `Mixer._hooked`) stay as they are. Why a mutant may survive is kept in
+`mutants.toml`; the command fails if one has no reason there, or no longer survives.
+"""
+NOT_JUDGED = "not judged yet"
+
+
+class Survivor(NamedTuple):
+    function: str
+    line: str
+
+
+def judged(survivor: Survivor, judgements: dict[str, dict[str, str]]) -> str:
+    return judgements.get(survivor.function, {}).get(survivor.line, NOT_JUDGED)
+
+
+def found() -> tuple[dict[str, Counter[str]], list[Survivor]]:
+    """{file: {end: how many of its mutants came to it}}, and the mutants that no test notices."""
+    counts, survivors = {}, []
+    for path in sorted(walk_mutatable_files()):
+        data = SourceFileMutationData(path=path)
+        data.load()
+        ends = {name: status_by_exit_code[code] for name, code in data.exit_code_by_key.items()}
+        if ends:
+            counts[path.name] = Counter(ends.values())
+        for name, end in ends.items():
+            if end not in ("killed", "timeout"):
+                survivors.append(Survivor(f"{path.stem}.{function_of(name)}", line_of(name, path)))
+    return counts, survivors
+
+
+def function_of(mutant: str) -> str:
+    """load of PresetFile out of itermix.settings.presets.xǁPresetFileǁload__mutmut_2."""
+    name = mutant.rpartition(".")[2].partition("__mutmut")[0]
+    return name.removeprefix("x").removeprefix("_" if name.startswith("x_") else "ǁ").replace("ǁ", ".")
+
+
+def line_of(mutant: str, path: Path) -> str:
+    """What the mutant has in the place of the original's line."""
+    lines = get_diff_for_mutant(mutant, path=path).splitlines()
+    return " ".join(line[1:].strip() for line in lines if line.startswith("+") and not line.startswith("+++"))
+
+
+def table(counts: dict[str, Counter[str]]) -> str:
+    rows = ["| file | mutants | killed | by the time limit | survive |", "|---|---|---|---|---|"]
+    for name, ends in {**counts, "all": sum(counts.values(), Counter())}.items():
+        survive = ends.total() - ends["killed"] - ends["timeout"]
+        rows.append(f"| {name} | {ends.total()} | {ends['killed']} | {ends['timeout']} | {survive} |")
+    return "\n".join(rows)
+
+
+def page(counts: dict[str, Counter[str]], survivors: list[Survivor], judgements: dict[str, dict[str, str]]) -> str:
+    share = 1 - len(survivors) / sum(ends.total() for ends in counts.values())
+    parts = [HEAD, f"{share:.1%} are killed.\n", table(counts), "\n## Those that survive\n"]
+    for function in dict.fromkeys(survivor.function for survivor in survivors):
+        parts.append(f"`{function}`\n")
+        own = (survivor for survivor in survivors if survivor.function == function)
+        parts += [f"- `{survivor.line}`: {judged(survivor, judgements)}" for survivor in own]
+        parts.append("")
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    judgements = tomllib.loads(JUDGEMENTS.read_text(encoding="utf-8"))
+    counts, survivors = found()
+    if any(ends["not checked"] for ends in counts.values()):
+        sys.exit("mutmut run has not come to its end")
+    PAGE.write_text(page(counts, survivors, judgements), encoding="utf-8")
+    kept = {Survivor(function, line) for function, lines in judgements.items() for line in lines}
+    for what, which in (("Not judged", set(survivors) - kept), ("Killed by now", kept - set(survivors))):
+        for survivor in sorted(which):
+            print(f"{what}: {survivor.function}: {survivor.line}")
+    sys.exit(set(survivors) != kept)
