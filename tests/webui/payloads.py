@@ -45,8 +45,9 @@ def upscale(*args, sampler="Euler", **changes):
 
 
 def hires(settings, **changes):
-    """A txt2img request with hires fix and the always-on script's settings. Forge's API wants its modules named."""
-    request = mixing(settings, hr_scale=2.0, hr_upscaler="Lanczos", hr_additional_modules=["Use same choices"])
+    """A txt2img request with hires fix and the always-on script's settings. Forge's API wants its modules named.
+    None enlarges by Lanczos, and is the only upscaler that all WebUIs have."""
+    request = mixing(settings, hr_scale=2.0, hr_upscaler="None", hr_additional_modules=["Use same choices"])
     del request["init_images"]
     return {**request, "enable_hr": True, "denoising_strength": 0.4, **changes}
 
