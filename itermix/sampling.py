@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from itermix.analysis.record import Analysis
+from itermix.mixing import frames
 from itermix.mixing.curves import progress_of, weights
 from itermix.mixing.masks import mask_of
 from itermix.mixing.mixer import DEFAULT_SCALE, Callback, Mixer
@@ -57,7 +58,8 @@ def sample(
         denoiser: any module or function (x, sigma, **extra_args) -> denoised; with `window` it gets parts of x, and of
             the `extra_args` what belongs to them (`windows.of_views`). Its `sigmas`, if it has them, are taken as the
             model's training schedule (k-diffusion's DiscreteSchedule).
-        latent: z0, the enlarged picture that guides, [B, C, H, W] (pixels in [-1, 1] or a latent).
+        latent: z0, the enlarged picture that guides, [B, C, H, W] (pixels in [-1, 1] or a latent), or [B, C, T, H, W]
+            of a video model, whose T frames are pictures of their own to all but the sampler and the model.
         sigmas: [steps + 1], falling to 0; `steps_range` says what denoise and the range of steps leave of them.
         settings: `enabled`, `inversion_prompt`, `analysis` and `fidelity` are for what calls this and have no part
             here, the last since it acts on decoded pictures (`enlarging.put_back`); seed -1 counts as 0.
@@ -66,7 +68,8 @@ def sample(
         unet: the network that the denoiser runs, for `deep_shrink`: with input_blocks, middle_block and output_blocks,
             as those of Stable Diffusion 1, 2 and XL.
         inversion_args: in the place of `extra_args` for the model calls of inverted noise; best without guidance.
-        mask: how much of the weight each pixel gets, [B or 1, 1, h, w] in [0, 1], 0 is free; of any size, resized.
+        mask: how much of the weight each pixel gets, [B or 1, 1, h, w] in [0, 1], 0 is free; of any size, resized, and
+            the same in all frames.
         analysis: looks on, and holds the numbers afterwards.
 
     Returns:
@@ -142,10 +145,11 @@ def check_inputs(latent: Tensor, sigmas: Tensor) -> None:
 
 
 def check_shape(latent: Tensor) -> None:
-    """Raises SettingsError for a latent that is not one of pictures: video models have [B, C, T, H, W]."""
-    if latent.ndim != 4 or not latent.numel() or not latent.is_floating_point():
+    """Raises SettingsError for a latent that is neither one of pictures nor one of a video model."""
+    if latent.ndim not in (4, 5) or not latent.numel() or not latent.is_floating_point():
         given = f"{latent.dtype} {tuple(latent.shape)}"
-        raise SettingsError("latent", given, "Allowed: floating point [B, C, H, W], at least one picture.")
+        allowed = "Allowed: floating point [B, C, H, W] or [B, C, frames, H, W], at least one picture."
+        raise SettingsError("latent", given, allowed)
 
 
 def mixed(
@@ -168,10 +172,11 @@ def mixed(
 
     Args:
         sampler: a k-diffusion function or a timestep sampler, later called with its schedule in keyword arguments and
-            with a state x [B, C, H, W]; with None for x it starts at z' of its first noise level.
-        latent: z0 [B, C, H, W], enlarged and clean.
-        noise: unit noise of the first step [B, C, H, W]; None: drawn from `seeds`.
-        seeds: one per image.
+            with a state x like `latent`; with None for x it starts at z' of its first noise level.
+        latent: z0 [B, C, H, W], enlarged and clean; or [B, C, T, H, W], whose frames are pictures of their own
+            everywhere but for the sampler and the model.
+        noise: unit noise of the first step, shape of `latent`; None: drawn from `seeds`.
+        seeds: one per row of `latent`.
         settings: the mixing.
         parametrisation: of the state that the sampler works on.
         shrink: attached to the model's network; active in the first steps.
@@ -192,18 +197,21 @@ def mixed(
     @functools.wraps(sampler)
     def run(model: Any, x: Tensor | None, *args: Any, callback: Callback | None = None, **kwargs: Any) -> Tensor:
         check_shape(latent)
+        pictures, count = frames.pictures(latent), frames.count(latent)
+        seeds_of_pictures = frames.seeds(seeds, count)
         plan = schedule(sampler, kwargs, settings)
         by_level = parametrisation.progress(plan.levels)
         progress = progress_of(settings, len(plan.levels), by_level)
         w = weights(settings, len(plan.levels), by_level)
         scale = settings.cutoff or DEFAULT_SCALE
-        pixels = mask_of(settings, latent, seeds, mask)
+        of_pictures = mask if mask is None or len(mask) == 1 else mask.repeat_interleave(count, dim=0)
+        pixels = mask_of(settings, pictures, seeds_of_pictures, of_pictures)
         skipped = _steps_skipped(sampler, plan, w, settings, parametrisation, masked=pixels is not None)
         if skipped and on_skip:
             on_skip(model, skipped)
         begins = [skipped] if skipped else starts(settings, len(plan.levels))
         passes = [plan.after(first) for first in begins]
-        source = latent
+        source = pictures
         stood: list[tuple[int, int]] = []  # where the first pass was when it came to the beginnings of the others
         with contextlib.ExitStack() as stack:
             if shrink:
@@ -217,15 +225,19 @@ def mixed(
                 if settings.noise == INVERTED:
                     assert inverting is not None
                     with inverting(model, kwargs.get("extra_args") or {}) as denoise:
-                        noised = invert(denoise, latent, plan.levels, parametrisation)
+                        noised = invert(_of_pictures(denoise, latent), pictures, plan.levels, parametrisation)
                 else:
-                    given = None if number else noise
-                    noised = NoisedLatents(source, parametrisation, settings.noise, given, seeds, first_draw(number))
+                    given = None if number or noise is None else frames.pictures(noise)
+                    noised = NoisedLatents(
+                        source, parametrisation, settings.noise, given, seeds_of_pictures, first_draw(number)
+                    )
                 noised.normalize(plan.levels[first:], settings.normalize_fraction)
                 if x is None or number:
-                    x = noised.at(0, part.begin if number else part.levels[0], out=torch.empty_like(latent))
+                    begin = part.begin if number else part.levels[0]
+                    x = frames.latents(noised.at(0, begin, out=torch.empty_like(pictures)), latent)
                 elif settings.start_at_step or skipped or settings.noise == INVERTED:
-                    noised.at(0, part.levels[0], out=x)
+                    with frames.edited(x) as state:
+                        noised.at(0, part.levels[0], out=state)
                 step, calls = stood[number - 1] if number else (skipped, skipped)
                 tell = callback and functools.partial(_later, callback, step)
                 if number and analysis:
@@ -247,12 +259,21 @@ def mixed(
                     analysis,
                 )
                 result = mixer.run(model, x, *args, callback=tell)
-                source = result.to(latent)
+                source = frames.pictures(result.to(latent))
                 stood = stood or [mixer.before(later.begin) for later in passes[1:]]
                 del noised, mixer  # before the next pass makes its own
         return result
 
     return run
+
+
+def _of_pictures(denoise: Denoise, latent: Tensor) -> Denoise:
+    """The model of `latent`'s shape as one of its pictures, which all are at one level."""
+
+    def of_pictures(x: Tensor, level: Tensor, share: float) -> Tensor:
+        return frames.pictures(denoise(frames.latents(x, latent), level[: len(latent)], share))
+
+    return of_pictures
 
 
 def _later(callback: Callback, steps: int, info: Mapping[str, Any]) -> Any:
