@@ -21,7 +21,7 @@ from itermix.settings import INVERTED, Settings, UpscaleSettings
 from itermix.steps.rewinding import steps_run
 from itermix.steps.schedule import run_by_host, steps_by_host
 from itermix.webui import cleanup, host, masks
-from itermix.webui.errors import kept
+from itermix.webui.errors import as_client_errors, kept
 from itermix.webui.progress import Progress, Task
 from itermix.webui.sampling import MixedSampling
 
@@ -218,7 +218,8 @@ class Wrapped:
         setattr(p, name, self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._call(*args, **kwargs)
+        with as_client_errors():
+            return self._call(*args, **kwargs)
 
     def remove(self, p: Any) -> None:
         """Put back what was there: in its own object, or in a copy, since others show copies to all scripts."""
