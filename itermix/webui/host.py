@@ -183,12 +183,18 @@ def parametrisation(sampler: Any) -> Parametrisation:
 
 
 def upscalers() -> list[str]:
-    """Names of the WebUI's upscalers, the latent modes first, as in its hires fix, with the network of ours."""
-    return [*shared.latent_upscale_modes, latent_upscaler.NAME, *(upscaler.name for upscaler in shared.sd_upscalers)]
+    """Names of what the upscale script enlarges with: the WebUI's latent modes first, as in its hires fix, the network
+    and the Lanczos of ours, and the WebUI's other upscalers."""
+    listed = (upscaler.name for upscaler in shared.sd_upscalers)
+    return list(dict.fromkeys([*shared.latent_upscale_modes, latent_upscaler.NAME, LANCZOS, *listed]))
 
 
 def check_upscaler(name: str) -> None:
-    """Raises SettingsError if the WebUI has no upscaler of this name."""
+LANCZOS = "Lanczos"
+"""The upscaler that needs no entry in the WebUI's list. Forge Neo's has models only, and no latent modes."""
+
+
+    """Raises SettingsError if there is no upscaler of this name."""
     if name not in upscalers():
         raise SettingsError("upscaler", name, f"Allowed: {', '.join(upscalers())}.")
 
@@ -207,10 +213,12 @@ def enlarge(image: Image.Image, size: tuple[int, int], upscaler: str, corrected:
 
     Latent modes leave pixels to Lanczos, uncorrected.
     """
-    if is_latent(upscaler):
-        return images.resize_image(0, image, *size, upscaler_name="Lanczos")
-    enlarged = images.resize_image(0, image, *size, upscaler_name=upscaler)
-    if not corrected:
+    by_pillow = upscaler == LANCZOS or is_latent(upscaler)
+    if by_pillow:
+        enlarged = image.resize(size, Image.Resampling.LANCZOS)
+    else:
+        enlarged = images.resize_image(0, image, *size, upscaler_name=upscaler)
+    if not corrected or is_latent(upscaler):
         return enlarged
     both = (np.array(picture.convert("RGB")) for picture in (enlarged, image))  # Forge's results have an alpha channel
     large, small = (torch.from_numpy(pixels).permute(2, 0, 1)[None].float() for pixels in both)
@@ -226,8 +234,8 @@ def encoded(pictures: Tensor, model: Any) -> Tensor:
 
 def preview(latents: Tensor) -> Tensor:
     """Pictures [B, 3, H, W], about in [-1, 1], of latents [B, C, H, W] in single precision: the WebUI's "Approx cheap",
-    of one pixel for each of a latent."""
-    return sd_vae_approx.cheap_approximation(latents)
+    of one pixel for each of a latent. One by one, since Forge Neo's looks at the first of them only."""
+    return torch.cat([sd_vae_approx.cheap_approximation(latent[None]) for latent in latents])
 
 
 def enlarged_latents(pictures: Sequence[Image.Image], size: tuple[int, int], upscaler: str, model: Any) -> Tensor:
