@@ -49,7 +49,7 @@ def of_first_pass(p: Any, samples: Tensor | None, pictures: Tensor | None) -> Te
     if pictures is None and p.firstpass_image is not None:
         return tensor_of([p.firstpass_image])
     if pictures is None:
-        pictures = torch.stack(list(host.decoded(p, samples, None))).float()
+        pictures = host.pictures_of(host.decoded(p, samples, None))
     return (pictures.clamp(-1, 1) + 1) / 2
 
 
@@ -70,7 +70,7 @@ def correct_decoded(p: Any, job: Job, result: Any) -> Any:
     """
     try:
         if corrects(p, job):
-            pictures = (torch.stack(list(result)).float().clamp(-1, 1) + 1) / 2
+            pictures = (host.pictures_of(result).clamp(-1, 1) + 1) / 2
             return host.decoded(p, None, corrected(job, pictures) * 2 - 1)
     except Exception as error:
         tell(p, error)

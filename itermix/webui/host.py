@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
@@ -106,8 +106,14 @@ def takes_unit_range(p: Any) -> bool:
     return "clamp" not in own.__code__.co_names
 
 
-def of_hires(p: Any, pictures: Tensor) -> Tensor:
-    """Pictures [B, 3, H, W] as the WebUI's hires pass gets them, in [-1, 1]."""
+def pictures_of(decoded: Iterable[Tensor]) -> Tensor:
+    """[N, 3, H, W] of what the WebUI has decoded: [3, H, W] each, or [T, 3, H, W] of a model with frames."""
+    return torch.stack(list(decoded)).float().flatten(0, -4)
+
+
+def of_hires(p: Any, decoded: Tensor) -> Tensor:
+    """Pictures [N, 3, H, W], in [-1, 1], of those that the WebUI's hires pass gets."""
+    pictures = pictures_of(decoded)
     return pictures * 2 - 1 if takes_unit_range(p) else pictures.clamp(-1, 1)
 
 
@@ -182,6 +188,10 @@ def parametrisation(sampler: Any) -> Parametrisation:
     return Parametrisation(amounts, timestep)
 
 
+LANCZOS = "Lanczos"
+"""The upscaler that needs no entry in the WebUI's list. Forge Neo's has models only, and no latent modes."""
+
+
 def upscalers() -> list[str]:
     """Names of what the upscale script enlarges with: the WebUI's latent modes first, as in its hires fix, the network
     and the Lanczos of ours, and the WebUI's other upscalers."""
@@ -190,10 +200,6 @@ def upscalers() -> list[str]:
 
 
 def check_upscaler(name: str) -> None:
-LANCZOS = "Lanczos"
-"""The upscaler that needs no entry in the WebUI's list. Forge Neo's has models only, and no latent modes."""
-
-
     """Raises SettingsError if there is no upscaler of this name."""
     if name not in upscalers():
         raise SettingsError("upscaler", name, f"Allowed: {', '.join(upscalers())}.")

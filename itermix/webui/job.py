@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from itermix.analysis.record import Analysis
+from itermix.mixing import frames
 from itermix.mixing.masks import mask_of, values_of
 from itermix.model import windows
 from itermix.model.inversion import Denoise
@@ -128,7 +129,8 @@ class Job:
         if settings.seed >= 0:
             first = settings.seed + p.iteration * p.batch_size
             given, seeds = None, range(first, first + len(latent))
-        weights = mask_of(settings, latent, seeds, mask)
+        pictures = frames.pictures(latent)
+        weights = mask_of(settings, pictures, frames.seeds(seeds, frames.count(latent)), mask)
         self.weights = weights.values if weights else None
 
         def rewound(step: int, calls: int, done: int) -> None:
