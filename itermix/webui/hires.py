@@ -19,7 +19,6 @@ from itermix.settings import Settings, SettingsError
 from itermix.settings.infotext import UNFINISHED
 from itermix.steps.samplers import SamplerRefused, check
 from itermix.webui import analysis, controlnet, fidelity, host, latent_upscaler
-from itermix.webui.errors import as_client_errors
 from itermix.webui.job import Job, Wrapped, tasks
 from itermix.webui.limits import check_size
 from itermix.webui.progress import Task, shared_out
@@ -35,21 +34,20 @@ def replace(p: Any, job: Job) -> None:
 
 def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> Any:
     """`sample` of the request: refuses what can't be done before the first pass, and shares out the progress."""
-    with as_client_errors():
-        settings = job.checked()
-        if not p.enable_hr:
-            allowed = "Allowed in txt2img: true together with hires fix, whose second pass it replaces."
-            raise SettingsError("enabled", True, allowed)
-        analysis.check(p, settings)
-        sizes = sizes_of(p, settings)
-        check_size(*sizes[-1])
-        sampler = p.hr_sampler_name or p.sampler_name
-        check(host.sampler(p, sampler).func)
-        host.check_inversion(p, settings)
-        if settings.nn_upscaler:
-            latent_upscaler.check(settings)
-            latent_upscaler.load(p.sd_model)
-        todo = tasks(sizes, settings, p.hr_second_pass_steps or p.steps, sampler, exact=True)
+    settings = job.checked()
+    if not p.enable_hr:
+        allowed = "Allowed in txt2img: true together with hires fix, whose second pass it replaces."
+        raise SettingsError("enabled", True, allowed)
+    analysis.check(p, settings)
+    sizes = sizes_of(p, settings)
+    check_size(*sizes[-1])
+    sampler = p.hr_sampler_name or p.sampler_name
+    check(host.sampler(p, sampler).func)
+    host.check_inversion(p, settings)
+    if settings.nn_upscaler:
+        latent_upscaler.check(settings)
+        latent_upscaler.load(p.sd_model)
+    todo = tasks(sizes, settings, p.hr_second_pass_steps or p.steps, sampler, exact=True)
     if p.firstpass_image is not None:  # of the gallery; Forge hides the infotext in an alpha channel
         p.firstpass_image = p.firstpass_image.convert("RGB")
     else:
@@ -116,13 +114,13 @@ def sample_hr_pass(
                 break
             done = result
             if not job.last:
-                samples, pictures = job.samples, torch.stack(list(done)).float()
+                samples, pictures = job.samples, host.pictures_of(done)
                 decoded = host.for_hires(p, pictures)
                 if settings.save_phases and host.saves(p):
                     save(p, job, pictures, f"-phase-{phase}")
             source = size
         if host.stopped() and host.saves(p):  # what the WebUI takes for incomplete then, and does not save
-            save(p, job, torch.stack(list(done)).float())
+            save(p, job, host.pictures_of(done))
         return done
     finally:
         p.is_hr_pass = False
