@@ -12,13 +12,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from modules import errors, shared
+from modules import errors
 
 from itermix.picture.phases import plan
 from itermix.settings import Settings, SettingsError
 from itermix.settings.infotext import UNFINISHED
 from itermix.steps.samplers import SamplerRefused, check
-from itermix.webui import analysis, controlnet, fidelity, host, latent_upscaler
+from itermix.webui import analysis, controlnet, fidelity, host, latent_upscaler, sides
 from itermix.webui.job import Job, Wrapped, tasks
 from itermix.webui.limits import check_size
 from itermix.webui.progress import Task, shared_out
@@ -62,11 +62,12 @@ def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> A
 
 def sizes_of(p: Any, settings: Settings) -> list[tuple[int, int]]:
     """Sizes (width, height) after each phase of the hires pass, the last the WebUI's own."""
-    multiple = host.latent_pixels()
+    multiple = sides.patch_pixels()
     end = p.hr_upscale_to_x, p.hr_upscale_to_y
     width, height = (side // multiple * multiple for side in end)
     limit = settings.max_scale_per_phase
-    return [*plan(p.width, p.height, target=(width, height), max_scale_per_phase=limit)[:-1], end]
+    phases = plan(p.width, p.height, target=(width, height), max_scale_per_phase=limit, multiple=multiple)
+    return [*phases[:-1], end]
 
 
 def sample_hr_pass(
@@ -142,5 +143,5 @@ def enlarged(p: Any, samples: Any, pictures: Any, size: tuple[int, int]) -> Any:
     """
     if samples is None:
         samples = host.encoded((pictures + 1) / 2, p.sd_model)
-    p.latent_scale_mode = shared.latent_upscale_modes["Latent (nearest-exact)"]
+    p.latent_scale_mode = {"mode": "nearest-exact", "antialias": False}  # Forge Neo lists none, and has all of them
     return latent_upscaler.enlarge(samples, size, p.sd_model)

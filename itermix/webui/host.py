@@ -35,12 +35,6 @@ from itermix.steps.parametrisation import Amounts, Parametrisation, ve, vp
 from itermix.webui import controlnet, latent_upscaler
 
 
-def latent_pixels() -> int:
-    """Pixels of the picture along one side of a latent pixel: 8, and what the model's autoencoder says in Forge Neo,
-    such as 16 for Flux 2."""
-    return processing.opt_f
-
-
 def is_img2img(p: Any) -> bool:
     return isinstance(p, processing.StableDiffusionProcessingImg2Img)
 

@@ -21,7 +21,7 @@ from itermix.sampling import mixed
 from itermix.settings import INVERTED, Settings, UpscaleSettings
 from itermix.steps.rewinding import steps_run
 from itermix.steps.schedule import run_by_host, steps_by_host
-from itermix.webui import cleanup, host, masks
+from itermix.webui import cleanup, host, masks, sides
 from itermix.webui.errors import as_client_errors, kept
 from itermix.webui.progress import Progress, Task
 from itermix.webui.sampling import MixedSampling
@@ -117,7 +117,7 @@ class Job:
         settings = self.checked()
         self.begin()
         if self.source:
-            height, width = (side * host.latent_pixels() for side in latent.shape[-2:])
+            height, width = (side * sides.latent_pixels() for side in latent.shape[-2:])
             settings = settings.of_phase(self.source, (width, height), self.first, self.last)
         log.debug("Iterative Mixing: mixes with %s", dict(settings.changed()))
         settings = settings.replace(denoise=1.0)  # the WebUI has left out the steps that it leaves out
@@ -187,7 +187,7 @@ def tasks(sizes: Sequence[tuple[int, int]], settings: Settings, steps: int, samp
     """
 
     def pixels(settings: Settings, width: int, height: int) -> int:
-        side = host.latent_pixels()
+        side = sides.latent_pixels()
         return side**2 * windows.work(settings, height // side, width // side)
 
     whole, skipped = run_by_host(settings.denoise, steps, exact)

@@ -16,11 +16,11 @@ from modules import errors, processing, scripts, shared
 from PIL import Image
 
 from itermix.analysis.record import Analysis
-from itermix.picture.phases import Size, described, plan
+from itermix.picture.phases import Size, described
 from itermix.settings import SettingsError, UpscaleSettings
 from itermix.settings.infotext import UNFINISHED
 from itermix.steps.schedule import steps_by_host
-from itermix.webui import analysis, fidelity, host, infotext, latent_upscaler, masks, options, ui
+from itermix.webui import analysis, fidelity, host, infotext, latent_upscaler, masks, options, sides, ui
 from itermix.webui.errors import as_client_errors
 from itermix.webui.job import Job, tasks
 from itermix.webui.limits import check_size
@@ -64,7 +64,7 @@ def upscaled(p: Any, args: Sequence[Any]) -> Any:
     Job(settings).checked()
     sources = [host.flatten(picture) for picture in p.init_images]
     size = sources[0].size
-    sizes = plan(*size, target=settings.target(*size), max_scale_per_phase=settings.max_scale_per_phase)
+    sizes = sides.planned(settings, *size)
     check_size(*sizes[-1])
     steps = steps_by_host(settings, p.steps, p.sampler_name, exact=shared.opts.img2img_fix_steps)
     log.info("Iterative Mixing: %s", described(size, sizes, steps, settings))

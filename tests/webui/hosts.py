@@ -65,7 +65,9 @@ OPTIONS = {
     "token_merging_ratio_img2img": 0.0,
     "token_merging_ratio_hr": 0.0,
     "ad_only_selected_scripts": True,
-    "VERSION_UID": "PY313",  # without it, Forge Neo waits for someone to press Enter
+    # Of Forge Neo, which waits for Enter without the first, and rounds the sizes of hires fix to the second.
+    "VERSION_UID": "PY313",
+    "res_step": 8,
 }
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -224,6 +226,11 @@ class WebUI:
 
     def post(self, path: str, payload: dict[str, Any]) -> requests.Response:
         return requests.post(f"{self.url}/sdapi/v1/{path}", json=payload, timeout=300)
+
+    def offers(self, upscaler: str) -> bool:
+        """Whether its list has an upscaler or a latent mode of this name."""
+        listed = [*self.get("upscalers"), *self.get("latent-upscale-modes")]
+        return upscaler in [each["name"] for each in listed]
 
     def get(self, path: str) -> Any:
         return requests.get(f"{self.url}/sdapi/v1/{path}", timeout=30).json()

@@ -3,6 +3,7 @@
 from functools import cache
 
 import hosts
+import pytest
 import skimage.data
 from PIL import Image
 
@@ -50,6 +51,12 @@ def hires(settings, **changes):
     request = mixing(settings, hr_scale=2.0, hr_upscaler="None", hr_additional_modules=["Use same choices"])
     del request["init_images"]
     return {**request, "enable_hr": True, "denoising_strength": 0.4, **changes}
+
+
+def needs(webui, upscaler):
+    """Skip the test where the WebUI has no such upscaler; the script's Lanczos needs none."""
+    if upscaler != "Lanczos" and not webui.offers(upscaler):
+        pytest.skip(f"{webui.host.name} has no upscaler {upscaler}")
 
 
 def mask(size=SIZE, left=SIZE // 2):
