@@ -15,7 +15,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from itermix.settings import DEMOFUSION, Settings, SettingsError, UpscaleSettings, shortened
+from itermix.model.windows import DEMOFUSION
+from itermix.parameters import SettingsError, shortened
+from itermix.settings import Settings, UpscaleSettings
 from itermix.settings.infotext import VERSION, detail_today
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -121,7 +121,7 @@ def test_latents_that_are_not_of_pictures_are_refused_before_the_first_call(blen
         raise AssertionError("the model was called")
 
     latent = torch.zeros(shape)
-    run = mixed(kd.sample_euler, latent, torch.zeros(shape), range(len(latent)), Settings(blending=blending), ve())
+    run = mixed(kd.sample_euler, latent, range(len(latent)), Settings(blending=blending), ve(), torch.zeros(shape))
     for sample in (
         lambda: itermix.sample(kd.sample_euler, call, latent, SIGMAS, Settings(blending=blending)),
         lambda: run(call, latent.clone(), sigmas=SIGMAS),  # as in WebUIs

@@ -64,7 +64,7 @@ def run(sampler, settings=TIED, **options):
 )
 def test_dpm_fast_is_mixed_once_in_each_of_its_blocks(calls, starts):
     model, infos = Denoiser(), []
-    sampler = mixed(kd.sample_dpm_fast, source(), noise(), [0, 1], TIED, ve())
+    sampler = mixed(kd.sample_dpm_fast, source(), [0, 1], TIED, ve(), noise())
     sampler(model, source(), sigma_min=torch.tensor(0.05), sigma_max=torch.tensor(12.0), n=calls, callback=infos.append)
     assert len(model.calls) == calls
     assert tied(model.calls) == starts
@@ -169,7 +169,7 @@ TIMESTEPS = torch.arange(1, 800, 100)
 
 def run_unipc(settings, states):
     model = Denoiser()
-    sampler = mixed(unipc, source(), noise(), [0, 1], settings, vp(ALPHAS))
+    sampler = mixed(unipc, source(), [0, 1], settings, vp(ALPHAS), noise())
     result = sampler(
         model,
         torch.zeros(2, 3, 8, 8),
@@ -243,7 +243,7 @@ def test_an_unknown_timestep_sampler_is_run_one_step_at_a_time():
     results = []
     for sampler in (mystery, ddim):
         infos = []
-        run_ = mixed(sampler, source(), noise(), [0, 1], TIED.replace(lowest=0.3), vp(ALPHAS))
+        run_ = mixed(sampler, source(), [0, 1], TIED.replace(lowest=0.3), vp(ALPHAS), noise())
         results.append(run_(Denoiser(), source(), timesteps=TIMESTEPS, callback=infos.append))
         assert [info["i"] for info in infos] == list(range(len(TIMESTEPS) - 1))
     torch.testing.assert_close(results[0], results[1])
