@@ -9,12 +9,12 @@ from pathlib import Path
 from itermix.standalone.cli import main
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
-CURVE_NAMES = ("preset=DemoFusion paper", "preset=ComfyUI node", "curve=linear", "curve=logistic alpha=2")
+CURVES = ("preset=DemoFusion paper", "preset=ComfyUI node", "curve=linear", "curve=logistic alpha=2")
 
 
 def curves() -> None:
     """The weights of the default and of others, and what is mixed in."""
-    others = [flag for text in CURVE_NAMES for flag in ("--mixing", text)]
+    others = [flag for text in CURVES for flag in ("--mixing", text)]
     main(["plot", "--out", str(PICTURES / "curves.png"), *others])
 
 
