@@ -6,6 +6,7 @@ import contextlib
 import functools
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -70,9 +71,9 @@ def sample(
     needed = taken(settings)
     options = {"extra_args": None} | {name: value for name, value in given.items() if name not in needed}
     with _alone, torch.no_grad(), torch.random.fork_rng([latent.device] if latent.is_cuda else []):
-        run = mixed(sampler, latent, range(seed, seed + len(latent)), settings, parametrisation, noise, given)
+        mixed = Pass(sampler, latent, range(seed, seed + len(latent)), settings, parametrisation, noise, given)
         torch.manual_seed(seed)
-        return run(model, None, sigmas=sigmas, **options)
+        return mixed.run(model, None, sigmas=sigmas, **options)
 
 
 class _AsModule(nn.Module):
@@ -104,77 +105,85 @@ def check_shape(latent: Tensor) -> None:
         raise SettingsError("latent", given, "Allowed: floating point [B, C, H, W], at least one picture.")
 
 
-def mixed(
-    sampler: Callable[..., Tensor],
-    latent: Tensor,
-    seeds: Sequence[int],
-    settings: Settings,
-    parametrisation: Parametrisation,
-    noise: Tensor | None = None,
-    given: Mapping[str, Any] | None = None,
-) -> Callable[..., Tensor]:
-    """The sampler function with mixing, and with the signature that WebUIs inspect.
+@dataclass(frozen=True)
+class Pass:
+    """A run of a sampler with mixing, as the command line, the WebUI and `sample` ask for it.
 
-    Args:
-        sampler: a k-diffusion function or a timestep sampler, later called with its schedule in keyword arguments and
-            with a state x [B, C, H, W]; with None for x it starts at z' of its first noise level.
+    Attributes:
+        sampler: a k-diffusion function or a timestep sampler.
         latent: z0 [B, C, H, W], enlarged and clean.
         seeds: one per image.
         settings: the mixing.
         parametrisation: of the state that the sampler works on.
         noise: unit noise of the first step [B, C, H, W]; None: drawn from `seeds`.
         given: what features need: `mask` [B or 1, 1, h, w], and what each `feature` of the settings reads.
-
-    Raises:
-        SettingsError, SamplerRefused: when called, before the first model call, if the picture can't be made this way.
     """
-    given = given or {}
 
-    @functools.wraps(sampler)
-    def run(model: Any, x: Tensor | None, *args: Any, callback: Callback | None = None, **kwargs: Any) -> Tensor:
-        check_shape(latent)
-        whole = planned(kwargs)
+    sampler: Callable[..., Tensor]
+    latent: Tensor
+    seeds: Sequence[int]
+    settings: Settings
+    parametrisation: Parametrisation
+    noise: Tensor | None = None
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+    def function(self) -> Callable[..., Tensor]:
+        """The sampler with mixing, under the name and with the signature that WebUIs inspect."""
+        return functools.wraps(self.sampler)(self.run)
+
+    def run(self, model: Any, x: Tensor | None, *args: Any, callback: Callback | None = None, **kwargs: Any) -> Tensor:
+        """The mixed result for a state x [B, C, H, W]; from z' of the first noise level if it is None.
+
+        The sampler's schedule is in the keyword arguments. Raises SettingsError or SamplerRefused, before the first
+        model call, if the picture can't be made this way.
+        """
+        check_shape(self.latent)
+        whole = self.planned(kwargs)
         begins = whole.begins(model)
         passes = [whole.after(first) for first in begins]
         stood = [(begins[0], begins[0])]  # where the first pass was when it came to the beginnings of the others
-        source = latent
+        source = self.latent
         with contextlib.ExitStack() as stack:
             for feature in whole.features:
                 stack.enter_context(feature.around(whole, model))
             for number, (first, part) in enumerate(zip(begins, passes)):
-                noised = z_prime(whole, model, source, number, kwargs)
-                noised.normalize(whole.plan.levels[first:], settings.normalize_fraction)
+                noised = self.noised(whole, model, source, number, kwargs)
+                noised.normalize(whole.plan.levels[first:], self.settings.normalize_fraction)
                 if x is None or number:
-                    x = noised.at(0, part.plan.begin if number else part.plan.levels[0], out=torch.empty_like(latent))
-                elif first or settings.start_at_step or not isinstance(noised, NoisedLatents):
+                    begin = part.plan.begin if number else part.plan.levels[0]
+                    x = noised.at(0, begin, out=torch.empty_like(self.latent))
+                elif first or self.settings.start_at_step or not isinstance(noised, NoisedLatents):
                     noised.at(0, part.plan.levels[0], out=x)
                 steps, calls = stood[number]
                 if number:
-                    done = sum(len(whole.plan.levels) - begin for begin in begins[:number])
+                    done = sum(len(whole.plan.levels) - begin for begin in begins[:number]) - first
                     for feature in whole.features:
-                        feature.next_pass(steps, calls, done - first)
+                        feature.next_pass(steps, calls, done)
                 mixer = Mixer(part, noised)
                 result = mixer.run(model, x, *args, callback=callback and functools.partial(_later, callback, steps))
-                source = result.to(latent)
+                source = result.to(self.latent)
                 if not number:
                     stood += [mixer.before(later.plan.begin) for later in passes[1:]]
                 del noised, mixer  # before the next pass makes its own
         return result
 
-    def planned(arguments: dict[str, Any]) -> Run:
-        plan = schedule(sampler, arguments, settings)
-        by_level, steps = parametrisation.progress(plan.levels), len(plan.levels)
+    def planned(self, arguments: dict[str, Any]) -> Run:
+        """The schedule in the sampler's arguments, the weights, the mask and the features."""
+        settings = self.settings
+        plan = schedule(self.sampler, arguments, settings)
+        by_level, steps = self.parametrisation.progress(plan.levels), len(plan.levels)
         w, progress = weights(settings, steps, by_level), progress_of(settings, steps, by_level)
-        mask = mask_of(settings, latent, seeds, given.get("mask"))
-        return Run(sampler, plan, w, settings, parametrisation, progress, mask, features_of(settings, given))
+        mask = mask_of(settings, self.latent, self.seeds, self.given.get("mask"))
+        features = features_of(settings, self.given)
+        return Run(self.sampler, plan, w, settings, self.parametrisation, progress, mask, features)
 
-    def z_prime(whole: Run, model: Any, source: Tensor, number: int, arguments: dict[str, Any]) -> NoisedSource:
-        found = (feature.noised(whole, model, source, arguments) for feature in whole.features)
-        start, draw = None if number else noise, first_draw(number)
-        drawn = functools.partial(NoisedLatents, source, parametrisation, settings.noise, start, seeds, draw)
-        return next((other for other in found if other), None) or drawn()
-
-    return run
+    def noised(self, whole: Run, model: Any, source: Tensor, number: int, arguments: dict[str, Any]) -> NoisedSource:
+        """z' of the source [B, C, H, W] in pass `number`: a feature's, or of drawn noise."""
+        for feature in whole.features:
+            if other := feature.noised(whole, model, source, arguments):
+                return other
+        kind, noise = self.settings.noise, None if number else self.noise
+        return NoisedLatents(source, self.parametrisation, kind, noise, self.seeds, first_draw(number))
 
 
 def _later(callback: Callback, steps: int, info: Mapping[str, Any]) -> Any:

@@ -18,7 +18,7 @@ from itermix.mixing.noising import INVERTED
 from itermix.mixing.rewinding import steps_run
 from itermix.model import windows
 from itermix.model.inversion import Denoise
-from itermix.sampling import mixed
+from itermix.sampling import Pass
 from itermix.settings import Settings, UpscaleSettings
 from itermix.steps.schedule import run_by_host, steps_by_host
 from itermix.webui import cleanup, host, masks
@@ -146,11 +146,11 @@ class Job:
             inverting = functools.partial(self._inverting, p, settings)
             given: dict[str, Any] = {"mask": mask, "shrink": shrink, "windows": parts, "inverting": inverting}
             given |= {"rewound": rewound, "left_out": left_out, "analysis": self.analysis}
-            yield mixed(func, latent, seeds, settings, parametrisation, start, given)
+            yield Pass(func, latent, seeds, settings, parametrisation, start, given).function()
 
     @contextmanager
     def _inverting(self, p: Any, settings: Settings, denoiser: Any, extra_args: dict[str, Any]) -> Iterator[Denoise]:
-        """What the model makes of a state without guidance, for `mixed`, which asks from the cleanest level up."""
+        """What the model makes of a state without guidance, for `Pass`, which asks from the cleanest level up."""
         with host.unguided(p, denoiser, extra_args, settings.inversion_prompt) as denoise:
 
             def counted(x: Tensor, level: Tensor, share: float) -> Tensor:

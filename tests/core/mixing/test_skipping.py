@@ -20,7 +20,7 @@ from itermix.mixing.curves import CURVE_NAMES
 from itermix.mixing.noising import NOISES
 from itermix.mixing.run import Run
 from itermix.mixing.skipping import BOUNDED, EXPANSION, bounds, bounds_of, second_order, steps_to_skip
-from itermix.sampling import mixed
+from itermix.sampling import Pass
 from itermix.steps.parametrisation import flow, ve, vp
 from itermix.steps.schedule import schedule
 
@@ -91,7 +91,7 @@ def run(settings, denoiser, sampler=kd.sample_euler, sigmas=SIGMAS, **options):
     hook = denoiser.register_forward_pre_hook(lambda module, args: levels.append(float(args[1][0])))
     if sampler is ddim:
         timesteps = torch.linspace(1, 999, len(sigmas)).long()
-        function = mixed(ddim, source(), [3, 4], settings, vp(ALPHAS))
+        function = Pass(ddim, source(), [3, 4], settings, vp(ALPHAS)).function()
         result = function(PredictsNoise(denoiser), None, timesteps=timesteps, **options)
     else:
         result = itermix.sample(sampler, denoiser, source(), sigmas, settings, **options)
@@ -172,7 +172,7 @@ def test_a_state_that_is_given_is_replaced_by_it():
     """As a WebUI gives it, noised to the first level of its schedule."""
     results = []
     for x in (None, torch.zeros(SHAPE)):
-        function = mixed(kd.sample_euler, source(), [3, 4], SKIPPING, ve())
+        function = Pass(kd.sample_euler, source(), [3, 4], SKIPPING, ve()).function()
         results.append(function(Denoiser(0.9, 2), x, sigmas=SIGMAS, extra_args={}))
     assert torch.equal(*results)
 
@@ -180,14 +180,14 @@ def test_a_state_that_is_given_is_replaced_by_it():
 @pytest.mark.parametrize("tolerance", [0.0, 0.01])
 def test_the_callback_gets_the_numbers_of_the_whole_schedule_and_so_does_who_asks(tolerance):
     told, numbers = [], []
-    function = mixed(
+    function = Pass(
         kd.sample_euler,
         source(),
         [3, 4],
         PLAIN.replace(skip_tolerance=tolerance),
         ve(),
         given={"left_out": lambda *args: told.append(args)},
-    )
+    ).function()
     model = Denoiser(0.9, 2)
     function(model, None, sigmas=SIGMAS, extra_args={}, callback=lambda info: numbers.append(info["i"]))
     assert numbers == list(range(20 - model.calls, 20))

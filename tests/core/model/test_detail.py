@@ -101,7 +101,7 @@ def of_range(sampler):
     def run(model, x, sigmas, callback=None, **options):
         steps = {"n": 7} if sampler is kd.sample_dpm_fast else {}
         noise = draw(torch.empty_like(x), [3, 4], 0)
-        run = itermix.sampling.mixed(sampler, x, [3, 4], UNMIXED.replace(**options), ve(), noise)
+        run = itermix.sampling.Pass(sampler, x, [3, 4], UNMIXED.replace(**options), ve(), noise).function()
         return run(model, 12.0 * noise + x, sigma_min=0.05, sigma_max=12.0, disable=True, **steps)
 
     return run
