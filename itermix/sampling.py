@@ -129,7 +129,12 @@ class Pass:
 
     def function(self) -> Callable[..., Tensor]:
         """The sampler with mixing, under the name and with the signature that WebUIs inspect."""
-        return functools.wraps(self.sampler)(self.run)
+
+        @functools.wraps(self.sampler)
+        def mixed(*args: Any, **kwargs: Any) -> Tensor:
+            return self.run(*args, **kwargs)
+
+        return mixed
 
     def run(self, model: Any, x: Tensor | None, *args: Any, callback: Callback | None = None, **kwargs: Any) -> Tensor:
         """The mixed result for a state x [B, C, H, W]; from z' of the first noise level if it is None.
