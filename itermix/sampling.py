@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from itermix.mixing import frames
 from itermix.mixing.curves import progress_of, weights
 from itermix.mixing.masks import mask_of
 from itermix.mixing.mixer import Mixer
@@ -43,13 +44,15 @@ def sample(
         denoiser: any module or function (x, sigma, **extra_args) -> denoised; with `window` it gets parts of x, and of
             the `extra_args` what belongs to them (`windows.of_views`). Its `sigmas`, if it has them, are taken as the
             model's training schedule (k-diffusion's DiscreteSchedule).
-        latent: z0, the enlarged picture that guides, [B, C, H, W] (pixels in [-1, 1] or a latent).
+        latent: z0, the enlarged picture that guides, [B, C, H, W] (pixels in [-1, 1] or a latent), or [B, C, T, H, W]
+            of a video model, whose T frames are pictures of their own to all but the sampler and the model.
         sigmas: [steps + 1], falling to 0; `steps_range` says what denoise and the range of steps leave of them.
         settings: `enabled`, `inversion_prompt`, `analysis` and `fidelity` are for what calls this and have no part
             here, the last since it acts on decoded pictures (`fidelity.put_back`); seed -1 counts as 0.
         noise: unit noise of the first step, shape of `latent`; drawn from the seed if None.
         given: options of the sampler, such as `extra_args` and `callback`; and what features need:
-            mask: how much of the weight each pixel gets, [B or 1, 1, h, w] in [0, 1], 0 is free; of any size, resized.
+            mask: how much of the weight each pixel gets, [B or 1, 1, h, w] in [0, 1], 0 is free; of any size, resized,
+                and the same in all frames.
             unet: the network that the denoiser runs, for `deep_shrink`: with input_blocks, middle_block and
                 output_blocks, as those of Stable Diffusion 1, 2 and XL.
             inversion_args: in the place of `extra_args` for the model calls of inverted noise; best without guidance.
@@ -99,10 +102,11 @@ def check_inputs(latent: Tensor, sigmas: Tensor) -> None:
 
 
 def check_shape(latent: Tensor) -> None:
-    """Raises SettingsError for a latent that is not one of pictures: video models have [B, C, T, H, W]."""
-    if latent.ndim != 4 or not latent.numel() or not latent.is_floating_point():
+    """Raises SettingsError for a latent that is neither one of pictures nor one of a video model."""
+    if latent.ndim not in (4, 5) or not latent.numel() or not latent.is_floating_point():
         given = f"{latent.dtype} {tuple(latent.shape)}"
-        raise SettingsError("latent", given, "Allowed: floating point [B, C, H, W], at least one picture.")
+        allowed = "Allowed: floating point [B, C, H, W] or [B, C, frames, H, W], at least one picture."
+        raise SettingsError("latent", given, allowed)
 
 
 @dataclass(frozen=True)
@@ -111,11 +115,12 @@ class Pass:
 
     Attributes:
         sampler: a k-diffusion function or a timestep sampler.
-        latent: z0 [B, C, H, W], enlarged and clean.
-        seeds: one per image.
+        latent: z0 [B, C, H, W], enlarged and clean; or [B, C, T, H, W], whose frames are pictures of their own
+            everywhere but for the sampler and the model.
+        seeds: one per row of `latent`.
         settings: the mixing.
         parametrisation: of the state that the sampler works on.
-        noise: unit noise of the first step [B, C, H, W]; None: drawn from `seeds`.
+        noise: unit noise of the first step, shape of `latent`; None: drawn from `seeds`.
         given: what features need: `mask` [B or 1, 1, h, w], and what each `feature` of the settings reads.
     """
 
@@ -137,7 +142,7 @@ class Pass:
         return mixed
 
     def run(self, model: Any, x: Tensor | None, *args: Any, callback: Callback | None = None, **kwargs: Any) -> Tensor:
-        """The mixed result for a state x [B, C, H, W]; from z' of the first noise level if it is None.
+        """The mixed result for a state x like the latent; from z' of the first noise level if it is None.
 
         The sampler's schedule is in the keyword arguments. Raises SettingsError or SamplerRefused, before the first
         model call, if the picture can't be made this way.
@@ -156,9 +161,10 @@ class Pass:
                 noised.normalize(whole.plan.levels[first:], self.settings.normalize_fraction)
                 if x is None or number:
                     begin = part.plan.begin if number else part.plan.levels[0]
-                    x = noised.at(0, begin, out=torch.empty_like(self.latent))
+                    x = frames.latents(noised.at(0, begin).clone(), self.latent)
                 elif first or self.settings.start_at_step or not isinstance(noised, NoisedLatents):
-                    noised.at(0, part.plan.levels[0], out=x)
+                    with frames.edited(x) as pictures:
+                        noised.at(0, part.plan.levels[0], out=pictures)
                 steps, calls = stood[number]
                 if number:
                     done = sum(len(whole.plan.levels) - begin for begin in begins[:number]) - first
@@ -178,17 +184,22 @@ class Pass:
         plan = schedule(self.sampler, arguments, settings)
         by_level, steps = self.parametrisation.progress(plan.levels), len(plan.levels)
         w, progress = weights(settings, steps, by_level), progress_of(settings, steps, by_level)
-        mask = mask_of(settings, self.latent, self.seeds, self.given.get("mask"))
+        drawn, count = self.given.get("mask"), frames.count(self.latent)
+        if drawn is not None and len(drawn) > 1:
+            drawn = drawn.repeat_interleave(count, dim=0)
+        mask = mask_of(settings, frames.pictures(self.latent), frames.seeds(self.seeds, count), drawn)
         features = features_of(settings, self.given)
         return Run(self.sampler, plan, w, settings, self.parametrisation, progress, mask, features)
 
     def noised(self, whole: Run, model: Any, source: Tensor, number: int, arguments: dict[str, Any]) -> NoisedSource:
-        """z' of the source [B, C, H, W] in pass `number`: a feature's, or of drawn noise."""
+        """z' of the source, which is like the latent, in pass `number`: a feature's, or of drawn noise."""
         for feature in whole.features:
             if other := feature.noised(whole, model, source, arguments):
                 return other
-        kind, noise = self.settings.noise, None if number else self.noise
-        return NoisedLatents(source, self.parametrisation, kind, noise, self.seeds, first_draw(number))
+        noise = None if number or self.noise is None else frames.pictures(self.noise)
+        seeds = frames.seeds(self.seeds, frames.count(source))
+        pictures, kind = frames.pictures(source), self.settings.noise
+        return NoisedLatents(pictures, self.parametrisation, kind, noise, seeds, first_draw(number))
 
 
 def _later(callback: Callback, steps: int, info: Mapping[str, Any]) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from itermix.mixing import frames
 from itermix.mixing.blending import BLENDINGS, USES_DENOISED, USES_NOISED, Guide
 from itermix.mixing.noising import NoisedSource
 from itermix.mixing.run import Callback, Run
@@ -50,7 +51,7 @@ class Mixer:
             feature.begin(run)
 
     def run(self, denoiser: nn.Module, x: Tensor, *args: Any, callback: Callback | None = None) -> Tensor:
-        """The sampler's result from the state x [B, C, H, W], mixed.
+        """The sampler's result from the state x [B, C, H, W] or, with frames, [B, C, T, H, W], mixed.
 
         Nothing stays on the denoiser, however the run ends. Raises SamplerRefused if its steps aren't as expected.
         """
@@ -76,7 +77,8 @@ class Mixer:
         with self._hooked(denoiser, count):
             for step, level in enumerate(self._schedule.levels):
                 self._started.append((level, self._calls))
-                self._start(step, x, level)
+                with frames.edited(x) as pictures:
+                    self._start(step, pictures, level)
 
                 def counted(info: Mapping[str, Any], step: int = step) -> Any:
                     return callback({**info, "i": step}) if callback else None
@@ -86,10 +88,15 @@ class Mixer:
 
     @contextmanager
     def _hooked(self, denoiser: nn.Module, before_call: Callable[[Tensor, Tensor], None]) -> Iterator[None]:
-        hooks = (
-            denoiser.register_forward_pre_hook(lambda module, args: before_call(*args[:2])),
-            denoiser.register_forward_hook(lambda module, args, output: self.after_call(args[0], args[1], output)),
-        )
+        def before(module: nn.Module, args: tuple) -> None:
+            with frames.edited(args[0]) as x:
+                before_call(x, args[1])
+
+        def after(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
+            x, of_pictures = frames.pictures(args[0]), frames.pictures(output)
+            return frames.latents(self.after_call(x, args[1], of_pictures), output)
+
+        hooks = denoiser.register_forward_pre_hook(before), denoiser.register_forward_hook(after)
         try:
             yield
         finally:
@@ -142,7 +149,8 @@ class Mixer:
         if self._state_in_callback and self._step == info["i"] + 1:
             # The model has seen a forecast of this state, at its level.
             assert self._level is not None
-            self._start(self._step, info["x"], self._level)
+            with frames.edited(info["x"]) as x:
+                self._start(self._step, x, self._level)
         elif info["i"] != self._step:
             raise self._refusal()
 

@@ -42,7 +42,7 @@ class Feature:
         return nullcontext()
 
     def noised(self, run: Run, model: nn.Module, latent: Tensor, arguments: Mapping[str, Any]) -> NoisedSource | None:
-        """Another z' of the latent [B, C, H, W] than one of drawn noise; `arguments` are the sampler's."""
+        """Another z' of the latent, which may have frames, than one of drawn noise; `arguments` are the sampler's."""
         return None
 
     def next_pass(self, step: int, calls: int, done: int) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from itermix.mixing import frames
 from itermix.mixing.noising import INVERTED, NoisedSource, NoiseSettings
 from itermix.mixing.run import Feature, Run
 from itermix.parameters import parameter
@@ -63,7 +64,17 @@ class Inversion(Feature):
 
     def noised(self, run: Run, model: nn.Module, latent: Tensor, arguments: Mapping[str, Any]) -> NoisedSource:
         with self._inverting(model, arguments.get("extra_args") or {}) as denoise:
-            return invert(denoise, latent, run.plan.levels, run.parametrisation)
+            pictures = frames.pictures(latent)
+            return invert(of_pictures(denoise, latent), pictures, run.plan.levels, run.parametrisation)
+
+
+def of_pictures(denoise: Denoise, latent: Tensor) -> Denoise:
+    """The model of `latent`'s shape as one of its pictures, which all are at one level."""
+
+    def denoise_pictures(x: Tensor, level: Tensor, share: float) -> Tensor:
+        return frames.pictures(denoise(frames.latents(x, latent), level[: len(latent)], share))
+
+    return denoise_pictures
 
 
 @contextmanager

@@ -204,7 +204,7 @@ class Windows(Feature):
         return self.following(denoiser, lambda level: 1.0)
 
     def put_together(self, model: Model, x: Tensor) -> Tensor:
-        """The output of the model for x [N, C, H, W], put together from those for parts of it.
+        """The output of the model for x [N, C, H, W] or [N, C, T, H, W], put together from those for parts of it.
 
         The model gets at most `window_batch` parts of each picture at once, none of them larger than the window. A
         picture that fits into the window is a part of its own, and all there is.
@@ -213,6 +213,13 @@ class Windows(Feature):
         window = self._settings.window
         if max(height, width) <= window:
             return model(x, lambda value: value)
+        if x.ndim == 5:  # here, frames are channels more
+            shape = x.shape[1:3]
+
+            def of_planes(parts: Tensor, of_parts: OfParts) -> Tensor:
+                return model(parts.unflatten(1, shape), of_parts).flatten(1, 2)
+
+            return self.put_together(of_planes, x.flatten(1, 2)).unflatten(1, shape)
         result = torch.zeros_like(x, dtype=torch.promote_types(x.dtype, torch.float32))
         if self.weight < 1:
             result.add_(self._local(model, x), alpha=1 - self.weight)
@@ -398,8 +405,9 @@ def of_views(value: Any, x: Tensor, views: Sequence[View], surrounded: Callable[
         return type(value)(of_views(item, x, views, surrounded) for item in value)
     if not isinstance(value, Tensor) or not value.ndim or len(value) != len(x):
         return value
-    if value.ndim == 4 and value.shape[-2:] == x.shape[-2:]:
-        return stacked(surrounded(value), views)
+    if value.ndim in (4, 5) and value.shape[-2:] == x.shape[-2:]:
+        planes = value.flatten(1, -3)
+        return stacked(surrounded(planes), views).unflatten(1, value.shape[1:-2])
     return value.repeat_interleave(len(views), dim=0)
 
 

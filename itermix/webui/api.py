@@ -15,11 +15,12 @@ from modules import shared
 
 import itermix
 from itermix.parameters import SettingsError
-from itermix.picture.phases import described, plan
+from itermix.picture.phases import described
 from itermix.settings import Settings, UpscaleSettings
 from itermix.settings.presets import PRESETS, REASONS, PresetFileError
 from itermix.settings.schema import json_schema
 from itermix.steps.schedule import steps_by_host
+from itermix.webui import sides
 from itermix.webui.auth import authorised
 from itermix.webui.curve import curve
 from itermix.webui.limits import SIDES, STEPS, check_size, checked_body
@@ -154,7 +155,7 @@ def plan_route(
         rewind_min=rewind_min,
         rewind_max=rewind_max,
     )
-    sizes = plan(width, height, target=settings.target(width, height), max_scale_per_phase=max_scale_per_phase)
+    sizes = sides.planned(settings, width, height, hires)
     check_size(*sizes[-1])
     run = steps_by_host(settings, STEPS.check(steps), sampler, exact=hires or shared.opts.img2img_fix_steps)
     return {"phases": sizes, "text": described((width, height), sizes, run, settings)}

@@ -9,6 +9,7 @@ import torch
 from modules import errors
 from torch import Tensor
 
+from itermix.mixing import frames
 from itermix.mixing.noising import draw
 from itermix.parameters import SettingsError
 from itermix.picture.cleanup import SAME_SAMPLER
@@ -28,7 +29,8 @@ def check(settings: Settings) -> None:
 
 
 def finish(p: Any, job: Any, latent: Tensor, samples: Tensor, args: tuple, kwargs: dict) -> Tensor:
-    """The latents [B, C, H, W] of a mixing pass, with the colours of `latent`, and cleaned up after the last phase.
+    """The latents [B, C, H, W] or [B, C, T, H, W] of a mixing pass, with the colours of `latent`, and cleaned up after
+    the last phase.
 
     An interrupted pass is given back as it is. If the clean-up fails or is interrupted its input is the result, and a
     comment says so. Raises ValueError if the pass gave NaN, which not every WebUI notices.
@@ -41,7 +43,7 @@ def finish(p: Any, job: Any, latent: Tensor, samples: Tensor, args: tuple, kwarg
     if job.analysis:
         job.analyses.append(job.analysis)
     if settings.match_colours:
-        samples = match_statistics(samples, latent.to(samples), getattr(p, "nmask", None))
+        samples = with_colours_of(latent.to(samples), samples, getattr(p, "nmask", None))
     if job.last and settings.cleanup:
         try:
             cleaned = clean_up(p, job, samples, settings.steps_of_cleanup(kwargs.get("steps") or p.steps), args, kwargs)
@@ -55,6 +57,13 @@ def finish(p: Any, job: Any, latent: Tensor, samples: Tensor, args: tuple, kwarg
             host.note(p, "clean-up", f"it failed ({error}); this is the picture before it")
     job.samples = samples
     return samples
+
+
+def with_colours_of(latent: Tensor, samples: Tensor, where: Tensor | None) -> Tensor:
+    """The samples [B, C, H, W] or [B, C, T, H, W], each of their pictures with the statistics of the latent's."""
+    reference = frames.pictures(latent)
+    masked = None if where is None else where.reshape(-1, *where.shape[-2:])[0]
+    return frames.latents(match_statistics(frames.pictures(samples), reference, masked), samples)
 
 
 def check_numbers(samples: Tensor) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,12 +15,44 @@ from itermix.steps.samplers import SamplerRefused
 
 @contextmanager
 def as_client_errors() -> Iterator[None]:
-    """Requests that can't be fulfilled become HTTP 422 with the sentence in `detail`; other errors pass unchanged."""
+    """Requests that can't be fulfilled become HTTP 422 with the sentence in `detail`; other errors pass unchanged.
+
+    All of them get to the page.
+    """
     try:
         yield
-    except (SettingsError, SamplerRefused, PresetFileError) as error:
-        vars(error).update(status_code=422, detail=str(error))  # what the API's exception handler looks for
+    except Exception as error:
+        if isinstance(error, (SettingsError, SamplerRefused, PresetFileError)):
+            vars(error).update(status_code=422, detail=str(error))  # what the API's exception handler looks for
+        keep_for_page(error)
         raise
+
+
+class Failed:
+    """In the place of a task's result: raises its error where the WebUI unpacks that, which shows it on the page."""
+
+    def __init__(self, error: Exception):
+        self._error = error
+
+    def __iter__(self) -> Iterator[Any]:
+        raise self._error
+
+
+def keep_for_page(error: Exception) -> None:
+    """Let the page show an error that is about to leave a task of the WebUI's main thread.
+
+    reForge and Forge Classic print what a task raises and take None for its result, and then show that None can't be
+    unpacked. Forge and Forge Neo keep the error themselves, and A1111 has no such thread.
+    """
+    main_thread: Any = sys.modules.get("modules_forge.main_thread")
+    if main_thread is None or hasattr(main_thread, "last_exception"):
+        return
+    frame = inspect.currentframe()
+    while frame:
+        task = frame.f_locals.get("self")
+        if isinstance(task, main_thread.Task):
+            task.result = Failed(error)
+        frame = frame.f_back
 
 
 def kept(function: Callable[..., Any], *args: Any) -> Any:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from itermix.mixing.filters import shrunk
 from itermix.picture.fidelity import put_back
-from itermix.webui import host
+from itermix.webui import host, sides
 from itermix.webui.job import Job, Wrapped, starts_from_nothing
 
 
@@ -48,7 +48,7 @@ def of_first_pass(p: Any, samples: Tensor | None, pictures: Tensor | None) -> Te
     if pictures is None and p.firstpass_image is not None:
         return tensor_of([p.firstpass_image])
     if pictures is None:
-        pictures = torch.stack(list(host.decoded(p, samples, None))).float()
+        pictures = host.pictures_of(host.decoded(p, samples, None))
     return (pictures.clamp(-1, 1) + 1) / 2
 
 
@@ -56,7 +56,7 @@ def left_by_cut(p: Any, pictures: Tensor) -> Tensor:
     """What the current hires pass shows of pictures [B, 3, H, W] where it cuts what it has enlarged, at its size."""
     if not (p.truncate_x or p.truncate_y):
         return pictures
-    width, height, side = p.hr_upscale_to_x, p.hr_upscale_to_y, host.latent_pixels()
+    width, height, side = p.hr_upscale_to_x, p.hr_upscale_to_y, sides.latent_pixels()
     rows = slice(p.truncate_y // 2 * side, height - (p.truncate_y + 1) // 2 * side)
     columns = slice(p.truncate_x // 2 * side, width - (p.truncate_x + 1) // 2 * side)
     return F.interpolate(pictures, (height, width), mode="bicubic")[..., rows, columns]
@@ -69,7 +69,7 @@ def correct_decoded(p: Any, job: Job, result: Any) -> Any:
     """
     try:
         if corrects(p, job):
-            pictures = (torch.stack(list(result)).float().clamp(-1, 1) + 1) / 2
+            pictures = (host.pictures_of(result).clamp(-1, 1) + 1) / 2
             return host.decoded(p, None, corrected(job, pictures) * 2 - 1)
     except Exception as error:
         tell(p, error)
@@ -105,7 +105,7 @@ def corrected(job: Job, pictures: Tensor) -> Tensor:
     scale = settings.held_scale
     if job.first:
         scale = max(1.0, width / job.first[0], height / job.first[1])
-    areas = [shrunk(side, host.latent_pixels() * scale) for side in (height, width)]
+    areas = [shrunk(side, sides.latent_pixels() * scale) for side in (height, width)]
     changed = pictures.clone()
     put_back(changed, job.kept_to, areas, settings.fidelity, job.weights)
     return changed.clamp_(0, 1)

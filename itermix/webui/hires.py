@@ -12,15 +12,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from modules import errors, shared
+from modules import errors
 
 from itermix.parameters import SettingsError
 from itermix.picture.phases import plan
 from itermix.settings import Settings
 from itermix.settings.infotext import UNFINISHED
 from itermix.steps.samplers import SamplerRefused, check
-from itermix.webui import analysis, controlnet, fidelity, host, latent_upscaler
-from itermix.webui.errors import as_client_errors
+from itermix.webui import analysis, controlnet, fidelity, host, latent_upscaler, sides
 from itermix.webui.job import Job, Wrapped, tasks
 from itermix.webui.limits import check_size
 from itermix.webui.progress import Task, shared_out
@@ -36,21 +35,20 @@ def replace(p: Any, job: Job) -> None:
 
 def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> Any:
     """`sample` of the request: refuses what can't be done before the first pass, and shares out the progress."""
-    with as_client_errors():
-        settings = job.checked()
-        if not p.enable_hr:
-            allowed = "Allowed in txt2img: true together with hires fix, whose second pass it replaces."
-            raise SettingsError("enabled", True, allowed)
-        analysis.check(p, settings)
-        sizes = sizes_of(p, settings)
-        check_size(*sizes[-1])
-        sampler = p.hr_sampler_name or p.sampler_name
-        check(host.sampler(p, sampler).func)
-        host.check_inversion(p, settings)
-        if settings.nn_upscaler:
-            latent_upscaler.check(settings)
-            latent_upscaler.load(p.sd_model)
-        todo = tasks(sizes, settings, p.hr_second_pass_steps or p.steps, sampler, exact=True)
+    settings = job.checked()
+    if not p.enable_hr:
+        allowed = "Allowed in txt2img: true together with hires fix, whose second pass it replaces."
+        raise SettingsError("enabled", True, allowed)
+    analysis.check(p, settings)
+    sizes = sizes_of(p, settings)
+    check_size(*sizes[-1])
+    sampler = p.hr_sampler_name or p.sampler_name
+    check(host.sampler(p, sampler).func)
+    host.check_inversion(p, settings)
+    if settings.nn_upscaler:
+        latent_upscaler.check(settings)
+        latent_upscaler.load(p.sd_model)
+    todo = tasks(sizes, settings, p.hr_second_pass_steps or p.steps, sampler, exact=True)
     if p.firstpass_image is not None:  # of the gallery; Forge hides the infotext in an alpha channel
         p.firstpass_image = p.firstpass_image.convert("RGB")
     else:
@@ -65,11 +63,12 @@ def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> A
 
 def sizes_of(p: Any, settings: Settings) -> list[tuple[int, int]]:
     """Sizes (width, height) after each phase of the hires pass, the last the WebUI's own."""
-    multiple = host.latent_pixels()
+    multiple = sides.patch_pixels()
     end = p.hr_upscale_to_x, p.hr_upscale_to_y
     width, height = (side // multiple * multiple for side in end)
     limit = settings.max_scale_per_phase
-    return [*plan(p.width, p.height, target=(width, height), max_scale_per_phase=limit)[:-1], end]
+    phases = plan(p.width, p.height, target=(width, height), max_scale_per_phase=limit, multiple=multiple)
+    return [*phases[:-1], end]
 
 
 def sample_hr_pass(
@@ -117,13 +116,13 @@ def sample_hr_pass(
                 break
             done = result
             if not job.last:
-                samples, pictures = job.samples, torch.stack(list(done)).float()
+                samples, pictures = job.samples, host.pictures_of(done)
                 decoded = host.for_hires(p, pictures)
                 if settings.save_phases and host.saves(p):
                     save(p, job, pictures, f"-phase-{phase}")
             source = size
         if host.stopped() and host.saves(p):  # what the WebUI takes for incomplete then, and does not save
-            save(p, job, torch.stack(list(done)).float())
+            save(p, job, host.pictures_of(done))
         return done
     finally:
         p.is_hr_pass = False
@@ -145,5 +144,5 @@ def enlarged(p: Any, samples: Any, pictures: Any, size: tuple[int, int]) -> Any:
     """
     if samples is None:
         samples = host.encoded((pictures + 1) / 2, p.sd_model)
-    p.latent_scale_mode = shared.latent_upscale_modes["Latent (nearest-exact)"]
+    p.latent_scale_mode = {"mode": "nearest-exact", "antialias": False}  # Forge Neo lists none, and has all of them
     return latent_upscaler.enlarge(samples, size, p.sd_model)

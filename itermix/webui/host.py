@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
@@ -35,12 +35,6 @@ from itermix.settings import Settings
 from itermix.settings.infotext import UNFINISHED
 from itermix.steps.parametrisation import Amounts, Parametrisation, ve, vp
 from itermix.webui import controlnet, latent_upscaler
-
-
-def latent_pixels() -> int:
-    """Pixels of the picture along one side of a latent pixel: 8, and what the model's autoencoder says in Forge Neo,
-    such as 16 for Flux 2."""
-    return processing.opt_f
 
 
 def is_img2img(p: Any) -> bool:
@@ -108,8 +102,14 @@ def takes_unit_range(p: Any) -> bool:
     return "clamp" not in own.__code__.co_names
 
 
-def of_hires(p: Any, pictures: Tensor) -> Tensor:
-    """Pictures [B, 3, H, W] as the WebUI's hires pass gets them, in [-1, 1]."""
+def pictures_of(decoded: Iterable[Tensor]) -> Tensor:
+    """[N, 3, H, W] of what the WebUI has decoded: [3, H, W] each, or [T, 3, H, W] of a model with frames."""
+    return torch.stack(list(decoded)).float().flatten(0, -4)
+
+
+def of_hires(p: Any, decoded: Tensor) -> Tensor:
+    """Pictures [N, 3, H, W], in [-1, 1], of those that the WebUI's hires pass gets."""
+    pictures = pictures_of(decoded)
     return pictures * 2 - 1 if takes_unit_range(p) else pictures.clamp(-1, 1)
 
 
@@ -184,13 +184,19 @@ def parametrisation(sampler: Any) -> Parametrisation:
     return Parametrisation(amounts, timestep)
 
 
+LANCZOS = "Lanczos"
+"""The upscaler that needs no entry in the WebUI's list. Forge Neo's has models only, and no latent modes."""
+
+
 def upscalers() -> list[str]:
-    """Names of the WebUI's upscalers, the latent modes first, as in its hires fix, with the network of ours."""
-    return [*shared.latent_upscale_modes, latent_upscaler.NAME, *(upscaler.name for upscaler in shared.sd_upscalers)]
+    """Names of what the upscale script enlarges with: the WebUI's latent modes first, as in its hires fix, the network
+    and the Lanczos of ours, and the WebUI's other upscalers."""
+    listed = (upscaler.name for upscaler in shared.sd_upscalers)
+    return list(dict.fromkeys([*shared.latent_upscale_modes, latent_upscaler.NAME, LANCZOS, *listed]))
 
 
 def check_upscaler(name: str) -> None:
-    """Raises SettingsError if the WebUI has no upscaler of this name."""
+    """Raises SettingsError if there is no upscaler of this name."""
     if name not in upscalers():
         raise SettingsError("upscaler", name, f"Allowed: {', '.join(upscalers())}.")
 
@@ -209,10 +215,12 @@ def enlarge(image: Image.Image, size: tuple[int, int], upscaler: str, corrected:
 
     Latent modes leave pixels to Lanczos, uncorrected.
     """
-    if is_latent(upscaler):
-        return images.resize_image(0, image, *size, upscaler_name="Lanczos")
-    enlarged = images.resize_image(0, image, *size, upscaler_name=upscaler)
-    if not corrected:
+    by_pillow = upscaler == LANCZOS or is_latent(upscaler)
+    if by_pillow:
+        enlarged = image.resize(size, Image.Resampling.LANCZOS)
+    else:
+        enlarged = images.resize_image(0, image, *size, upscaler_name=upscaler)
+    if not corrected or is_latent(upscaler):
         return enlarged
     both = (np.array(picture.convert("RGB")) for picture in (enlarged, image))  # Forge's results have an alpha channel
     large, small = (torch.from_numpy(pixels).permute(2, 0, 1)[None].float() for pixels in both)
@@ -228,8 +236,8 @@ def encoded(pictures: Tensor, model: Any) -> Tensor:
 
 def preview(latents: Tensor) -> Tensor:
     """Pictures [B, 3, H, W], about in [-1, 1], of latents [B, C, H, W] in single precision: the WebUI's "Approx cheap",
-    of one pixel for each of a latent."""
-    return sd_vae_approx.cheap_approximation(latents)
+    of one pixel for each of a latent. One by one, since Forge Neo's looks at the first of them only."""
+    return torch.cat([sd_vae_approx.cheap_approximation(latent[None]) for latent in latents])
 
 
 def enlarged_latents(pictures: Sequence[Image.Image], size: tuple[int, int], upscaler: str, model: Any) -> Tensor:

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from itermix.analysis.record import Analysis
+from itermix.mixing import frames
 from itermix.mixing.masks import mask_of, values_of
 from itermix.mixing.noising import INVERTED
 from itermix.mixing.rewinding import steps_run
@@ -21,8 +22,8 @@ from itermix.model.inversion import Denoise
 from itermix.sampling import Pass
 from itermix.settings import Settings, UpscaleSettings
 from itermix.steps.schedule import run_by_host, steps_by_host
-from itermix.webui import cleanup, host, masks
-from itermix.webui.errors import kept
+from itermix.webui import cleanup, host, masks, sides
+from itermix.webui.errors import as_client_errors, kept
 from itermix.webui.progress import Progress, Task
 from itermix.webui.sampling import MixedSampling
 
@@ -117,7 +118,7 @@ class Job:
         settings = self.checked()
         self.begin()
         if self.source:
-            height, width = (side * host.latent_pixels() for side in latent.shape[-2:])
+            height, width = (side * sides.latent_pixels() for side in latent.shape[-2:])
             settings = settings.of_phase(self.source, (width, height), self.first, self.last)
         log.debug("Iterative Mixing: mixes with %s", dict(settings.changed()))
         settings = settings.replace(denoise=1.0)  # the WebUI has left out the steps that it leaves out
@@ -129,7 +130,8 @@ class Job:
         if settings.seed >= 0:
             first = settings.seed + p.iteration * p.batch_size
             start, seeds = None, range(first, first + len(latent))
-        weights = mask_of(settings, latent, seeds, mask)
+        pictures = frames.pictures(latent)
+        weights = mask_of(settings, pictures, frames.seeds(seeds, frames.count(latent)), mask)
         self.weights = weights.values if weights else None
 
         def rewound(step: int, calls: int, done: int) -> None:
@@ -175,7 +177,7 @@ def tasks(sizes: Sequence[tuple[int, int]], settings: Settings, steps: int, samp
     """
 
     def pixels(settings: Settings, width: int, height: int) -> int:
-        side = host.latent_pixels()
+        side = sides.latent_pixels()
         return side**2 * windows.work(settings, height // side, width // side)
 
     whole, skipped = run_by_host(settings.denoise, steps, exact)
@@ -208,7 +210,8 @@ class Wrapped:
         setattr(p, name, self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._call(*args, **kwargs)
+        with as_client_errors():
+            return self._call(*args, **kwargs)
 
     def remove(self, p: Any) -> None:
         """Put back what was there: in its own object, or in a copy, since others show copies to all scripts."""

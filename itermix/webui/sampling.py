@@ -14,8 +14,6 @@ from typing import Any
 
 from torch import Tensor
 
-from itermix.webui.errors import as_client_errors
-
 
 class MixedSampling:
     """Stands in for `sample_img2img` of one sampler object, for one call."""
@@ -55,7 +53,7 @@ class MixedSampling:
         self.detach()
         func = self._sampler.func
         try:
-            with as_client_errors(), self._mixing(func, x.to(noise), noise) as self._sampler.func:
+            with self._mixing(func, x.to(noise), noise) as self._sampler.func:
                 samples = self._sampler.sample_img2img(p, x, noise, *args, **kwargs)
         finally:
             self._sampler.func = func

@@ -12,7 +12,7 @@ from torch import Tensor
 from itermix.settings import Settings
 from itermix.settings.infotext import UNFINISHED, written
 from itermix.webui import analysis, fidelity, hires, host, infotext, latent_upscaler, masks, options, ui
-from itermix.webui.errors import as_client_errors, kept
+from itermix.webui.errors import kept
 from itermix.webui.job import Job, Wrapped, tasks
 from itermix.webui.presets import with_preset
 from itermix.webui.progress import shared_out
@@ -94,11 +94,10 @@ def overridden(settings: AnySettings, p: Any) -> AnySettings:
 
 def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> Tensor:
     """`sample` of an img2img request at the tab's own size: refuses what can't be done, and shares out the progress."""
-    with as_client_errors():
-        settings = job.checked()
-        latent_upscaler.refuse_of_hires(settings)
-        analysis.check(p, settings)
-        todo = tasks([(p.width, p.height)], settings, p.steps, p.sampler_name, exact=shared.opts.img2img_fix_steps)
+    settings = job.checked()
+    latent_upscaler.refuse_of_hires(settings)
+    analysis.check(p, settings)
+    todo = tasks([(p.width, p.height)], settings, p.steps, p.sampler_name, exact=shared.opts.img2img_fix_steps)
     p.extra_generation_params.pop(UNFINISHED, None)  # of the iteration before
     job.analyses.clear()
     with shared_out(todo, 1, note=host.batch_note(p)) as job.progress:

@@ -17,11 +17,11 @@ from PIL import Image
 
 from itermix.analysis.record import Analysis
 from itermix.parameters import SettingsError, Size
-from itermix.picture.phases import described, plan
+from itermix.picture.phases import described
 from itermix.settings import UpscaleSettings
 from itermix.settings.infotext import UNFINISHED
 from itermix.steps.schedule import steps_by_host
-from itermix.webui import analysis, fidelity, host, infotext, latent_upscaler, masks, options, ui
+from itermix.webui import analysis, fidelity, host, infotext, latent_upscaler, masks, options, sides, ui
 from itermix.webui.errors import as_client_errors
 from itermix.webui.job import Job, tasks
 from itermix.webui.limits import check_size
@@ -48,26 +48,26 @@ class IterativeMixingUpscale(scripts.Script):
         return upscaled(p, args)
 
 
+@as_client_errors()
 def upscaled(p: Any, args: Sequence[Any]) -> Any:
     """The WebUI's result of the request `p`, with the script's arguments."""
-    with as_client_errors():
-        settings = upscale_settings(p, args)
-        mask = masks.given(args if args and isinstance(args[0], dict) else accordion_args(p), p)
-        host.check_upscaler(settings.upscaler)
-        if settings.upscaler == latent_upscaler.NAME:
-            latent_upscaler.check(settings)
-        if not settings.enabled:
-            raise SettingsError("enabled", False, "Allowed: true, since this script does nothing but mixing.")
-        if not p.init_images or p.init_images[0] is None:
-            raise SettingsError("init_images", p.init_images, "Allowed: a picture to enlarge.")
-        latent_upscaler.refuse_of_hires(settings)
-        analysis.check(p, settings)
-        Job(settings).checked()
-        sources = [host.flatten(picture) for picture in p.init_images]
-        size = sources[0].size
-        sizes = plan(*size, target=settings.target(*size), max_scale_per_phase=settings.max_scale_per_phase)
-        check_size(*sizes[-1])
-        steps = steps_by_host(settings, p.steps, p.sampler_name, exact=shared.opts.img2img_fix_steps)
+    settings = upscale_settings(p, args)
+    mask = masks.given(args if args and isinstance(args[0], dict) else accordion_args(p), p)
+    host.check_upscaler(settings.upscaler)
+    if settings.upscaler == latent_upscaler.NAME:
+        latent_upscaler.check(settings)
+    if not settings.enabled:
+        raise SettingsError("enabled", False, "Allowed: true, since this script does nothing but mixing.")
+    if not p.init_images or p.init_images[0] is None:
+        raise SettingsError("init_images", p.init_images, "Allowed: a picture to enlarge.")
+    latent_upscaler.refuse_of_hires(settings)
+    analysis.check(p, settings)
+    Job(settings).checked()
+    sources = [host.flatten(picture) for picture in p.init_images]
+    size = sources[0].size
+    sizes = sides.planned(settings, *size)
+    check_size(*sizes[-1])
+    steps = steps_by_host(settings, p.steps, p.sampler_name, exact=shared.opts.img2img_fix_steps)
     log.info("Iterative Mixing: %s", described(size, sizes, steps, settings))
     if shared.state.job_count < 0:
         shared.state.job_count = p.n_iter

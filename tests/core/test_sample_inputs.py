@@ -28,8 +28,16 @@ def test_schedules(sigmas):
 
 @pytest.mark.parametrize(
     "latent",
-    [LATENT[0], LATENT[:0], LATENT.long(), LATENT.bool(), torch.full_like(LATENT, torch.nan), LATENT + torch.inf],
-    ids=["one picture's", "none", "whole numbers", "booleans", "NaN", "infinite"],
+    [
+        LATENT[0],
+        LATENT[None, None],
+        LATENT[:0],
+        LATENT.long(),
+        LATENT.bool(),
+        torch.full_like(LATENT, torch.nan),
+        LATENT + torch.inf,
+    ],
+    ids=["one picture's", "six dimensions", "none", "whole numbers", "booleans", "NaN", "infinite"],
 )
 def test_latents(latent):
     assert refused(latent, SIGMAS) == "latent"

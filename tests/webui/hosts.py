@@ -46,8 +46,9 @@ EXTENSIONS = {
     "probe": ROOT / "tests" / "webui" / "probe",
     "zz-replacer": ROOT / "tests" / "webui" / "replacer",  # its hooks are called after ours
 }
-SECOND, LORA = "second", "probe"
-"""Names of a checkpoint and of a LoRA that WebUIs with a checkpoint of ours have besides."""
+FIRST, SECOND, LORA = "first", "second", "probe"
+"""Names of the checkpoint where a WebUI can't be told its file, and of another and a LoRA that those with a checkpoint
+of ours have besides."""
 
 START_SECONDS = 240
 OPTIONS = {
@@ -64,6 +65,9 @@ OPTIONS = {
     "token_merging_ratio_img2img": 0.0,
     "token_merging_ratio_hr": 0.0,
     "ad_only_selected_scripts": True,
+    # Of Forge Neo, which waits for Enter without the first, and rounds the sizes of hires fix to the second.
+    "VERSION_UID": "PY313",
+    "res_step": 8,
 }
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -89,8 +93,13 @@ class Host:
 
     @property
     def is_forge(self) -> bool:
-        """Whether it is Forge with the backend of its own, and not A1111 or reForge."""
+        """Whether it is Forge with the backend of its own, or Forge Neo, and not A1111, reForge or Forge Classic."""
         return (Path(self.folder) / "backend").is_dir()
+
+    @property
+    def is_neo(self) -> bool:
+        """Whether it is Forge Neo, which takes no checkpoint on its command line."""
+        return '"--ckpt"' not in (Path(self.folder) / "modules" / "cmd_args.py").read_text()
 
     @property
     def made(self) -> bool:
@@ -160,6 +169,12 @@ class WebUI:
             host.add_models(data / "models")
         for name, folder in extensions.items():
             (data / "extensions" / name).symlink_to(folder, target_is_directory=True)
+        start = ["--ckpt", str(host.model())]
+        if host.is_neo:
+            link = data / "models" / "Stable-diffusion" / f"{FIRST}.safetensors"
+            link.parent.mkdir(exist_ok=True)
+            link.symlink_to(host.model())
+            start, options = [], {"sd_model_checkpoint": link.name, **options}
         (data / "config.json").write_text(json.dumps(OPTIONS | options))
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -176,7 +191,7 @@ class WebUI:
             "--port",
             str(port),
         ]
-        command += ["--data-dir", str(data), "--ckpt", str(host.model())]
+        command += ["--data-dir", str(data), *start]
         command += ["--gradio-allowed-path", host.folder, "--gradio-allowed-path", str(ROOT)]  # for the page's scripts
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
@@ -211,6 +226,11 @@ class WebUI:
 
     def post(self, path: str, payload: dict[str, Any]) -> requests.Response:
         return requests.post(f"{self.url}/sdapi/v1/{path}", json=payload, timeout=300)
+
+    def offers(self, upscaler: str) -> bool:
+        """Whether its list has an upscaler or a latent mode of this name."""
+        listed = [*self.get("upscalers"), *self.get("latent-upscale-modes")]
+        return upscaler in [each["name"] for each in listed]
 
     def get(self, path: str) -> Any:
         return requests.get(f"{self.url}/sdapi/v1/{path}", timeout=30).json()

@@ -3,6 +3,7 @@
 from functools import cache
 
 import hosts
+import pytest
 import skimage.data
 from PIL import Image
 
@@ -45,10 +46,17 @@ def upscale(*args, sampler="Euler", **changes):
 
 
 def hires(settings, **changes):
-    """A txt2img request with hires fix and the always-on script's settings. Forge's API wants its modules named."""
-    request = mixing(settings, hr_scale=2.0, hr_upscaler="Lanczos", hr_additional_modules=["Use same choices"])
+    """A txt2img request with hires fix and the always-on script's settings. Forge's API wants its modules named.
+    None enlarges by Lanczos, and is the only upscaler that all WebUIs have."""
+    request = mixing(settings, hr_scale=2.0, hr_upscaler="None", hr_additional_modules=["Use same choices"])
     del request["init_images"]
     return {**request, "enable_hr": True, "denoising_strength": 0.4, **changes}
+
+
+def needs(webui, upscaler):
+    """Skip the test where the WebUI has no such upscaler; the script's Lanczos needs none."""
+    if upscaler != "Lanczos" and not webui.offers(upscaler):
+        pytest.skip(f"{webui.host.name} has no upscaler {upscaler}")
 
 
 def mask(size=SIZE, left=SIZE // 2):

@@ -51,7 +51,7 @@ def test_a_server_without_the_upscaler_or_sampler_gets_no_picture(webui, photos,
     for flag, name in (("upscaler", "ESRGANN"), ("sampler", "Eulre")):
         assert main([*command, f"--{flag}", name]) == 2
         assert f"The WebUI at {webui.url} has no {flag} {name}." in capsys.readouterr().err
-    assert main([*command, "--upscaler", "Nearest", "--sampler", "Euler a", "--scheduler", "Karras"]) == 0
+    assert main([*command, "--upscaler", "None", "--sampler", "Euler a", "--scheduler", "Karras"]) == 0
 
 
 def test_a_wrong_setting_fails_with_the_webui_s_sentence(webui, photos, tmp_path, capsys):

@@ -57,7 +57,7 @@ SETTINGS = {
 # The network is for the hires pass alone, and detail not for DemoFusion's formulas.
 IN_IMG2IMG = {**SETTINGS, "nn_upscaler": False, "detail": 0.0}
 WITH_DETAIL = {**SETTINGS, "nn_upscaler": False, "window_formulas": "clean picture"}
-SIZES = {"scale": 1.5, "width": 96, "height": 80, "upscaler": "Nearest", "back_projection": False}
+SIZES = {"scale": 1.5, "width": 96, "height": 80, "upscaler": "None", "back_projection": False}
 
 
 def test_the_settings_here_are_all_there_are_and_none_is_at_its_default():

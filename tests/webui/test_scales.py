@@ -8,7 +8,7 @@ import time
 import hosts
 import numpy as np
 import pytest
-from payloads import PLAIN, SIZE, hires, mask, mixing, photograph, plain, upscale
+from payloads import PLAIN, SIZE, hires, mask, mixing, needs, photograph, plain, upscale
 from PIL import Image
 from test_img2img import difference, equal
 
@@ -52,8 +52,9 @@ def test_the_script_reaches_any_scale_in_phases_with_a_clean_up(run, scale, size
 
 
 @pytest.mark.parametrize(("scale", "sizes"), [(2.0, [(128, 128)]), (4.0, [(128, 128), (256, 256)])])
-@pytest.mark.parametrize("upscaler", ["Lanczos", "Latent"])
-def test_hires_fix_is_replaced_with_its_own_controls(run, scale, sizes, upscaler):
+@pytest.mark.parametrize("upscaler", ["None", "Latent"])
+def test_hires_fix_is_replaced_with_its_own_controls(webui, run, scale, sizes, upscaler):
+    needs(webui, upscaler)
     request = hires({"cleanup": 0.2}, hr_scale=scale, hr_upscaler=upscaler, hr_second_pass_steps=2, **QUICK)
     (picture,), calls = run("txt2img", request)
     assert calls == [[SIZE, SIZE, STEPS], *([*size, 2] for size in sizes), [*sizes[-1], 1]]

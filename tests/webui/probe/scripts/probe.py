@@ -42,7 +42,7 @@ def count(module, inputs):
     runs = json.loads(RUNS.read_text()) if RUNS.exists() else []
     inverts = "inversion" in (shared.state.job or "")  # which begins at the last step
     if module.step == 0 or not runs or inverts != ("inversion" in (runs[-1][3] or "")):
-        runs.append([8 * inputs[0].shape[3], 8 * inputs[0].shape[2], 0, shared.state.job, [], [], []])
+        runs.append([8 * inputs[0].shape[-1], 8 * inputs[0].shape[-2], 0, shared.state.job, [], [], []])
     runs[-1][2] += 1
     runs[-1][6].append(module.step)
     RUNS.write_text(json.dumps(runs))
@@ -104,9 +104,17 @@ def noising_errors():
     return {name: error(p.sigmas.float(), p.noise_scaling, p) for name, p in predictors.items()}
 
 
+def use_model(kind: str):
+    """Put a small model of this kind in the place of the loaded one, or that again for "none"; Forge Neo alone."""
+    import probe_flow
+
+    probe_flow.use(kind)
+
+
 def add_routes(demo, app):
     app.add_api_route("/probe/reload", shared.state.request_restart, methods=["POST"])
     app.add_api_route("/probe/noising", noising_errors, methods=["GET"])
+    app.add_api_route("/probe/model/{kind}", use_model, methods=["POST"])
 
 
 script_callbacks.on_app_started(add_routes)
