@@ -28,9 +28,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import itermix
-from itermix.mixing.mixer import DEFAULT_SCALE, Mixer
-from itermix.mixing.noising import NoisedLatents
-from itermix.settings import BLENDINGS, DRAWN_NOISES, Settings
+from itermix.mixing.blending import BLENDINGS
+from itermix.mixing.mixer import Mixer
+from itermix.mixing.noising import DRAWN_NOISES, NoisedLatents
+from itermix.mixing.run import Run, features_of
+from itermix.settings import Settings
 from itermix.steps.samplers import one_call
 from itermix.steps.schedule import Schedule
 
@@ -93,8 +95,8 @@ class Steps:
         self.latent, self.x = torch.randn(shape).to(dtype), torch.randn(shape).to(dtype)
         noised = NoisedLatents(self.latent, kind=settings.noise)
         plan, w = Schedule({}, self.levels, one_call), itermix.weights(settings, len(self.levels)).clamp_min(0.01)
-        scale = settings.cutoff or DEFAULT_SCALE
-        self.mixer = Mixer(kd.sample_euler, plan, noised, w, settings.blending, scale, settings.detail)
+        run = Run(kd.sample_euler, plan, w, settings, noised.parametrisation, features=features_of(settings, {}))
+        self.mixer = Mixer(run, noised)
         self.taken = 0
         self.step(), self.step()
 

@@ -21,11 +21,12 @@ import torch
 from torch import Tensor, nn
 
 from itermix import Settings, sample, weights
+from itermix.mixing.run import Run
+from itermix.mixing.skipping import bounds_of, steps_to_skip
 from itermix.standalone import network, upscaling
 from itermix.standalone.evaluation import SEEDS
 from itermix.steps.parametrisation import ve
 from itermix.steps.schedule import schedule
-from itermix.steps.skipping import bounds_of, steps_to_skip
 
 ALPHAS = (0.35, 1.0, 3.0)
 SAMPLERS = ("euler", "dpmpp_2m")
@@ -56,12 +57,12 @@ def measured(model: upscaling.Model, settings: Settings, sources: upscaling.Sour
     side = 2 * network.RESOLUTION
     latent, sigmas = upscaling.enlarge(sources.pictures, (side, side)), model.sigmas(model.steps)
     w = weights(settings, model.steps)
-    bounds = bounds_of(model.function, schedule(model.function, {"sigmas": sigmas}, settings), w, ve())
+    bounds = bounds_of(Run(model.function, schedule(model.function, {"sigmas": sigmas}, settings), w, settings, ve()))
 
     def run(skipped: int) -> tuple[Tensor, dict[float, tuple[Tensor, Tensor]]]:
         denoiser = Recorded(model.denoiser)
         options: dict[str, Any] = {"extra_args": {"label": sources.labels, "cfg": model.cfg}, "disable": True}
-        with mock.patch("itermix.sampling.steps_to_skip", return_value=skipped), torch.no_grad():
+        with mock.patch("itermix.mixing.skipping.steps_to_skip", return_value=skipped), torch.no_grad():
             skipping = settings.replace(skip_tolerance=0.1)
             return sample(model.function, denoiser, latent, sigmas, skipping, **options), denoiser.calls
 
@@ -97,7 +98,9 @@ def table_of_bounds() -> None:
         for alpha in ALPHAS:
             settings = Settings(denoise=1.0, blending="addition", alpha=alpha, detail=0.0)
             plans = [schedule(function, {"sigmas": upscaling.karras(steps)}, settings) for steps in STEPS]
-            bounds = [bounds_of(function, plan, weights(settings, len(plan.levels)), ve()) for plan in plans]
+            bounds = [
+                bounds_of(Run(function, plan, weights(settings, len(plan.levels)), settings, ve())) for plan in plans
+            ]
             skipped = [str(steps_to_skip(bound, 0.01)) for bound in bounds]
             print(f"| {sampler} | {alpha:g} | {' | '.join(skipped)} |")
 

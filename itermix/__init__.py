@@ -9,8 +9,9 @@ __version__ = "0.1.0"
 
 from itermix.mixing.curves import weights
 from itermix.mixing.noising import NoisedLatents
+from itermix.parameters import SettingsError
 from itermix.picture.phases import plan
 from itermix.sampling import sample
-from itermix.settings import Settings, SettingsError
+from itermix.settings import Settings
 
 __all__ = ["NoisedLatents", "Settings", "SettingsError", "__version__", "plan", "sample", "weights"]

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from itermix.settings import Parameter, Settings, UpscaleSettings
+from itermix.parameters import Parameter
+from itermix.settings import Settings, UpscaleSettings
 
 PAGE = Path(__file__).parents[1] / "docs" / "parameters.md"
 HEAD = """# Parameters

@@ -7,12 +7,37 @@ deviation and normality of each latent, and the cosine similarity of the noised 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from itermix.mixing.run import Feature
+from itermix.parameters import Part, parameter
+
+
+@dataclass(frozen=True, init=False)
+class AnalysisSettings(Part):
+    """Whether to look on."""
+
+    analysis: bool = parameter(
+        False,
+        "Analysis",
+        "Save what each pass went through beside the picture: mean, deviation and normality of the latents at every "
+        "step, how much the noised source and the sampler's state are alike, and a sheet of small pictures.",
+        "analysis",
+        "Analysis",
+        in_infotext=False,
+    )
+
+    takes = ("analysis",)
+
+    def feature(self, given: Mapping[str, Any]) -> Feature | None:
+        return given.get("analysis")
+
 
 SAMPLE = 5000
 """Values of a latent that normality and the similarities of different steps are taken from: Shapiro and Wilk's test is
@@ -29,12 +54,14 @@ LEAST = 12
 """Values that normality needs."""
 
 
-class Analysis:
+class Analysis(Feature):
     """Looks on while a Mixer runs; changes nothing, and draws from no generator but its own.
 
     Kept are a few numbers of each step, at most `STEPS_COMPARED` samples of `SAMPLE` values and `STEPS_SHOWN` small
     pictures of each series, all of them on the CPU. Every step waits for the device.
     """
+
+    looks = True
 
     def __init__(self, preview: Callable[[Tensor], Tensor]):
         """`preview` makes pictures [B, 3, h, w], about in [-1, 1], of latents [B, C, H, W]; it should be cheap."""
@@ -45,7 +72,7 @@ class Analysis:
         self._places: Tensor | None = None
         self._before = 0  # steps of the passes before
 
-    def next_pass(self) -> None:
+    def next_pass(self, step: int, calls: int, done: int) -> None:
         """The steps from now on follow those until now: the run is rewound."""
         self._before = max(self._rows, default=-1) + 1
 

@@ -12,12 +12,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from itermix.mixing.filters import Workspace, haar_low, low_pass
+from itermix.parameters import MAX_SCALE, Part, SettingsError, Size, parameter, scale_between
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+DEFAULT_SCALE = 2.0  # of the enlargement, where it isn't known
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ class Guide:
         work: of the filters, kept from step to step.
     """
 
-    scale: float = 2.0
+    scale: float = DEFAULT_SCALE
     latent: Tensor | None = None
     denoised: Tensor | None = None
     signal: float = 1.0
@@ -135,6 +142,52 @@ KEEPS_NOISE = {
     "variance-preserving": "independent",
 }
 """{blending: noise with which the blended state has as much noise as the level says}."""
+
+
+@dataclass(frozen=True, init=False)
+class BlendingSettings(Part):
+    """How z' and the state become one."""
+
+    blending: str = parameter(
+        "low-pass",
+        "Blending",
+        "How the noised source and the sampler's state become one. addition: weighted sum. slerp: along the arc "
+        "between the two. norm-only: weighted sum after scaling the sampler's state to the length of the noised "
+        "source. low-pass: weighted sum of what the smaller picture could hold, leaving finer detail free. wavelet: "
+        "the same in the bands of a wavelet transform. clean low-pass, clean wavelet: move the clean picture in the "
+        "state and leave its noise. variance-preserving: weighted sum for independent noise. Weight 0 leaves the state "
+        "as it is in all of them.",
+        "blending",
+        "Blending",
+        choices=tuple(BLENDINGS),
+        main=True,
+    )
+    cutoff: float = parameter(
+        0.0,
+        "Cut-off",
+        "For the low-pass and wavelet blendings: guided is what a picture this many times smaller can hold; and for "
+        "Detail: what is finer is strengthened. 0: the scale of the upscale, or 2 where there is none.",
+        "cutoff",
+        "Blending",
+        low=0.0,
+        high=MAX_SCALE,
+        step=0.05,
+    )
+
+    def _check_together(self) -> None:
+        super()._check_together()
+        if 0 < self.cutoff < 1:
+            raise SettingsError("cutoff", self.cutoff, "Allowed: 0, or a number from 1 to 8.")
+
+    def of_phase(self, source: Size, target: Size, first: Size | None = None, last: bool = True) -> Self:
+        """A cut-off of 0 becomes the scale."""
+        settings = super().of_phase(source, target, first, last)
+        return settings if settings.cutoff else settings.replace(cutoff=scale_between(source, target))
+
+    @property
+    def held_scale(self) -> float:
+        """How many times smaller a picture can hold what is guided."""
+        return self.cutoff or DEFAULT_SCALE
 
 
 def _mix_clean(low: Callable[..., Tensor], x: Tensor, weight: Weight, guide: Guide) -> None:

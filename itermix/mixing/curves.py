@@ -3,11 +3,94 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from itermix.settings import Settings, SettingsError
+from itermix.parameters import Part, SettingsError, parameter
+
+CURVE_NAMES = ("cosine", "linear", "logistic", "comfy-cosine")
+PROGRESSES = ("steps", "noise level")
+
+
+@dataclass(frozen=True, init=False)
+class CurveSettings(Part):
+    """How the weight falls."""
+
+    curve: str = parameter(
+        "cosine",
+        "Weight curve",
+        "How the weight of the source falls over the steps. cosine: DemoFusion's, more alpha is less guidance. "
+        "comfy-cosine: the ComfyUI node's, more alpha is more guidance. logistic: a soft switch. linear: has no alpha.",
+        "curve",
+        "Curve",
+        choices=CURVE_NAMES,
+    )
+    alpha: float = parameter(
+        0.25,
+        "Guidance (alpha)",
+        "How soon the guidance lets go: with the cosine curve, more is sooner. Exponent of the cosine curves (more is "
+        "later in comfy-cosine), steepness of the logistic one.",
+        "alpha",
+        "Curve",
+        low=0.05,
+        high=10.0,
+        step=0.05,
+        main=True,
+    )
+    start: float = parameter(
+        0.0,
+        "Start",
+        "Full weight up to this share of the progress; the curve begins here.",
+        "start",
+        "Curve",
+        low=0.0,
+        high=1.0,
+        step=0.01,
+    )
+    stop: float = parameter(
+        1.0,
+        "Stop",
+        "The curve ends here, the weight is 0 from here on. Above 1 stretches the curve, so that some weight "
+        "remains at the last step.",
+        "stop",
+        "Curve",
+        low=0.0,
+        high=4.0,
+        step=0.01,
+    )
+    clamp: float = parameter(
+        1.0,
+        "Clamp",
+        "From this share of the progress on the curve is cut to 0, without changing its shape before.",
+        "clamp",
+        "Curve",
+        low=0.0,
+        high=1.0,
+        step=0.01,
+    )
+    lowest: float = parameter(
+        0.0, "Lowest weight", "What a curve value of 0 becomes.", "lowest", "Curve", low=0.0, high=1.0, step=0.01
+    )
+    highest: float = parameter(
+        1.0, "Highest weight", "What a curve value of 1 becomes.", "highest", "Curve", low=0.0, high=1.0, step=0.01
+    )
+    progress: str = parameter(
+        "steps",
+        "Progress in",
+        "What the curve runs along: the share of the steps done, or the model's timestep as in DemoFusion's code.",
+        "progress",
+        "Curve",
+        choices=PROGRESSES,
+    )
+
+    def _check_together(self) -> None:
+        super()._check_together()
+        if self.stop <= self.start:
+            raise SettingsError("stop", self.stop, f"Allowed: more than start, which is {self.start:g}.")
+        if self.lowest > self.highest:
+            raise SettingsError("lowest", self.lowest, f"Allowed: at most highest, which is {self.highest:g}.")
 
 
 def cosine(u: Tensor, alpha: float) -> Tensor:
@@ -40,7 +123,7 @@ CURVES: dict[str, Callable[[Tensor, float], Tensor]] = {
 }
 
 
-def progress_of(settings: Settings, steps: int, progress: Tensor | None = None) -> Tensor:
+def progress_of(settings: CurveSettings, steps: int, progress: Tensor | None = None) -> Tensor:
     """[steps] progress at the start of each step, as ``settings.progress`` counts it; see `weights`."""
     if settings.progress == "steps":
         return torch.arange(steps, dtype=torch.float64) / steps
@@ -49,7 +132,7 @@ def progress_of(settings: Settings, steps: int, progress: Tensor | None = None) 
     return progress
 
 
-def weights(settings: Settings, steps: int, progress: Tensor | None = None) -> Tensor:
+def weights(settings: CurveSettings, steps: int, progress: Tensor | None = None) -> Tensor:
     """Weight of the noised latent at each of `steps` steps.
 
     Args:

@@ -1,4 +1,4 @@
-"""Masks: how much of the weight each pixel gets, from a picture, from Perlin noise, or from both."""
+"""Masks: how much of the weight each pixel gets."""
 
 from __future__ import annotations
 
@@ -11,10 +11,35 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from itermix.mixing.perlin import perlin
-from itermix.settings import MASK_MODES, Settings, SettingsError
+from itermix.mixing.curves import CurveSettings
+from itermix.parameters import SettingsError, parameter
 
-MULTIPLY, THRESHOLD = MASK_MODES
+MULTIPLY, THRESHOLD = MASK_MODES = ("multiply", "threshold")
+
+
+@dataclass(frozen=True, init=False)
+class MaskSettings(CurveSettings):
+    """What a mask does."""
+
+    mask_mode: str = parameter(
+        "multiply",
+        "Mask mode",
+        "What a mask does, in which white is the most guidance and black none. multiply: the weight of a pixel is that "
+        "of the curve times its value. threshold: its weight is the highest for as long as the progress is below its "
+        "value, and the lowest from there on, in the place of the curve (Differential Diffusion).",
+        "mask mode",
+        "Mask",
+        choices=MASK_MODES,
+    )
+
+    takes = ("mask",)
+
+    def pixels(self, latent: Tensor, seeds: Sequence[int], picture: Tensor | None) -> Tensor | None:
+        """How much of the weight each pixel of a latent [B, C, H, W] gets, [B or 1, 1, H, W] in [0, 1]; None: all.
+
+        `seeds` are one per image; `picture` [B or 1, 1, h, w] in [0, 1] is what the user has drawn.
+        """
+        return None if picture is None else fitted(picture, latent)
 
 
 @dataclass(frozen=True)
@@ -45,24 +70,19 @@ class Mask:
         return weight * self.values if weight else 0.0
 
 
-def mask_of(settings: Settings, latent: Tensor, seeds: Sequence[int], picture: Tensor | None = None) -> Mask | None:
-    """The mask of a run, None if nothing is masked: the picture, times 1 - strength * Perlin noise if that is on.
+def mask_of(settings: MaskSettings, latent: Tensor, seeds: Sequence[int], picture: Tensor | None = None) -> Mask | None:
+    """The mask of a run, None if nothing is masked.
 
     Args:
-        settings: mask_mode, perlin, perlin_scale, lowest and highest are used.
+        settings: mask_mode, lowest and highest are used, and those of what else frees pixels.
         latent: what the mask is to cover, [B, C, H, W].
-        seeds: one per image, of its Perlin noise.
+        seeds: one per image.
         picture: [B or 1, 1, h, w] in [0, 1]; it is resized.
 
     Raises:
         SettingsError: the picture isn't one.
     """
-    values = None if picture is None else fitted(picture, latent)
-    if settings.perlin:
-        height, width = latent.shape[-2:]
-        patches = torch.stack([perlin(height, width, settings.perlin_scale, seed) for seed in seeds])
-        freed = 1 - settings.perlin * patches[:, None]
-        values = freed if values is None else values * freed
+    values = settings.pixels(latent, seeds, picture)
     if values is None:
         return None
     return Mask(values.to(latent.device), settings.mask_mode, settings.lowest, settings.highest)

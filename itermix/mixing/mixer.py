@@ -9,19 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from itermix.analysis.record import Analysis
 from itermix.mixing import frames
 from itermix.mixing.blending import BLENDINGS, USES_DENOISED, USES_NOISED, Guide
-from itermix.mixing.filters import Workspace
-from itermix.mixing.masks import Mask
 from itermix.mixing.noising import NoisedSource
-from itermix.model.detail import amount, strengthened
-from itermix.steps.samplers import FIRST_ORDER, STATE_IN_CALLBACK, SamplerRefused, name_of
-from itermix.steps.schedule import Schedule
-
-Callback = Callable[[Mapping[str, Any]], Any]
-ROUNDING = 1e-3  # share by which a sampler may call the model beside the noise level of its step
-DEFAULT_SCALE = 2.0  # of the enlargement, where it isn't known
+from itermix.mixing.run import Callback, Run
+from itermix.steps.samplers import ROUNDING, STATE_IN_CALLBACK, SamplerRefused, able, name_of
 
 
 class Mixer:
@@ -31,59 +23,32 @@ class Mixer:
     start from the same blended state. Weight 0 leaves it untouched, to the bit. Blendings that use the model's running
     estimate of the clean picture get that of the step before; it costs them one more latent of memory. So does a mask.
 
-    With `detail` the model's output is another at every call: what is fine in its estimate is stronger.
-
     Where a step starts is known in three ways: by the number of the model's call; by the sampler's callback, where that
     alone shows the state (UniPC); or, for samplers of which nothing is known, by running one step at a time.
     """
 
-    def __init__(
-        self,
-        sampler: Callable,
-        schedule: Schedule,
-        noised: NoisedSource,
-        weights: Tensor,
-        blending: str,
-        scale: float = DEFAULT_SCALE,
-        detail: float = 0.0,
-        progress: Tensor | None = None,
-        mask: Mask | None = None,
-        analysis: Analysis | None = None,
-    ):
-        """
-        Args:
-            sampler: the sampler function that will run.
-            schedule: its schedule.
-            noised: z' of the picture that guides.
-            weights: [levels of the schedule], of the noised latent, as `itermix.weights` gives them.
-            blending: a name in `BLENDINGS`.
-            scale: how many times the picture that guides was enlarged; says what of it is low.
-            detail: how much what is not low is strengthened in the model's estimates; see `itermix.model.detail`.
-            progress: [levels of the schedule], as `itermix.mixing.curves.progress_of` gives it; needed with a mask.
-            mask: what becomes of the weight at each pixel.
-            analysis: looks on.
-        """
-        self._sampler = sampler
-        self._schedule = schedule
+    def __init__(self, run: Run, noised: NoisedSource):
+        """`run` is the pass that is to be mixed, `noised` z' of the picture that guides it."""
+        self._sampler = able(run.sampler, run.plan.arguments.get("sigmas"))
+        self._schedule = run.plan
+        self._run = run
         self._noised = noised
-        self._weights = weights.tolist()
-        self._blending = blending
+        self._weights = run.weights.tolist()
+        self._progress = None if run.progress is None else run.progress.tolist()
+        blending = run.settings.blending
+        self._blend = BLENDINGS[blending]
         self._uses_noised, self._uses_denoised = blending in USES_NOISED, blending in USES_DENOISED
-        self._scale = scale
-        self._state_in_callback = name_of(sampler) in STATE_IN_CALLBACK
-        self._detail = detail
-        self._progress = None if progress is None else progress.tolist()
-        self._mask = mask
-        self._work = Workspace()
+        self._state_in_callback = name_of(run.sampler) in STATE_IN_CALLBACK
+        self._looking = [feature for feature in run.features if feature.looks]
         self._signals = self._signals_of_steps()
-        self._held = self._held_in_steps()
-        self._analysis = analysis
         self._denoised: Tensor | None = None
         self._calls = 0
         self._started: list[tuple[Tensor, int]] = []  # (level, calls before it) of every step
         self._step = -1
         self._level: Tensor | None = None
         self._starts_step = False
+        for feature in run.features:
+            feature.begin(run)
 
     def run(self, denoiser: nn.Module, x: Tensor, *args: Any, callback: Callback | None = None) -> Tensor:
         """The sampler's result from the state x [B, C, H, W] or, with frames, [B, C, T, H, W], mixed.
@@ -167,25 +132,17 @@ class Mixer:
     def after_call(self, x: Tensor, level: Tensor, output: Tensor) -> Tensor:
         """What the sampler gets for the model's output [B, C, H, W]; to be called with the same after every call."""
         level = level.flatten()[0]
-        if self._detail:
-            output = self._strengthened(x, level, output)
-        if self._starts_step and (self._uses_denoised or self._analysis):
+        step = self._step if self._starts_step else None
+        for feature in self._run.features:
+            output = feature.estimate(x, level, output, step)
+        if step is not None and (self._uses_denoised or self._looking):
             if self._denoised is None or self._denoised.dtype != x.dtype:  # samplers may go on in another precision
                 self._denoised = torch.empty_like(x, memory_format=torch.contiguous_format)
             self._noised.parametrisation.denoised(x, level, output, out=self._denoised)
-            if self._analysis:
-                self._analysis.evaluated(self._step, float(level), x, self._denoised)
+            for feature in self._looking:
+                feature.evaluated(step, float(level), x, self._denoised)
         self._starts_step = False
         return output
-
-    def _strengthened(self, x: Tensor, level: Tensor, output: Tensor) -> Tensor:
-        """The output with more of what is fine in its estimate, where the mask guides."""
-        parametrisation = self._noised.parametrisation
-        held = self._held[self._step] if self._held and self._starts_step else 0.0
-        share = amount(self._detail, level, parametrisation, held)
-        if self._mask:
-            share = share * self._mask.values.to(x)
-        return strengthened(output, x, level, parametrisation, share, self._scale, self._work)
 
     def after_step(self, info: Mapping[str, Any]) -> None:
         """To be called with the sampler's callback argument; raises SamplerRefused if the steps aren't as expected."""
@@ -216,22 +173,24 @@ class Mixer:
             self._noised.at(step, level, out=x)
             self._look(step, level, weight, x, x)
             return
-        guide = Guide(self._scale, work=self._work)
+        scale, work = self._run.settings.held_scale, self._run.work
+        guide = Guide(scale, work=work)
         if self._uses_denoised:
             assert self._denoised is not None
             signal = self._signals[step] if self._signals else self._signal(level)
             latent = self._noised.latent.to(x)
-            guide = Guide(self._scale, latent, self._denoised.to(x), signal, self._work)
-        noised = self._noised.at(step, level).to(x) if self._uses_noised or self._analysis else None
+            guide = Guide(scale, latent, self._denoised.to(x), signal, work)
+        noised = self._noised.at(step, level).to(x) if self._uses_noised or self._looking else None
         self._look(step, level, weight, noised, x)
-        BLENDINGS[self._blending](x, noised, weight, guide)
+        self._blend(x, noised, weight, guide)
 
     def _look(self, step: int, level: Tensor, weight: Tensor | float, noised: Tensor | None, x: Tensor) -> None:
-        """Let the analysis look at z' and the state, if there is one."""
-        if self._analysis:
+        """Let the features that want to look at z' and the state."""
+        if self._looking:
             assert noised is not None
             mean = float(weight.mean()) if isinstance(weight, Tensor) else weight
-            self._analysis.guided(step, float(level), mean, noised, x)
+            for feature in self._looking:
+                feature.guided(step, float(level), mean, noised, x)
 
     def _signals_of_steps(self) -> list[float]:
         """The amount of signal at the start of each step, on the host before the run: a read in a step would wait for
@@ -240,17 +199,6 @@ class Mixer:
             return []
         return [self._signal(level) for level in self._schedule.levels.cpu()]
 
-    def _held_in_steps(self) -> list[float]:
-        """How far each step holds the estimate of its start, in log(noise / signal). Empty for samplers that don't.
-
-        0 for the last step, and from pure noise, where an estimate has nothing fine.
-        """
-        if not self._detail or name_of(self._sampler) not in FIRST_ORDER:
-            return []
-        signal, noise = self._noised.parametrisation.amounts(self._schedule.levels.cpu())
-        steps = -(noise / signal).double().log().diff()
-        return [*torch.nan_to_num(steps, posinf=0.0).tolist(), 0.0]
-
     def _signal(self, level: Tensor) -> float:
         return float(self._noised.parametrisation.amounts(level)[0])
 
@@ -258,10 +206,10 @@ class Mixer:
         """The weight at a step: of all, or of each pixel if there is a mask."""
         own = self._schedule.own_levels
         weight = self._between(self._weights, level) if own else self._weights[step]
-        if self._mask is None:
+        if self._run.mask is None:
             return weight
         assert self._progress is not None
-        return self._mask.weight(weight, self._between(self._progress, level) if own else self._progress[step])
+        return self._run.mask.weight(weight, self._between(self._progress, level) if own else self._progress[step])
 
     def _between(self, values: list[float], level: Tensor) -> float:
         """The value at a level between those of the schedule."""

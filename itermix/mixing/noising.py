@@ -4,13 +4,58 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from itermix.settings import DRAWN_NOISES, SettingsError
+from itermix.parameters import MAX_SEED, Part, SettingsError, parameter
 from itermix.steps.parametrisation import Parametrisation, ve
+
+DRAWN_NOISES = ("shared", "independent", "cumulative")
+INVERTED = "inverted"
+NOISES = (*DRAWN_NOISES, INVERTED)
+
+LATER_DRAWS, DRAWS = 2_000_000, 20_000
+"""Numbers of draws of noise: of the passes after the first, and from one to the next. Those of the first are below."""
+
+
+@dataclass(frozen=True, init=False)
+class NoiseSettings(Part):
+    """The noise of the source."""
+
+    noise: str = parameter(
+        "shared",
+        "Noise",
+        "How the noises of the steps are related. shared: one draw for all steps (DemoFusion). independent: a new draw "
+        "each step (ComfyUI node). cumulative: noise added step by step, as in the forward process of latent "
+        "diffusion. inverted: none is drawn, but the noise from which the model itself would make the source is looked "
+        "for, which takes one more model call for each step.",
+        "noise",
+        "Noise",
+        choices=NOISES,
+    )
+    seed: int = parameter(
+        -1,
+        "Noise seed",
+        "Seed of the noise that the source gets; image k of a batch uses seed + k. -1: the picture's own.",
+        "seed",
+        "Noise",
+        low=-1,
+        high=MAX_SEED,
+        step=1,
+    )
+    normalize_fraction: float = parameter(
+        0.0,
+        "Normalize fraction",
+        "Take the mean of this share of the noised sequence, its noisiest end, off the whole sequence. 0: off.",
+        "normalize fraction",
+        "Noise",
+        low=0.0,
+        high=1.0,
+        step=0.05,
+    )
 
 
 def draw(out: Tensor, seeds: Sequence[int], step: int) -> Tensor:
@@ -23,6 +68,11 @@ def draw(out: Tensor, seeds: Sequence[int], step: int) -> Tensor:
         generator = torch.Generator().manual_seed(int(mixed[0]) >> 1)  # torch takes 63 bits everywhere
         image.copy_(torch.randn(image.shape, generator=generator))
     return out
+
+
+def first_draw(number: int) -> int:
+    """Number of the first draw of noise in pass `number` of a run, so that each has fresh noise."""
+    return LATER_DRAWS + number * DRAWS if number else 0
 
 
 class NoisedSource(ABC):

@@ -2,10 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from itermix.mixing.masks import MaskSettings
+from itermix.parameters import parameter
+
+
+@dataclass(frozen=True, init=False)
+class PerlinSettings(MaskSettings):
+    """How uneven the guidance is."""
+
+    perlin: float = parameter(
+        0.0,
+        "Perlin noise",
+        "Guide unevenly: take up to this share of the weight away in smooth random patches. Their seed is that of the "
+        "noise. 0: off.",
+        "Perlin noise",
+        "Mask",
+        low=0.0,
+        high=1.0,
+        step=0.05,
+    )
+    perlin_scale: float = parameter(
+        10.0,
+        "Perlin scale",
+        "How many of the largest patches lie along the picture's longer side.",
+        "Perlin scale",
+        "Mask",
+        low=1.0,
+        high=100.0,
+        step=1.0,
+    )
+
+    def pixels(self, latent: Tensor, seeds: Sequence[int], picture: Tensor | None) -> Tensor | None:
+        """The mask, times 1 - strength * Perlin noise."""
+        values = super().pixels(latent, seeds, picture)
+        if not self.perlin:
+            return values
+        height, width = latent.shape[-2:]
+        patches = torch.stack([perlin(height, width, self.perlin_scale, seed) for seed in seeds])
+        freed = 1 - self.perlin * patches[:, None]
+        return freed if values is None else values * freed
+
 
 OCTAVES, PERSISTENCE, LACUNARITY = 4, 0.5, 2
 """Layers of noise; the amplitude of each is this share of the one before, and its patches so many times smaller. As in

@@ -8,26 +8,113 @@ output blocks meet a skip connection of another size.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from itermix.mixing.curves import progress_of
-from itermix.mixing.mixer import DEFAULT_SCALE, ROUNDING
-from itermix.settings import Settings, SettingsError
+from itermix.mixing.blending import DEFAULT_SCALE
+from itermix.mixing.curves import CurveSettings
+from itermix.mixing.run import Feature, Run
+from itermix.parameters import MAX_SCALE, SettingsError, Size, parameter, scale_between
+from itermix.steps.samplers import ROUNDING
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+SHRINK_METHODS = ("bicubic", "bilinear", "nearest-exact", "area")
 
 
-class DeepShrink:
+@dataclass(frozen=True, init=False)
+class DeepShrinkSettings(CurveSettings):
+    """What is shrunk, and for how long."""
+
+    deep_shrink: float = parameter(
+        0.0,
+        "Deep Shrink",
+        "Let the inner blocks of the U-Net work on a picture of the size that the model knows, up to this share of the "
+        "progress: 0.35 is usual. Against parts that are painted twice. For Stable Diffusion 1, 2 and XL. 0: off.",
+        "Deep Shrink",
+        "Deep Shrink",
+        low=0.0,
+        high=1.0,
+        step=0.05,
+    )
+    deep_shrink_factor: float = parameter(
+        0.0,
+        "Deep Shrink factor",
+        "By how much that picture is smaller. 0: the scale over all phases up to this one, or 2 where there is none.",
+        "Deep Shrink factor",
+        "Deep Shrink",
+        low=0.0,
+        high=MAX_SCALE,
+        step=0.05,
+    )
+    deep_shrink_block: int = parameter(
+        3,
+        "Deep Shrink block",
+        "The input block after which it is made smaller; SD 1 and 2 have 1 to 11, SDXL has 1 to 8.",
+        "Deep Shrink block",
+        "Deep Shrink",
+        low=1,
+        high=11,
+        step=1,
+    )
+    deep_shrink_method: str = parameter(
+        "bicubic",
+        "Deep Shrink method",
+        "The interpolation that makes it smaller, and larger again.",
+        "Deep Shrink method",
+        "Deep Shrink",
+        choices=SHRINK_METHODS,
+    )
+
+    takes = ("unet",)
+
+    def feature(self, given: Mapping[str, Any]) -> Feature | None:
+        if not self.deep_shrink:
+            return None
+        if attached_already := given.get("shrink"):
+            return attached_already
+        check(given.get("unet"), self)
+        return DeepShrink(self, given["unet"])
+
+    def _check_together(self) -> None:
+        super()._check_together()
+        if 0 < self.deep_shrink_factor < 1:
+            raise SettingsError("deep_shrink_factor", self.deep_shrink_factor, "Allowed: 0, or a number from 1 to 8.")
+
+    def of_phase(self, source: Size, target: Size, first: Size | None = None, last: bool = True) -> Self:
+        """A factor of 0 becomes the scale over all phases up to this one."""
+        settings = super().of_phase(source, target, first, last)
+        if not settings.deep_shrink or settings.deep_shrink_factor:
+            return settings
+        return settings.replace(deep_shrink_factor=scale_between(first or source, target))
+
+
+class DeepShrink(Feature):
     """What is done in a U-Net's blocks, and whether it is done in the model's current call."""
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: DeepShrinkSettings, unet: nn.Module | None = None):
+        """`unet`: the network that it is to be attached to during a run; None if who made it does that."""
+        self._unet = unet
+        self._until = settings.deep_shrink
         self.block = settings.deep_shrink_block
         self.active = False
         self._factor = settings.deep_shrink_factor or DEFAULT_SCALE
         self._method = settings.deep_shrink_method
+
+    @contextmanager
+    def around(self, run: Run, model: nn.Module) -> Iterator[None]:
+        assert run.progress is not None
+        with ExitStack() as stack:
+            if self._unet is not None:
+                stack.enter_context(attached(self._unet, self))
+            stack.enter_context(self.following(model, last_level(self._until, run.plan.levels, run.progress)))
+            yield
 
     def shrunk(self, h: Tensor) -> Tensor:
         """Features [B, C, H, W] divided by the factor, one pixel at least, while it is active."""
@@ -55,16 +142,14 @@ class DeepShrink:
             self.active = False
 
 
-def last_level(settings: Settings, levels: Tensor, progress: Tensor) -> float:
-    """The noise level down to which `deep_shrink` acts, of a schedule's `levels` [n], falling; infinity for none.
-
-    `progress` [n] is that of the model's timesteps, used where the settings run along it.
-    """
-    acts = progress_of(settings, len(levels), progress.cpu()) < settings.deep_shrink
+def last_level(until: float, levels: Tensor, progress: Tensor) -> float:
+    """The noise level down to which it acts, of a schedule's `levels` [n], falling, with this `progress` [n]: that of
+    the last step before the share `until` of it; infinity for none."""
+    acts = progress.cpu() < until
     return float(levels[acts.to(levels.device)][-1]) * (1 - ROUNDING) if bool(acts.any()) else math.inf
 
 
-def check(network: Any, settings: Settings) -> None:
+def check(network: Any, settings: DeepShrinkSettings) -> None:
     """Raises SettingsError if the network isn't a U-Net of Stable Diffusion 1, 2 or XL with such a block."""
     if not all(hasattr(network, name) for name in ("input_blocks", "middle_block", "output_blocks")):
         allowed = "Allowed with this model: 0. Deep Shrink needs the U-Net of Stable Diffusion 1, 2 or XL."

@@ -7,22 +7,83 @@ model sees. Its Euler steps go from the source up, along the levels of the sampl
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from itermix.mixing.noising import NoisedSource
+from itermix.mixing import frames
+from itermix.mixing.noising import INVERTED, NoisedSource, NoiseSettings
+from itermix.mixing.run import Feature, Run
+from itermix.parameters import parameter
 from itermix.steps.parametrisation import Parametrisation
+
+
+@dataclass(frozen=True, init=False)
+class InversionSettings(NoiseSettings):
+    """What the noise is looked for with."""
+
+    inversion_prompt: bool = parameter(
+        True,
+        "Invert with the prompt",
+        "For inverted noise: whether the model is shown the prompt while the noise is looked for, or the negative "
+        "prompt. Neither is strengthened by guidance (CFG scale 1).",
+        "inversion prompt",
+        "Noise",
+    )
+
+    takes = ("inversion_args",)
+
+    def words_of_phase(self, steps: int) -> str:
+        inversion = f" and an inversion of {steps} calls" if self.noise == INVERTED else ""
+        return super().words_of_phase(steps) + inversion
+
+    def feature(self, given: Mapping[str, Any]) -> Feature | None:
+        if self.noise != INVERTED:
+            return None
+        return Inversion(given.get("inverting") or functools.partial(with_args, given.get("inversion_args")))
+
 
 Denoise = Callable[[Tensor, Tensor, float], Tensor]
 """(x [B, C, H, W], level [B], share of the sampler's steps that come before it) -> what the model makes of x."""
 
 Inverting = Callable[[Any, dict[str, Any]], AbstractContextManager[Denoise]]
 """(denoiser, extra_args of the sampler) -> a context with a denoiser without guidance, for the time of an inversion."""
+
+
+class Inversion(Feature):
+    """Inverted noise in the place of drawn."""
+
+    def __init__(self, inverting: Inverting):
+        self._inverting = inverting
+
+    def noised(self, run: Run, model: nn.Module, latent: Tensor, arguments: Mapping[str, Any]) -> NoisedSource:
+        with self._inverting(model, arguments.get("extra_args") or {}) as denoise:
+            pictures = frames.pictures(latent)
+            return invert(of_pictures(denoise, latent), pictures, run.plan.levels, run.parametrisation)
+
+
+def of_pictures(denoise: Denoise, latent: Tensor) -> Denoise:
+    """The model of `latent`'s shape as one of its pictures, which all are at one level."""
+
+    def denoise_pictures(x: Tensor, level: Tensor, share: float) -> Tensor:
+        return frames.pictures(denoise(frames.latents(x, latent), level[: len(latent)], share))
+
+    return denoise_pictures
+
+
+@contextmanager
+def with_args(
+    args: dict[str, Any] | None, denoiser: Callable[..., Tensor], extra_args: dict[str, Any]
+) -> Iterator[Denoise]:
+    """The denoiser as it is, with `args`, or else with those of the sampler."""
+    given = extra_args if args is None else args
+    yield lambda x, level, share: denoiser(x, level, **given)
 
 
 class InvertedLatents(NoisedSource):

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,109 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from itermix.mixing.blending import USES_DENOISED
-from itermix.mixing.curves import cosine
-from itermix.settings import DEMOFUSION, FORMULAS, SIZE_MULTIPLE, Settings, SettingsError
+from itermix.mixing.curves import CurveSettings, cosine
+from itermix.mixing.run import Feature, Run
+from itermix.model.detail import DetailSettings
+from itermix.parameters import SIZE_MULTIPLE, SettingsError, Size, parameter
 from itermix.steps.parametrisation import Parametrisation
+
+DEMOFUSION = "DemoFusion"
+FORMULAS = ("clean picture", DEMOFUSION)
+WINDOW_MULTIPLE = 8  # latent pixels: sides that every U-Net can halve
+
+
+@dataclass(frozen=True, init=False)
+class WindowSettings(DetailSettings, CurveSettings):
+    """The parts that the model sees."""
+
+    window: int = parameter(
+        0,
+        "Window",
+        "Show the model crops of this size (in latent pixels) in the place of the whole picture, and the picture "
+        "thinned out to it, as DemoFusion does: 128 is what SDXL knows, 64 what SD 1 knows. No picture then needs more "
+        "memory in the model than such a crop. It costs time. 0: off.",
+        "window",
+        "Windows",
+        low=0,
+        high=256,
+        step=WINDOW_MULTIPLE,
+    )
+    window_jitter: bool = parameter(
+        True,
+        "Window jitter",
+        "Move the crops a little at random in every step, so that no seams build up.",
+        "window jitter",
+        "Windows",
+    )
+    window_batch: int = parameter(
+        4,
+        "Windows per call",
+        "How many crops the model gets at once: more is faster on a graphics card and takes more memory.",
+        "windows per call",
+        "Windows",
+        low=1,
+        high=64,
+        step=1,
+    )
+    window_formulas: str = parameter(
+        "clean picture",
+        "Window formulas",
+        "clean picture: what the model finds in a thinned-out picture counts as the clean picture, and crops that "
+        "reach over the edge see its mirror image there. DemoFusion: as in its code, what counts is the noise that is "
+        "found, so that some noise is left; and over the edge there is nothing. Not for the clean blendings, nor with "
+        "detail.",
+        "window formulas",
+        "Windows",
+        choices=FORMULAS,
+    )
+    dilated: float = parameter(
+        1.0,
+        "Dilated sampling",
+        "How soon the thinned-out pictures, which hold the whole together, give way to the crops, which make the "
+        "detail: an exponent, more is sooner. 0: crops alone. Without a window it does nothing.",
+        "dilated sampling",
+        "Windows",
+        low=0.0,
+        high=10.0,
+        step=0.05,
+    )
+    gaussian_sigma: float = parameter(
+        1.0,
+        "Gaussian sigma",
+        "Blur, in latent pixels, of what is thinned out, at the noisiest level. 0: none.",
+        "Gaussian sigma",
+        "Windows",
+        low=0.0,
+        high=4.0,
+        step=0.05,
+    )
+    gaussian_alpha: float = parameter(
+        1.0,
+        "Gaussian alpha",
+        "How soon that blur goes away: an exponent, more is sooner.",
+        "Gaussian alpha",
+        "Windows",
+        low=0.0,
+        high=10.0,
+        step=0.05,
+    )
+
+    def words_of_all(self, steps: int, sizes: Sequence[Size]) -> str:
+        found = calls_of_phases(self, sizes)
+        own = f", {', then '.join(map(str, found))} calls of the model in the place of one"
+        return super().words_of_all(steps, sizes) + (own if max(found, default=1) > 1 else "")
+
+    def feature(self, given: Mapping[str, Any]) -> Feature | None:
+        if not self.window:
+            return None
+        check(self)
+        return given.get("windows") or Windows(self, attaches=True)
+
+    def _check_together(self) -> None:
+        super()._check_together()
+        if self.window % WINDOW_MULTIPLE:
+            raise SettingsError("window", self.window, f"Allowed: a multiple of {WINDOW_MULTIPLE}, or 0.")
+
 
 View = tuple[slice, slice]
 """Rows and columns of a picture that the model sees as one."""
@@ -40,7 +141,7 @@ LEAST_SIGMA = 0.01
 """Share of the blur that remains at the clean end (DemoFusion's code)."""
 
 
-class Windows:
+class Windows(Feature):
     """What one run of a sampler evaluates in the place of each model call.
 
     Attributes:
@@ -48,8 +149,14 @@ class Windows:
         blur: standard deviation of the global path's Gaussian in it, in latent pixels.
     """
 
-    def __init__(self, settings: Settings, noise_of: Parametrisation | None = None):
-        """`noise_of`: how the state is made of signal and noise, if the model gives its estimate of that noise."""
+    def __init__(self, settings: WindowSettings, noise_of: Parametrisation | None = None, attaches: bool = False):
+        """
+        Args:
+            settings: of the windows.
+            noise_of: how the state is made of signal and noise, if the model gives its estimate of that noise.
+            attaches: whether to be attached to the model during a run; else who made it does that.
+        """
+        self._attaches = attaches
         self._settings = settings
         self._noise_of = noise_of
         self._exact = settings.window_formulas == DEMOFUSION
@@ -57,6 +164,17 @@ class Windows:
         self._noise = 0.0
         self.weight = 0.0
         self.blur = 0.0
+
+    @contextmanager
+    def around(self, run: Run, model: nn.Module) -> Iterator[None]:
+        assert run.progress is not None
+        progress = run.progress.tolist()
+        at = functools.partial(run.parametrisation.between, levels=run.plan.levels, values=progress)
+        with ExitStack() as stack:
+            if self._attaches:
+                stack.enter_context(attached(model, self))
+            stack.enter_context(self.following(model, at))
+            yield
 
     @contextmanager
     def following(self, denoiser: nn.Module, progress_at: Callable[[Tensor], float]) -> Iterator[None]:
@@ -85,7 +203,7 @@ class Windows:
         """As `following`, with crops alone: what the weights come to at the clean end."""
         return self.following(denoiser, lambda level: 1.0)
 
-    def evaluated(self, model: Model, x: Tensor) -> Tensor:
+    def put_together(self, model: Model, x: Tensor) -> Tensor:
         """The output of the model for x [N, C, H, W] or [N, C, T, H, W], put together from those for parts of it.
 
         The model gets at most `window_batch` parts of each picture at once, none of them larger than the window. A
@@ -101,7 +219,7 @@ class Windows:
             def of_planes(parts: Tensor, of_parts: OfParts) -> Tensor:
                 return model(parts.unflatten(1, shape), of_parts).flatten(1, 2)
 
-            return self.evaluated(of_planes, x.flatten(1, 2)).unflatten(1, shape)
+            return self.put_together(of_planes, x.flatten(1, 2)).unflatten(1, shape)
         result = torch.zeros_like(x, dtype=torch.promote_types(x.dtype, torch.float32))
         if self.weight < 1:
             result.add_(self._local(model, x), alpha=1 - self.weight)
@@ -159,7 +277,7 @@ class Windows:
             yield from zip(some, output.unflatten(0, (len(x), len(some))).unbind(dim=1))
 
 
-def check(settings: Settings) -> None:
+def check(settings: WindowSettings) -> None:
     """Raises SettingsError if the settings can't be used together."""
     if not settings.window or settings.window_formulas != DEMOFUSION:
         return
@@ -208,7 +326,7 @@ def dilation(height: int, width: int, window: int) -> int:
     return math.ceil(max(height, width) / window)
 
 
-def parts(settings: Settings, height: int, width: int) -> tuple[int, int]:
+def parts(settings: WindowSettings, height: int, width: int) -> tuple[int, int]:
     """How many crops and how many sub-grids of a picture (in latent pixels) a model call becomes; 0, 0 if it stays."""
     window = settings.window
     if not window or max(height, width) <= window:
@@ -217,12 +335,12 @@ def parts(settings: Settings, height: int, width: int) -> tuple[int, int]:
     return local, dilation(height, width, window) ** 2 if settings.dilated else 0
 
 
-def calls(settings: Settings, height: int, width: int) -> int:
+def calls(settings: WindowSettings, height: int, width: int) -> int:
     """Model calls, of `window_batch` parts at most, in the place of one with the whole picture (in latent pixels)."""
     return sum(_calls(settings, height, width)) or 1
 
 
-def calls_of_run(settings: Settings, height: int, width: int, count: int) -> int:
+def calls_of_run(settings: WindowSettings, height: int, width: int, count: int) -> int:
     """The same in the place of the `count` calls of a run. Counted in steps, progress is 0 in the first of them: it has
     no crops."""
     local, thinned = _calls(settings, height, width)
@@ -230,18 +348,18 @@ def calls_of_run(settings: Settings, height: int, width: int, count: int) -> int
     return count * calls(settings, height, width) - without
 
 
-def calls_of_phases(settings: Settings, sizes: Iterable[tuple[int, int]]) -> list[int]:
+def calls_of_phases(settings: WindowSettings, sizes: Iterable[tuple[int, int]]) -> list[int]:
     """As `calls`, in phases to these sizes (width, height) in pixels."""
     return [calls(settings, height // SIZE_MULTIPLE, width // SIZE_MULTIPLE) for width, height in sizes]
 
 
-def _calls(settings: Settings, height: int, width: int) -> tuple[int, int]:
+def _calls(settings: WindowSettings, height: int, width: int) -> tuple[int, int]:
     """(with crops, with sub-grids), 0 and 0 if the picture stays whole."""
     local, thinned = (math.ceil(count / settings.window_batch) for count in parts(settings, height, width))
     return local, thinned
 
 
-def work(settings: Settings, height: int, width: int) -> int:
+def work(settings: WindowSettings, height: int, width: int) -> int:
     """Pixels that the model gets to see in the place of those of the whole picture (in latent pixels)."""
     local, thinned = parts(settings, height, width)
     if not local:
@@ -317,7 +435,7 @@ def attached(module: nn.Module, windows: Windows, before_call: Callable[[], None
             before_call()
             return forward(part, of_parts(level), **of_parts(kwargs))
 
-        return windows.evaluated(model, x)
+        return windows.put_together(model, x)
 
     with replaced(module, "forward", in_parts):
         yield

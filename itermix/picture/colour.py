@@ -2,8 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+
+from itermix.parameters import Part, parameter
+
+
+@dataclass(frozen=True, init=False)
+class ColourSettings(Part):
+    """Whether colours are kept on the latent."""
+
+    match_colours: bool = parameter(
+        False,
+        "Match colours",
+        "Give each channel of the latent the mean and the contrast of the source after every phase, as DemoFusion does "
+        "with those of its first.",
+        "match colours",
+        "Phases",
+    )
 
 
 def match_statistics(x: Tensor, reference: Tensor, where: Tensor | None = None) -> Tensor:

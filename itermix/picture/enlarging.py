@@ -3,16 +3,80 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from itermix.mixing.filters import overlaps
-from itermix.mixing.masks import fitted
+from itermix.parameters import MAX_SCALE, SIZE_MULTIPLE, Parameter, Part, SettingsError, parameter, scaled_side
+
+
+@dataclass(frozen=True, init=False)
+class SizeSettings(Part):
+    """The size of the result, and what enlarges the source."""
+
+    scale: float = parameter(
+        2.0,
+        "Scale",
+        "How many times larger than the source picture. Used where width and height are 0.",
+        "scale",
+        "Size",
+        low=1.0,
+        high=MAX_SCALE,
+        step=0.05,
+    )
+    width: int = parameter(
+        0,
+        "Width",
+        "Width of the result in pixels, a multiple of 8. 0: from the scale, or from height and the source's shape.",
+        "width",
+        "Size",
+        low=0,
+        high=16384,
+        step=SIZE_MULTIPLE,
+    )
+    height: int = parameter(
+        0,
+        "Height",
+        "Height of the result in pixels, a multiple of 8. 0: from the scale, or from width and the source's shape.",
+        "height",
+        "Size",
+        low=0,
+        high=16384,
+        step=SIZE_MULTIPLE,
+    )
+    upscaler: str = parameter("Lanczos", "Upscaler", "Enlarges the picture before the mixing pass.", "upscaler", "Size")
+    back_projection: bool = parameter(
+        True,
+        "Back-projection",
+        "Correct the enlarged picture until it gives the source when it is made small again. Upscalers blur a little, "
+        "and some change colours. Latent upscalers are not corrected.",
+        "back-projection",
+        "Size",
+    )
+
+    @classmethod
+    def own_parameters(cls) -> tuple[Parameter, ...]:
+        """The declarations that the mixing alone doesn't have."""
+        return SizeSettings.parameters()
+
+    def _check_together(self) -> None:
+        super()._check_together()
+        for name in ("width", "height"):
+            if getattr(self, name) % SIZE_MULTIPLE:
+                raise SettingsError(name, getattr(self, name), f"Allowed: a multiple of {SIZE_MULTIPLE}.")
+
+    def target(self, width: int, height: int) -> tuple[int, int]:
+        """Size (width, height) in pixels of the result for a source of this size, rounded down to multiples of 8."""
+        if self.width and self.height:
+            return self.width, self.height
+        scale = self.width / width if self.width else self.height / height if self.height else self.scale
+        return self.width or scaled_side(width, scale), self.height or scaled_side(height, scale)
+
 
 ROUNDS = 3  # each leaves about a third of the error of resamplers
-SEEN = 1e-4  # of an area's weight: with less there are no means to speak of
 
 
 def means(x: Tensor, size: Sequence[int]) -> Tensor:
@@ -34,7 +98,7 @@ def missing(large: Tensor, small: Tensor) -> Tensor:
     """
     dtype = torch.promote_types(large.dtype, torch.float32)
     lacking = small.to(dtype) - means(large.to(dtype), small.shape[-2:])
-    return _smooth(lacking, large)
+    return smooth(lacking, large)
 
 
 def back_projected(enlarged: Tensor, source: Tensor) -> Tensor:
@@ -44,46 +108,6 @@ def back_projected(enlarged: Tensor, source: Tensor) -> Tensor:
     return enlarged
 
 
-def put_back(x: Tensor, source: Tensor, areas: Sequence[int], share: float, mask: Tensor | None = None) -> None:
-    """Give decoded pictures x [B, C, H, W], in place, a share of what their means over areas lack of their source's.
-
-    x <- x + share * mask * bicubic(means(source) - means(x)), not clamped: a step of ILVR (arXiv 2108.02938) after the
-    last model call, which would else have the last word on what the source decides. Smooth, since areas of one
-    correction each would show their edges as grain. In pixels, since latents of the same picture can be far apart.
-
-    Args:
-        x: of any float type; the step is made in single precision at least.
-        source: [B or 1, C, h, w] of any size, in the range of x.
-        areas: how many areas (rows, columns) x and the source are divided into, of whole pixels or not.
-        share: from 0 to 1.
-        mask: how much of it each pixel gets, [B or 1, 1, h, w] in [0, 1] of any size. Means are then of what it lets
-            through, and an area that it lets through in part gets as much less: a correction in full up to the mask's
-            edge would show there.
-    """
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    source = source.to(x.device, dtype).expand(len(x), -1, -1, -1)
-    masks = [None] * len(x) if mask is None else mask.expand(len(x), -1, -1, -1).split(1)
-    for picture, of_source, of_mask in zip(x.split(1), source.split(1), masks):  # one by one, for the memory
-        if of_mask is None:
-            lacking = missing(picture, means(of_source, areas))
-        else:
-            of_pixels = fitted(of_mask, picture).to(picture.device, dtype)
-            of_areas = _missing_within(picture.to(dtype), of_pixels, of_source, fitted(of_mask, of_source), areas)
-            lacking = _smooth(of_areas, picture) * of_pixels
-        picture.copy_(picture + share * lacking)
-
-
-def _missing_within(x: Tensor, mask: Tensor, source: Tensor, source_mask: Tensor, areas: Sequence[int]) -> Tensor:
-    """What the means of x [1, C, H, W] lack of the source's, of each the part within its mask, [1, C, rows, columns].
-
-    Where the mask lets through a share of an area it is that share of what is lacking, so 0 outside of it.
-    """
-    weight, of_source = means(mask, areas), means(source_mask.to(source), areas)
-    seen = (weight > SEEN) & (of_source > SEEN)
-    lacking = means(source_mask.to(source) * source, areas) / of_source - means(mask * x, areas) / weight
-    share = weight / F.adaptive_max_pool2d(mask, tuple(areas))
-    return torch.where(seen, lacking * share, 0.0)
-
-
-def _smooth(of_areas: Tensor, like: Tensor) -> Tensor:
+def smooth(of_areas: Tensor, like: Tensor) -> Tensor:
+    """The values [N, C, h, w] of areas at the size of the pictures `like` [N, C, H, W]."""
     return F.interpolate(of_areas, like.shape[-2:], mode="bicubic", align_corners=False)

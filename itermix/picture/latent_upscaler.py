@@ -7,10 +7,29 @@ output, all told the scale. It was trained to give what enlarging the picture wo
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from itermix.parameters import Part, parameter
+
+
+@dataclass(frozen=True, init=False)
+class LatentUpscalerSettings(Part):
+    """Whether a network enlarges the latent."""
+
+    nn_upscaler: bool = parameter(
+        False,
+        "NN latent upscaler",
+        "Enlarge the latent by the network of NNLatentUpscale in every phase of a hires pass, in the place of hires "
+        "fix's upscaler. Its weights are to be put into the folder models/itermix; docs/latent-upscaler.md tells which "
+        "and from where. The upscale script has it among its upscalers.",
+        "NN upscaler",
+        "Hires pass",
+    )
+
 
 MAX_SCALE = 2.0
 """Of one call: what the network was trained for."""

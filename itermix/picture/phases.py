@@ -8,13 +8,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from itermix.model.windows import calls_of_phases
-from itermix.settings import INVERTED, MAX_SCALE, Settings, SettingsError, scaled_side
-from itermix.steps.rewinding import starts
+from itermix.parameters import MAX_SCALE, Part, SettingsError, Size, parameter, scaled_side
 
-Size = tuple[int, int]
-"""Width and height in pixels."""
+
+@dataclass(frozen=True, init=False)
+class PhaseSettings(Part):
+    """The way to a large picture."""
+
+    max_scale_per_phase: float = parameter(
+        2.0,
+        "Scale per phase",
+        "Larger scales are reached in equal phases of at most this, each with all steps, from the result of the one "
+        "before. Above 2 models fill the picture with tiny further parts.",
+        "scale per phase",
+        "Phases",
+        low=1.25,
+        high=MAX_SCALE,
+        step=0.05,
+        main=True,
+    )
+    save_phases: bool = parameter(
+        False, "Save every phase", "Save the pictures of the phases before the last, too.", "save phases", "Phases"
+    )
 
 
 def plan(
@@ -71,23 +88,16 @@ def plan(
     )
 
 
-def described(source: Size, sizes: Sequence[Size], steps: int, settings: Settings | None = None) -> str:
+def described(source: Size, sizes: Sequence[Size], steps: int, settings: Part | None = None) -> str:
     """What will be done, in words: "768x512 -> 1536x1024 -> 3072x2048, 15 steps each" for 15 `steps` that are run.
 
     And what the settings add: ", 15 steps and an inversion of 15 calls each" with inverted noise; "..., and 8 + 4 of
     them again" with rewinding; "..., 1, then 6 calls of the model in the place of one" with windows.
     """
-    settings = settings or Settings()
+    settings = settings or Part()
     ways = " -> ".join(f"{width}x{height}" for width, height in (source, *sizes))
-    inversion = f" and an inversion of {steps} calls" if settings.noise == INVERTED else ""
-    text = f"{ways}, {steps} steps{inversion}" + (" each" if len(sizes) > 1 else "")
-    again = [str(steps - start) for start in starts(settings, steps)[1:]]
-    if again:
-        text += f", and {' + '.join(again)} of them again"
-    calls = calls_of_phases(settings, sizes)
-    if max(calls, default=1) > 1:
-        text += f", {', then '.join(map(str, calls))} calls of the model in the place of one"
-    return text
+    each = " each" if len(sizes) > 1 else ""
+    return f"{ways}, {steps} steps{settings.words_of_phase(steps)}{each}{settings.words_of_all(steps, sizes)}"
 
 
 def _sides(start: int, end: int, count: int, most: float, multiple: int) -> list[int] | None:

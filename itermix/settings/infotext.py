@@ -9,7 +9,8 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from itermix.settings import Parameter, Settings, UpscaleSettings
+from itermix.parameters import Parameter
+from itermix.settings import Settings, UpscaleSettings
 
 VERSION = 4
 """To be raised with every release in which a default, a key or the meaning of a value is another."""

@@ -15,7 +15,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from itermix.settings import DEMOFUSION, Settings, SettingsError, UpscaleSettings, shortened
+from itermix.model.windows import DEMOFUSION
+from itermix.parameters import SettingsError, shortened
+from itermix.settings import Settings, UpscaleSettings
 from itermix.settings.infotext import VERSION, detail_today
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -76,31 +78,16 @@ REASONS = {
 UNDECIDED = {"enabled", "seed", "analysis", *(parameter.name for parameter in UpscaleSettings.own_parameters())}
 DECIDED = tuple(parameter for parameter in Settings.parameters() if parameter.name not in UNDECIDED)
 
-LATER = {
-    "detail": 0.0,
-    "fidelity": 0.0,
-    "nn_upscaler": False,
-    "deep_shrink": 0.0,
-    "deep_shrink_factor": 0.0,
-    "deep_shrink_block": 3,
-    "deep_shrink_method": "bicubic",
-    "inversion_prompt": True,
-    "window": 0,
-    "window_jitter": True,
-    "window_batch": 4,
-    "window_formulas": "clean picture",
-    "dilated": 1.0,
-    "gaussian_sigma": 1.0,
-    "gaussian_alpha": 1.0,
-    "rewind": False,
-    "rewind_min": 0.5,
-    "rewind_max": 0.8,
-    "mask_mode": "multiply",
-    "perlin": 0.0,
-    "perlin_scale": 10.0,
-    "skip_tolerance": 0.0,
-}
-"""Settings that came after presets were first saved, at what those presets were made with; new ones go in here."""
+FIRST = (
+    *("denoise", "curve", "alpha", "start", "stop", "clamp", "lowest", "highest", "progress", "blending", "cutoff"),
+    *("noise", "normalize_fraction", "start_at_step", "end_at_step", "max_scale_per_phase", "save_phases"),
+    *("match_colours", "cleanup", "cleanup_steps", "cleanup_sampler"),
+)
+"""Settings that the first presets that were saved hold."""
+
+LATER = {parameter.name: parameter.default for parameter in DECIDED if parameter.name not in FIRST} | {"fidelity": 0.0}
+"""The others, at what presets without them were made with: all came with a default that does nothing, and of fidelity
+it has changed since."""
 
 BEFORE_VERSIONS = 3
 """Version of the infotexts when whole presets had none."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from itermix.settings import Parameter, Settings, UpscaleSettings
+from itermix.parameters import Parameter
+from itermix.settings import Settings, UpscaleSettings
 
 TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from itermix.mixing.masks import values_of as values_of_image
-from itermix.settings import MAX_SEED, Settings, SettingsError, UpscaleSettings
+from itermix.parameters import MAX_SEED, SettingsError
+from itermix.settings import Settings, UpscaleSettings
 from itermix.settings.infotext import written
 from itermix.settings.presets import expanded
 from itermix.settings.schema import json_schema

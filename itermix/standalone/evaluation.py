@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from itermix.settings import Settings, SettingsError
+from itermix.parameters import SettingsError
+from itermix.settings import Settings
 from itermix.standalone import metrics, upscaling
 from itermix.standalone.metrics import METRICS, Readings
 from itermix.standalone.network import RESOLUTION

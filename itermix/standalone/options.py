@@ -10,7 +10,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from itermix.settings import Parameter, Settings, SettingsError, UpscaleSettings, shortened
+from itermix.parameters import Parameter, SettingsError, shortened
+from itermix.settings import Settings, UpscaleSettings
 from itermix.settings.presets import PRESETS, expanded
 from itermix.standalone.client import MAX_STEPS
 

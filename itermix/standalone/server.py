@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from itermix import __version__
-from itermix.picture.phases import Size
-from itermix.settings import UpscaleSettings, shortened
+from itermix.parameters import Size, shortened
+from itermix.settings import UpscaleSettings
 from itermix.settings.infotext import UNFINISHED
 from itermix.standalone import sources
 from itermix.standalone.client import NO_ANSWER, Answer, exchange, without_login

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from itermix.picture.phases import Size
+from itermix.parameters import Size
 from itermix.standalone.files import shown
 from itermix.standalone.generation import Generation, generation_of, orientation_of
 from itermix.standalone.images import PictureError, opened, png, without_metadata

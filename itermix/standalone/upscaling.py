@@ -24,11 +24,14 @@ from itermix.mixing.filters import shrunk
 from itermix.mixing.masks import mask_of
 from itermix.mixing.noising import draw
 from itermix.model.windows import Windows, attached, dilation
+from itermix.parameters import MAX_SEED, SettingsError, Size
+from itermix.picture.cleanup import SAME_SAMPLER
 from itermix.picture.colour import match_statistics
-from itermix.picture.enlarging import back_projected, put_back
-from itermix.picture.phases import Size, plan
+from itermix.picture.enlarging import back_projected
+from itermix.picture.fidelity import put_back
+from itermix.picture.phases import plan
 from itermix.sampling import sample
-from itermix.settings import MAX_SEED, SAME_SAMPLER, Settings, SettingsError, UpscaleSettings
+from itermix.settings import Settings, UpscaleSettings
 from itermix.standalone import pictures
 from itermix.standalone.network import MULTIPLE, NULL, RESOLUTION, SIGMA_MAX, SIGMA_MIN
 from itermix.standalone.parts import count_parts

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 StepOfCall = Callable[[int, int], "int | None"]
 
+ROUNDING = 1e-3  # share by which a sampler may call the model beside the noise level of its step
+
 
 class SamplerRefused(ValueError):
     """A sampler that can't be mixed; the message says why and what to take instead."""

@@ -11,8 +11,64 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from itermix.settings import Settings, SettingsError
+from itermix.parameters import Part, SettingsError, parameter
 from itermix.steps.samplers import OWN_LEVELS, STEP_STARTS, StepOfCall, check, fast_blocks, name_of
+
+
+@dataclass(frozen=True, init=False)
+class DenoiseSettings(Part):
+    """Whether to mix, and how much of the schedule is run."""
+
+    enabled: bool = parameter(
+        False, "Iterative Mixing", "Guide this sampling by the picture it starts from.", "enabled", "Main"
+    )
+    denoise: float = parameter(
+        0.7,
+        "Denoise",
+        "How far up the noise schedule sampling starts: 1 is pure noise, and 0.7 saves a quarter of the steps in "
+        "img2img. What was measured is as good with it. In the hires pass all are run, so nothing is saved there. "
+        "While mixing is on it takes the place of the tab's Denoising strength.",
+        "denoise",
+        "Main",
+        low=0.05,
+        high=1.0,
+        step=0.05,
+        main=True,
+    )
+
+
+@dataclass(frozen=True, init=False)
+class StepSettings(DenoiseSettings):
+    """Which of the steps are run."""
+
+    start_at_step: int = parameter(
+        0,
+        "Start at step",
+        "Leave out the steps before this one; sampling starts at its noise level.",
+        "start at step",
+        "Steps",
+        low=0,
+        high=10000,
+        step=1,
+    )
+    end_at_step: int = parameter(
+        10000,
+        "End at step",
+        "Leave out this step and all after it; the last step that runs goes straight to the finished picture.",
+        "end at step",
+        "Steps",
+        low=1,
+        high=10000,
+        step=1,
+    )
+
+    def _check_together(self) -> None:
+        super()._check_together()
+        if self.end_at_step <= self.start_at_step:
+            raise SettingsError(
+                "end_at_step", self.end_at_step, f"Allowed: more than start_at_step, which is {self.start_at_step}."
+            )
+
 
 ADAPTIVE_LEVELS = 100
 UNIPC_STEPS = 3  # its order, as WebUIs have it
@@ -77,7 +133,7 @@ class Schedule:
         return Schedule({**self.arguments, **changed}, levels, starts, self.own_levels)
 
 
-def schedule(sampler: Callable, arguments: dict[str, Any], settings: Settings) -> Schedule:
+def schedule(sampler: Callable, arguments: dict[str, Any], settings: StepSettings) -> Schedule:
     """The schedule in a sampler's keyword arguments, cut as `steps_range` says.
 
     Args:
@@ -112,7 +168,7 @@ def schedule(sampler: Callable, arguments: dict[str, Any], settings: Settings) -
         if "n" in inspect.signature(sampler).parameters:
             arguments["n"] = len(sigmas) - 1
     else:
-        _needs_all_steps(name, settings, arguments.get("n", Settings().end_at_step))
+        _needs_all_steps(name, settings, arguments.get("n", StepSettings().end_at_step))
     high, low = (float(arguments[end]) for end in ("sigma_max", "sigma_min"))
     if high <= low:  # the level before the last of the schedule is where it ends
         raise SettingsError(
@@ -129,7 +185,7 @@ def evenly_in_log(high: float, low: float, count: int) -> Tensor:
     return torch.linspace(math.log(high), math.log(low), count).exp()
 
 
-def _needs_all_steps(name: str, settings: Settings, steps: int) -> None:
+def _needs_all_steps(name: str, settings: StepSettings, steps: int) -> None:
     """Raises SettingsError if the settings leave some of `steps` out: this sampler would go the same way in fewer."""
     reason = f"Allowed with {name}, which chooses its noise levels itself"
     if settings.start_at_step:
@@ -138,14 +194,14 @@ def _needs_all_steps(name: str, settings: Settings, steps: int) -> None:
         raise SettingsError("end_at_step", settings.end_at_step, f"{reason}: at least {steps}.")
 
 
-def _needs_last_step(name: str, settings: Settings, run: Tensor, sigmas: Tensor) -> None:
+def _needs_last_step(name: str, settings: StepSettings, run: Tensor, sigmas: Tensor) -> None:
     """Raises SettingsError if the last of the steps over `sigmas` isn't run: this sampler stops above 0, and would
     leave as much noise as there is where the others take their last step."""
     if len(run) > 1 and run[-2] != sigmas[-2]:
         raise SettingsError("end_at_step", settings.end_at_step, f"Allowed with {name}: all steps that denoise leaves.")
 
 
-def sigmas_run(sigmas: Tensor, settings: Settings) -> Tensor:
+def sigmas_run(sigmas: Tensor, settings: StepSettings) -> Tensor:
     """What `steps_range` leaves of sigmas [steps + 1]; a run that ends early goes straight to 0 in its last step."""
     first, last = steps_range(settings, len(sigmas) - 1)
     run = sigmas[first : last + 1].clone()
@@ -154,7 +210,7 @@ def sigmas_run(sigmas: Tensor, settings: Settings) -> Tensor:
     return run
 
 
-def timesteps_run(timesteps: Tensor, settings: Settings) -> Tensor:
+def timesteps_run(timesteps: Tensor, settings: StepSettings) -> Tensor:
     """What `steps_range` leaves of a timestep sampler's rising `timesteps` [steps + 1].
 
     The first of them is where the last step goes to. Raises SettingsError if there is no step.
@@ -167,7 +223,7 @@ def timesteps_run(timesteps: Tensor, settings: Settings) -> Tensor:
     return torch.cat([timesteps[:1], timesteps[n - last : n - first]])
 
 
-def steps_range(settings: Settings, steps: int) -> tuple[int, int]:
+def steps_range(settings: StepSettings, steps: int) -> tuple[int, int]:
     """(first, last) of the steps first, first + 1, ... last - 1 that are run out of `steps`.
 
     `denoise` leaves its share of them at the clean end, at least one; `start_at_step` and `end_at_step` count from
@@ -186,7 +242,7 @@ TWO_STEPS_FEWER = frozenset({"DDIM", "DDIM CFG++", "PLMS"})
 """The WebUIs' names of samplers that skip the noisiest step of img2img and stop above the cleanest."""
 
 
-def steps_by_host(settings: Settings, steps: int, sampler: str = "", exact: bool = False) -> int:
+def steps_by_host(settings: StepSettings, steps: int, sampler: str = "", exact: bool = False) -> int:
     """How many steps a WebUI runs of a mixing pass over `steps`: those that denoise and the range of steps leave.
 
     `sampler` is the WebUI's name of it, `exact` that of `run_by_host`. Raises SettingsError if nothing is left.

@@ -9,7 +9,8 @@ from typing import Any
 from modules import errors
 
 from itermix.analysis.record import Analysis
-from itermix.settings import Settings, SettingsError
+from itermix.parameters import SettingsError
+from itermix.settings import Settings
 from itermix.webui import host
 from itermix.webui.job import Job
 

@@ -14,8 +14,9 @@ from fastapi.routing import APIRoute
 from modules import shared
 
 import itermix
+from itermix.parameters import SettingsError
 from itermix.picture.phases import described
-from itermix.settings import Settings, SettingsError, UpscaleSettings
+from itermix.settings import Settings, UpscaleSettings
 from itermix.settings.presets import PRESETS, REASONS, PresetFileError
 from itermix.settings.schema import json_schema
 from itermix.steps.schedule import steps_by_host

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from itermix.mixing import frames
 from itermix.mixing.noising import draw
+from itermix.parameters import SettingsError
+from itermix.picture.cleanup import SAME_SAMPLER
 from itermix.picture.colour import match_statistics
-from itermix.settings import SAME_SAMPLER, Settings, SettingsError
+from itermix.settings import Settings
 from itermix.webui import host
 
 STEP_OF_NOISE = 1_000_000

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from itermix.settings import SettingsError
+from itermix.parameters import SettingsError
 from itermix.settings.presets import PresetFileError
 from itermix.steps.samplers import SamplerRefused
 

@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from itermix.mixing.filters import shrunk
-from itermix.mixing.mixer import DEFAULT_SCALE
-from itermix.picture.enlarging import put_back
+from itermix.picture.fidelity import put_back
 from itermix.webui import host, sides
 from itermix.webui.job import Job, Wrapped, starts_from_nothing
 
@@ -103,7 +102,7 @@ def corrected(job: Job, pictures: Tensor) -> Tensor:
     settings = job.checked()
     assert job.kept_to is not None
     height, width = pictures.shape[-2:]
-    scale = settings.cutoff or DEFAULT_SCALE
+    scale = settings.held_scale
     if job.first:
         scale = max(1.0, width / job.first[0], height / job.first[1])
     areas = [shrunk(side, sides.latent_pixels() * scale) for side in (height, width)]

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from modules import errors
 
+from itermix.parameters import SettingsError
 from itermix.picture.phases import plan
-from itermix.settings import Settings, SettingsError
+from itermix.settings import Settings
 from itermix.settings.infotext import UNFINISHED
 from itermix.steps.samplers import SamplerRefused, check
 from itermix.webui import analysis, controlnet, fidelity, host, latent_upscaler, sides

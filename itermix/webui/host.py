@@ -24,12 +24,14 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from itermix.mixing.noising import INVERTED
 from itermix.model import deep_shrink
 from itermix.model.deep_shrink import DeepShrink
 from itermix.model.inversion import Denoise
 from itermix.model.windows import OfParts, Windows, attached, replaced
+from itermix.parameters import SettingsError
 from itermix.picture.enlarging import back_projected
-from itermix.settings import INVERTED, Settings, SettingsError
+from itermix.settings import Settings
 from itermix.settings.infotext import UNFINISHED
 from itermix.steps.parametrisation import Amounts, Parametrisation, ve, vp
 from itermix.webui import controlnet, latent_upscaler
@@ -390,7 +392,7 @@ def on_patcher(model: Any, windows: Windows) -> Iterator[None]:
                 return inner(apply_model, {**call, "input": part, "timestep": level, "c": c})
             return apply_model(part, level, **c)
 
-        return windows.evaluated(run, call["input"])
+        return windows.put_together(run, call["input"])
 
     model.forge_objects.unet = before.clone()
     model.forge_objects.unet.set_model_unet_function_wrapper(in_parts)

@@ -6,7 +6,8 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from itermix.settings import Parameter, Settings, UpscaleSettings
+from itermix.parameters import Parameter
+from itermix.settings import Settings, UpscaleSettings
 from itermix.settings.infotext import by_upscale_script, read
 
 UPSCALE_TITLE = "Iterative Mixing upscale"

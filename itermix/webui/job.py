@@ -15,11 +15,12 @@ from torch import Tensor
 from itermix.analysis.record import Analysis
 from itermix.mixing import frames
 from itermix.mixing.masks import mask_of, values_of
+from itermix.mixing.noising import INVERTED
+from itermix.mixing.rewinding import steps_run
 from itermix.model import windows
 from itermix.model.inversion import Denoise
-from itermix.sampling import mixed
-from itermix.settings import INVERTED, Settings, UpscaleSettings
-from itermix.steps.rewinding import steps_run
+from itermix.sampling import Pass
+from itermix.settings import Settings, UpscaleSettings
 from itermix.steps.schedule import run_by_host, steps_by_host
 from itermix.webui import cleanup, host, masks, sides
 from itermix.webui.errors import as_client_errors, kept
@@ -124,11 +125,11 @@ class Job:
         parametrisation = host.parametrisation(p.sampler)
         self.analysis = Analysis(host.preview) if settings.analysis else None
         mask = None if self.mask is None else values_of(masks.of_sampling(self.mask, p))
-        given: Tensor | None = noise
+        start: Tensor | None = noise
         seeds: Sequence[int] = p.seeds
         if settings.seed >= 0:
             first = settings.seed + p.iteration * p.batch_size
-            given, seeds = None, range(first, first + len(latent))
+            start, seeds = None, range(first, first + len(latent))
         pictures = frames.pictures(latent)
         weights = mask_of(settings, pictures, frames.seeds(seeds, frames.count(latent)), mask)
         self.weights = weights.values if weights else None
@@ -144,25 +145,14 @@ class Job:
                 self.progress.skip(steps)
 
         with host.deep_shrunk(p.sd_model, settings) as shrink, host.windowed(p, settings) as parts:
-            yield mixed(
-                func,
-                latent,
-                given,
-                seeds,
-                settings,
-                parametrisation,
-                shrink=shrink,
-                parts=parts,
-                inverting=functools.partial(self._inverting, p, settings),
-                mask=mask,
-                rewound=rewound,
-                on_skip=left_out,
-                analysis=self.analysis,
-            )
+            inverting = functools.partial(self._inverting, p, settings)
+            given: dict[str, Any] = {"mask": mask, "shrink": shrink, "windows": parts, "inverting": inverting}
+            given |= {"rewound": rewound, "left_out": left_out, "analysis": self.analysis}
+            yield Pass(func, latent, seeds, settings, parametrisation, start, given).function()
 
     @contextmanager
     def _inverting(self, p: Any, settings: Settings, denoiser: Any, extra_args: dict[str, Any]) -> Iterator[Denoise]:
-        """What the model makes of a state without guidance, for `mixed`, which asks from the cleanest level up."""
+        """What the model makes of a state without guidance, for `Pass`, which asks from the cleanest level up."""
         with host.unguided(p, denoiser, extra_args, settings.inversion_prompt) as denoise:
 
             def counted(x: Tensor, level: Tensor, share: float) -> Tensor:

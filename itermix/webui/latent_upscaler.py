@@ -10,8 +10,9 @@ from modules import paths
 from safetensors.torch import load_file
 from torch import Tensor
 
+from itermix.parameters import SettingsError
 from itermix.picture.latent_upscaler import MAX_SCALE, LatentUpscaler, enlarged
-from itermix.settings import Settings, SettingsError
+from itermix.settings import Settings
 
 NAME = "Latent (NN)"
 KINDS = {"is_sd1": ("sd15_resizer", 0.18215), "is_sdxl": ("sdxl_resizer", 0.13025)}

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import HTTPException, Request
 from modules import shared
 
-from itermix.settings import Parameter, SettingsError
+from itermix.parameters import Parameter, SettingsError
 
 BODY = 100_000
 """Bytes of a body that our routes read; the largest that the page sends has some hundred."""

@@ -9,7 +9,8 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
-from itermix.settings import Settings, SettingsError
+from itermix.parameters import SettingsError
+from itermix.settings import Settings
 from itermix.webui.limits import check_size
 
 NAME = "mask"

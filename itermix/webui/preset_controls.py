@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from itermix.settings import SettingsError
+from itermix.parameters import SettingsError
 from itermix.settings.presets import DECIDED, PRESETS, REASONS, PresetFileError, decided
 from itermix.webui import options
 from itermix.webui.presets import OWN

@@ -6,8 +6,9 @@ from typing import Any
 
 from modules import processing, sd_models
 
+from itermix.parameters import SettingsError
 from itermix.picture.phases import Size, plan
-from itermix.settings import SettingsError, UpscaleSettings
+from itermix.settings import UpscaleSettings
 
 
 def latent_pixels() -> int:

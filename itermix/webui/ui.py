@@ -9,7 +9,9 @@ from typing import Any
 import gradio as gr
 from modules.ui_components import InputAccordion
 
-from itermix.settings import SAME_SAMPLER, Parameter, Settings, UpscaleSettings
+from itermix.parameters import Parameter
+from itermix.picture.cleanup import SAME_SAMPLER
+from itermix.settings import Settings, UpscaleSettings
 from itermix.webui import preset_controls
 
 SHORT = 120

@@ -16,8 +16,9 @@ from modules import errors, processing, scripts, shared
 from PIL import Image
 
 from itermix.analysis.record import Analysis
-from itermix.picture.phases import Size, described
-from itermix.settings import SettingsError, UpscaleSettings
+from itermix.parameters import SettingsError, Size
+from itermix.picture.phases import described
+from itermix.settings import UpscaleSettings
 from itermix.settings.infotext import UNFINISHED
 from itermix.steps.schedule import steps_by_host
 from itermix.webui import analysis, fidelity, host, infotext, latent_upscaler, masks, options, sides, ui

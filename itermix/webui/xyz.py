@@ -8,7 +8,9 @@ from typing import Any
 
 from modules import scripts
 
-from itermix.settings import SAME_SAMPLER, Parameter, SettingsError, UpscaleSettings
+from itermix.parameters import Parameter, SettingsError
+from itermix.picture.cleanup import SAME_SAMPLER
+from itermix.settings import UpscaleSettings
 from itermix.settings.presets import PRESETS
 from itermix.webui import host, upscale
 from itermix.webui.errors import as_client_errors

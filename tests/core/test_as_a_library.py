@@ -11,7 +11,7 @@ from torch import nn
 import itermix
 from itermix import Settings, SettingsError
 from itermix.mixing.blending import BLENDINGS
-from itermix.sampling import mixed
+from itermix.sampling import Pass
 from itermix.steps.parametrisation import ve
 
 kd = pytest.importorskip("k_diffusion.sampling")
@@ -121,7 +121,9 @@ def test_latents_that_are_not_of_pictures_are_refused_before_the_first_call(blen
         raise AssertionError("the model was called")
 
     latent = torch.zeros(shape)
-    run = mixed(kd.sample_euler, latent, torch.zeros(shape), range(len(latent)), Settings(blending=blending), ve())
+    run = Pass(
+        kd.sample_euler, latent, range(len(latent)), Settings(blending=blending), ve(), torch.zeros(shape)
+    ).function()
     for sample in (
         lambda: itermix.sample(kd.sample_euler, call, latent, SIGMAS, Settings(blending=blending)),
         lambda: run(call, latent.clone(), sigmas=SIGMAS),  # as in WebUIs

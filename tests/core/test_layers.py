@@ -10,9 +10,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "itermix"
 HOST = {"modules", "modules_forge", "backend", "gradio", "ldm", "ldm_patched"}
-CORE = {"itermix", "torch", "numpy"} | set(sys.stdlib_module_names)
+CORE = {"itermix", "torch", "numpy", "typing_extensions"} | set(sys.stdlib_module_names)
 
-FLOORS = ("settings", "analysis", "steps", "mixing", "model", "picture", "sampling")
+FLOORS = ("parameters", "steps", "mixing", "model", "analysis", "picture", "settings", "sampling")
 """Of the core, from the ground up; each imports those below it and itself."""
 
 

@@ -5,7 +5,7 @@ from types import ModuleType
 
 import pytest
 
-from itermix.settings import SettingsError
+from itermix.parameters import SettingsError
 from itermix.webui.errors import as_client_errors
 
 

@@ -15,12 +15,13 @@ import torch
 import webui
 
 from itermix import Settings, weights
+from itermix.mixing.blending import BLENDINGS
+from itermix.mixing.run import Run
+from itermix.mixing.skipping import EXPANSION, bounds_of
 from itermix.picture.phases import plan
-from itermix.settings import BLENDINGS
 from itermix.standalone.upscaling import SCHEDULES
 from itermix.steps.parametrisation import ve
 from itermix.steps.schedule import schedule
-from itermix.steps.skipping import EXPANSION, bounds_of
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -45,7 +46,7 @@ def test_the_bounds_are_those_of_the_code_and_no_picture_was_farther():
             kd.get_sigmas_karras(row["steps"], 0.03, 15.0),
         )
         plan = schedule(sampler, {"sigmas": sigmas}, settings)
-        bounds = bounds_of(sampler, plan, weights(settings, row["steps"]), ve())
+        bounds = bounds_of(Run(sampler, plan, weights(settings, row["steps"]), settings, ve()))
         assert row["bound"] == pytest.approx(bounds[row["skipped"]])
         assert row["distance"] <= row["bound"] + ROUNDING
         assert row["largest_ratio"] < EXPANSION

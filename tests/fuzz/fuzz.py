@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, Phase
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from itermix.settings import Parameter, UpscaleSettings
+from itermix.parameters import Parameter
+from itermix.settings import UpscaleSettings
 from itermix.settings.presets import PRESETS
 
 CASES = int(os.environ.get("ITERMIX_FUZZ_CASES", "0"))

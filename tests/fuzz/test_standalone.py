@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from itermix.settings import SettingsError
+from itermix.parameters import SettingsError
 from itermix.standalone import cli, images
 from itermix.standalone.generation import generation_of
 from itermix.standalone.options import UsageError, flag_of, mixing_of

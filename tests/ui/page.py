@@ -15,7 +15,8 @@ from fastapi import FastAPI
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).with_name("webui"))]
 
-from itermix.settings import Settings, SettingsError  # noqa: E402
+from itermix.parameters import SettingsError  # noqa: E402
+from itermix.settings import Settings  # noqa: E402
 from itermix.webui import api, ui  # noqa: E402
 
 SAMPLERS = ["Euler", "DPM++ 2M"]

@@ -14,9 +14,9 @@ from payloads import PLAIN, SIZE, STEPS, hires, mask, mixing, needs, photograph,
 from PIL import Image
 
 from itermix import NoisedLatents, Settings, weights
+from itermix.mixing.blending import BLENDINGS
 from itermix.mixing.filters import haar_low, low_pass
 from itermix.model.detail import CATCH_UP, FINE
-from itermix.settings import BLENDINGS
 from itermix.steps.parametrisation import ve, vp
 from itermix.steps.schedule import steps_by_host
 

@@ -15,15 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from itermix.mixing.noising import INVERTED
+from itermix.mixing.rewinding import starts
 from itermix.model import windows
-from itermix.picture.phases import Size, described
+from itermix.parameters import SIZE_MULTIPLE, Size
+from itermix.picture.cleanup import SAME_SAMPLER
+from itermix.picture.phases import described
 from itermix.picture.phases import plan as phases
-from itermix.settings import INVERTED, SAME_SAMPLER, SIZE_MULTIPLE, Settings, UpscaleSettings
+from itermix.settings import Settings, UpscaleSettings
 from itermix.standalone import server, sources
 from itermix.standalone.batch.journal import results_in
 from itermix.standalone.files import shown
 from itermix.standalone.images import PictureError
-from itermix.steps.rewinding import starts
 from itermix.steps.samplers import model_calls
 from itermix.steps.schedule import steps_by_host
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from itermix.settings import SettingsError, UpscaleSettings
+from itermix.parameters import SettingsError
+from itermix.settings import UpscaleSettings
 from itermix.standalone import server as webui
 from itermix.standalone.batch.journal import NAME, Journal, JournalError
 from itermix.standalone.batch.plan import Picture, PlanError, found, looked_at, model_calls_of

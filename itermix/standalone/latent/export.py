@@ -16,7 +16,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from itermix.settings import SettingsError
+from itermix.parameters import SettingsError
 from itermix.standalone.latent import text
 from itermix.standalone.latent.model import BETAS, SCALE_FACTOR, SIZE, TIMESTEPS, WEIGHTS
 from itermix.standalone.latent.unet import CONFIG

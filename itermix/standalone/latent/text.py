@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from itermix.settings import SettingsError
+from itermix.parameters import SettingsError
 
 WIDTH, LAYERS, HEADS = 64, 2, 4
 TOKENS = 77

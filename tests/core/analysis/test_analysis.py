@@ -22,7 +22,7 @@ from itermix.analysis.record import (
     shapiro_wilk,
 )
 from itermix.mixing.blending import BLENDINGS
-from itermix.settings import NOISES
+from itermix.mixing.noising import NOISES
 
 STEPS = 6
 SIGMAS = kd.get_sigmas_karras(STEPS, 0.05, 12.0)

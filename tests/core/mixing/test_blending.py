@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from itermix.mixing.blending import BLENDINGS, USES_NOISED, Guide
+from itermix.mixing.blending import BLENDINGS as DECLARED
 from itermix.mixing.filters import haar_low, low_pass
-from itermix.settings import BLENDINGS as DECLARED
 
 SHAPE = (3, 4, 6, 5)
 NAMES = sorted(BLENDINGS)

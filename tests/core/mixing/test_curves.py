@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from itermix import Settings, SettingsError, weights
-from itermix.settings import CURVES
+from itermix.mixing.curves import CURVE_NAMES
 from itermix.steps.parametrisation import flow, ve, vp
 
 settings_of_curves = st.fixed_dictionaries(
     {
-        "curve": st.sampled_from(CURVES),
+        "curve": st.sampled_from(CURVE_NAMES),
         "alpha": st.floats(0.05, 10),
         "start": st.floats(0, 0.9),
         "stop": st.floats(0.91, 4),
@@ -81,7 +81,7 @@ def test_clamp_cuts_without_changing_what_comes_before(values, steps):
     assert (clamped[~cut] == free[~cut]).all()
 
 
-@pytest.mark.parametrize("curve", [c for c in CURVES if c != "logistic"])
+@pytest.mark.parametrize("curve", [c for c in CURVE_NAMES if c != "logistic"])
 def test_start_and_stop_squeeze_the_curve_between_them(curve):
     whole = weights(Settings(curve=curve, alpha=1.7), 10)
     squeezed = weights(Settings(curve=curve, alpha=1.7, start=0.25, stop=0.75), 20)
@@ -90,7 +90,7 @@ def test_start_and_stop_squeeze_the_curve_between_them(curve):
     assert (squeezed[15:] == 0).all()
 
 
-@pytest.mark.parametrize("curve", [c for c in CURVES if c != "logistic"])
+@pytest.mark.parametrize("curve", [c for c in CURVE_NAMES if c != "logistic"])
 def test_stop_above_one_stretches(curve):
     stretched = weights(Settings(curve=curve, stop=2.0), 10)
     torch.testing.assert_close(stretched, weights(Settings(curve=curve), 20)[:10])

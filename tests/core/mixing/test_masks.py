@@ -9,9 +9,8 @@ from test_mixer import SETTINGS, SIGMAS, STEPS, Denoiser, noised_sequence, run, 
 import itermix
 from itermix import Settings, SettingsError, weights
 from itermix.mixing.blending import BLENDINGS
-from itermix.mixing.masks import Mask, fitted, mask_of
+from itermix.mixing.masks import MASK_MODES, Mask, fitted, mask_of
 from itermix.mixing.perlin import perlin
-from itermix.settings import MASK_MODES
 
 NAMES = sorted(BLENDINGS)
 SHAPE = (2, 4, 6, 5)

@@ -11,6 +11,7 @@ import itermix
 from itermix import NoisedLatents, Settings, weights
 from itermix.mixing.blending import BLENDINGS, USES_DENOISED, Guide, addition
 from itermix.mixing.mixer import Mixer
+from itermix.mixing.run import Run
 from itermix.steps.parametrisation import ve, vp
 from itermix.steps.samplers import STEP_STARTS, SamplerRefused, name_of, one_call
 from itermix.steps.schedule import Schedule, sigmas_run
@@ -226,7 +227,16 @@ def test_where_the_model_predicts_noise_the_estimate_is_converted(blending):
         noise = model(x, t.expand(2))
         denoised = (x - (1 - a).sqrt() * noise) / a.sqrt()
         x = a_next.sqrt() * denoised + (1 - a_next).sqrt() * noise
-    mixer = Mixer(ddim, Schedule({}, timesteps, one_call), noised, torch.tensor(w), blending)
+    mixer = Mixer(
+        Run(
+            ddim,
+            Schedule({}, timesteps, one_call),
+            torch.tensor(w),
+            Settings(blending=blending),
+            noised.parametrisation,
+        ),
+        noised,
+    )
     got = mixer.run(model, z[0].clone(), timesteps)
     torch.testing.assert_close(got, x, atol=2e-5, rtol=1e-5)
 
@@ -553,7 +563,10 @@ def test_a_state_in_another_precision_is_blended_in_its_own(blending):
     """Here the state is in double precision, the latent and what the model gives in single."""
     noised, levels = NoisedLatents(source(), seeds=[3, 4]), torch.tensor([2.0, 1.0])
     plan = Schedule({}, levels, one_call)
-    mixer = Mixer(kd.sample_euler, plan, noised, torch.tensor([1.0, 0.6]), blending)
+    mixer = Mixer(
+        Run(kd.sample_euler, plan, torch.tensor([1.0, 0.6]), Settings(blending=blending), noised.parametrisation),
+        noised,
+    )
     z = noised_sequence(source(), sigmas=torch.tensor([2.0, 1.0, 0.0]))
     x = torch.zeros(2, 3, 8, 8, dtype=torch.float64)
     mixer.before_call(x, levels[:1].expand(2))

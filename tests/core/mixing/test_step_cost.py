@@ -19,6 +19,7 @@ from itermix import NoisedLatents, Settings
 from itermix.mixing.blending import BLENDINGS, Guide
 from itermix.mixing.filters import Workspace
 from itermix.mixing.mixer import Mixer
+from itermix.mixing.run import Run, features_of
 from itermix.steps.parametrisation import flow, ve, vp
 from itermix.steps.samplers import one_call
 from itermix.steps.schedule import Schedule
@@ -26,6 +27,14 @@ from itermix.steps.schedule import Schedule
 SHAPE = (2, 4, 16, 24)
 ALPHAS = torch.linspace(0.9999, 0.005, 1000)
 WEIGHTS = torch.tensor([1.0, 0.8, 0.6, 0.4, 0.2])
+
+
+def run_of(levels, blending, detail, parametrisation):
+    settings = Settings(blending=blending, detail=detail)
+    plan, features = Schedule({}, levels, one_call), features_of(settings, {})
+    return Run(kd.sample_euler, plan, WEIGHTS, settings, parametrisation, features=features)
+
+
 PARAMETRISATIONS = {
     "ve": (ve(), torch.tensor([14.0, 7.0, 3.0, 1.0, 0.3])),
     "vp": (vp(ALPHAS), torch.tensor([950.0, 700.5, 400.0, 200.0, 50.0])),
@@ -56,7 +65,7 @@ def watched_steps(parametrisation, levels, blending, noise="shared", dtype=torch
     generator = torch.Generator().manual_seed(0)
     latent, x = (torch.randn(SHAPE, generator=generator).to(dtype) for _ in range(2))
     noised = NoisedLatents(latent, parametrisation, noise, seeds=[3, 4])
-    mixer = Mixer(kd.sample_euler, Schedule({}, levels, one_call), noised, WEIGHTS, blending, detail=detail)
+    mixer = Mixer(run_of(levels, blending, detail, noised.parametrisation), noised)
     watch = Watch()
     for step, level in enumerate(levels):
         batch, output = level.expand(len(x)), 0.5 * x
@@ -136,7 +145,7 @@ def test_detail_holds_no_latent_between_the_calls():
     def held(detail):
         noised = NoisedLatents(torch.zeros(SHAPE), seeds=[3, 4])
         levels = PARAMETRISATIONS["ve"][1]
-        mixer = Mixer(kd.sample_euler, Schedule({}, levels, one_call), noised, WEIGHTS, "low-pass", detail=detail)
+        mixer = Mixer(run_of(levels, "low-pass", detail, noised.parametrisation), noised)
         x, gc_before = torch.ones(SHAPE), set(map(id, tensors()))
         for level in levels:
             mixer.before_call(x, level.expand(len(x)))

@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from itermix import Settings, SettingsError, sample
-from itermix.model.deep_shrink import DeepShrink, attached, check, last_level
-from itermix.settings import SHRINK_METHODS
+from itermix.mixing.curves import progress_of
+from itermix.model.deep_shrink import SHRINK_METHODS, DeepShrink, attached, check, last_level
 
 CHANNELS = 4
 
@@ -170,7 +170,8 @@ def test_a_call_that_failed_in_the_middle_does_not_reach_into_the_next(unet, x):
 )
 def test_the_level_down_to_which_it_acts(share, progress, expected):
     settings = Settings(deep_shrink=share, progress=progress)
-    level = last_level(settings, torch.tensor([8.0, 6.0, 3.0, 1.0]), torch.tensor([0.1, 0.5, 0.6, 0.9]))
+    along = progress_of(settings, 4, torch.tensor([0.1, 0.5, 0.6, 0.9]))
+    level = last_level(settings.deep_shrink, torch.tensor([8.0, 6.0, 3.0, 1.0]), along)
     assert level == pytest.approx(expected, rel=2e-3)
     assert level < expected or math.isinf(expected)
 

@@ -13,6 +13,7 @@ from itermix.analysis.record import Analysis
 from itermix.mixing.filters import low_pass
 from itermix.mixing.mixer import Mixer
 from itermix.mixing.noising import draw
+from itermix.mixing.run import Run, features_of
 from itermix.model.detail import CATCH_UP, FINE, amount, strengthened
 from itermix.steps.parametrisation import flow, ve, vp
 from itermix.steps.samplers import FIRST_ORDER, one_call
@@ -26,6 +27,12 @@ AT_ONE_RATIO = {  # of noise to signal, 0.75
     "vp": (vp(torch.tensor([0.99, 0.64, 0.1])), torch.tensor(1.0)),
     "flow": (flow(), torch.tensor(3 / 7)),
 }
+
+
+def run_of(sampler, plan, weights, parametrisation):
+    """Of a run with detail 0.4 and what else it needs."""
+    settings = Settings(blending="addition", detail=0.4)
+    return Run(sampler, plan, weights, settings, parametrisation, features=features_of(settings, {}))
 
 
 def fine_of(x):
@@ -94,7 +101,7 @@ def of_range(sampler):
     def run(model, x, sigmas, callback=None, **options):
         steps = {"n": 7} if sampler is kd.sample_dpm_fast else {}
         noise = draw(torch.empty_like(x), [3, 4], 0)
-        run = itermix.sampling.mixed(sampler, x, noise, [3, 4], UNMIXED.replace(**options), ve())
+        run = itermix.sampling.Pass(sampler, x, [3, 4], UNMIXED.replace(**options), ve(), noise).function()
         return run(model, 12.0 * noise + x, sigma_min=0.05, sigma_max=12.0, disable=True, **steps)
 
     return run
@@ -141,7 +148,7 @@ def test_where_the_model_predicts_noise_the_sampler_gets_what_the_estimate_impli
     timesteps = torch.tensor([950, 700, 400, 100])
     noised = NoisedLatents(source(), vp(ALPHAS), seeds=[3, 4])
     x = noised.at(0, timesteps[0]).clone()
-    mixer = Mixer(ddim, Schedule({}, timesteps, one_call), noised, torch.zeros(4), "addition", detail=0.4)
+    mixer = Mixer(run_of(ddim, Schedule({}, timesteps, one_call), torch.zeros(4), vp(ALPHAS)), noised)
     got = mixer.run(Denoiser(), x.clone(), timesteps)
     ratios = ((1 - ALPHAS[timesteps]) / ALPHAS[timesteps]).sqrt()
     for i, t in enumerate(timesteps):
@@ -157,12 +164,7 @@ def test_from_pure_noise_in_a_flow_the_first_step_is_finite():
     levels = torch.tensor([1.0, 0.7, 0.3, 0.0])
     noised = NoisedLatents(source(), flow(), seeds=[3, 4])
     mixer = Mixer(
-        kd.sample_euler,
-        Schedule({}, levels[:-1], one_call),
-        noised,
-        torch.zeros(3),
-        "addition",
-        detail=0.4,
+        run_of(kd.sample_euler, Schedule({}, levels[:-1], one_call), torch.zeros(3), noised.parametrisation), noised
     )
     assert torch.isfinite(mixer.run(Denoiser(), noised.at(0, levels[0]).clone(), levels)).all()
 

@@ -12,9 +12,21 @@ from torch.nn import functional as F
 
 from itermix import Settings, SettingsError, sample
 from itermix.mixing.blending import USES_DENOISED
-from itermix.model.windows import Windows, attached, calls, crops, dilation, gaussian, margins, of_views, parts, work
-from itermix.sampling import mixed
-from itermix.settings import DEMOFUSION, FORMULAS
+from itermix.model.windows import (
+    DEMOFUSION,
+    FORMULAS,
+    Windows,
+    attached,
+    calls,
+    crops,
+    dilation,
+    gaussian,
+    margins,
+    of_views,
+    parts,
+    work,
+)
+from itermix.sampling import Pass
 from itermix.steps.parametrisation import ve, vp
 
 WINDOW = 16
@@ -166,12 +178,14 @@ def test_with_ddim_it_is_demofusions_pipeline(height, width, batch):
     model = Model()
     windows = Windows(settings, vp(ALPHAS))
     with attached(model, windows):
-        run = mixed(ddim, latent, noise, [0], settings, vp(ALPHAS), parts=windows)
+        run = Pass(ddim, latent, [0], settings, vp(ALPHAS), noise, {"windows": windows}).function()
         found = run(model, None, timesteps=TIMESTEPS)
     scale = dilation(height, width, WINDOW)
     expected = pipeline(Model(), latent, noise, (3.0, 1.3, 0.7), 0.8, scale)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-7)  # the weights of the mixing have single precision
-    plain = mixed(ddim, latent, noise, [0], settings, vp(ALPHAS))(Model(), None, timesteps=TIMESTEPS)
+    plain = Pass(ddim, latent, [0], settings.replace(window=0), vp(ALPHAS), noise).function()(
+        Model(), None, timesteps=TIMESTEPS
+    )
     assert (plain - expected).abs().max() > 0.01
 
 
@@ -195,13 +209,13 @@ def test_with_euler_it_is_the_same_of_a_model_that_gives_the_clean_picture(formu
     windows = Windows(settings, vp(ALPHAS))
     model = Model()
     with attached(model, windows):
-        run = mixed(ddim, latent, noise, [0], settings, vp(ALPHAS), parts=windows)
+        run = Pass(ddim, latent, [0], settings, vp(ALPHAS), noise, {"windows": windows}).function()
         expected = run(model, None, timesteps=TIMESTEPS) / ALPHAS[TIMESTEPS[0]].sqrt()
     sigmas = ((1 - ALPHAS) / ALPHAS).sqrt()
     windows = Windows(settings)
     model = Clean()
     with attached(model, windows):
-        run = mixed(kd.sample_euler, latent, noise, [0], settings, ve(sigmas), parts=windows)
+        run = Pass(kd.sample_euler, latent, [0], settings, ve(sigmas), noise, {"windows": windows}).function()
         found = run(model, None, sigmas=sigmas[TIMESTEPS].flip(0), disable=True)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 
@@ -451,7 +465,7 @@ def test_the_weights_follow_the_noise_level_also_between_the_steps():
     )
     with attached(model, windows):
         latent = picture(32, 32)
-        told = mixed(kd.sample_heun, latent, None, [0], settings, ve(), parts=windows)
+        told = Pass(kd.sample_heun, latent, [0], settings, ve(), given={"windows": windows}).function()
         # `following` puts its hook after this one, so what is seen is of the call before.
         told(model, None, sigmas=SIGMAS, disable=True)
     levels = [level for level, _, _ in seen]

@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from itermix.picture.enlarging import back_projected, means, put_back
+from itermix.picture.enlarging import back_projected, means
+from itermix.picture.fidelity import put_back
 
 
 def noise(*shape, seed=0, dtype=torch.float32):

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from itermix import Settings, SettingsError
-from itermix.settings import SAME_SAMPLER, UpscaleSettings
+from itermix.picture.cleanup import SAME_SAMPLER
+from itermix.settings import UpscaleSettings
 from itermix.settings.infotext import (
     DETAIL_ON_STATE,
     OLD_DEFAULTS,

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from itermix import Settings, SettingsError
-from itermix.settings import Parameter, UpscaleSettings, parameter
+from itermix.parameters import Parameter, parameter
+from itermix.settings import UpscaleSettings
 
 PARAMETERS = UpscaleSettings.parameters()
 WRONG_TYPES = {

@@ -10,7 +10,7 @@ from torch import nn
 import itermix
 from itermix import Settings, SettingsError, weights
 from itermix.mixing.blending import BLENDINGS
-from itermix.sampling import mixed
+from itermix.sampling import Pass
 from itermix.steps.parametrisation import ve, vp
 from itermix.steps.samplers import SamplerRefused, model_calls
 from itermix.steps.schedule import schedule, steps_by_host
@@ -64,7 +64,7 @@ def run(sampler, settings=TIED, **options):
 )
 def test_dpm_fast_is_mixed_once_in_each_of_its_blocks(calls, starts):
     model, infos = Denoiser(), []
-    sampler = mixed(kd.sample_dpm_fast, source(), noise(), [0, 1], TIED, ve())
+    sampler = Pass(kd.sample_dpm_fast, source(), [0, 1], TIED, ve(), noise()).function()
     sampler(model, source(), sigma_min=torch.tensor(0.05), sigma_max=torch.tensor(12.0), n=calls, callback=infos.append)
     assert len(model.calls) == calls
     assert tied(model.calls) == starts
@@ -169,7 +169,7 @@ TIMESTEPS = torch.arange(1, 800, 100)
 
 def run_unipc(settings, states):
     model = Denoiser()
-    sampler = mixed(unipc, source(), noise(), [0, 1], settings, vp(ALPHAS))
+    sampler = Pass(unipc, source(), [0, 1], settings, vp(ALPHAS), noise()).function()
     result = sampler(
         model,
         torch.zeros(2, 3, 8, 8),
@@ -243,7 +243,7 @@ def test_an_unknown_timestep_sampler_is_run_one_step_at_a_time():
     results = []
     for sampler in (mystery, ddim):
         infos = []
-        run_ = mixed(sampler, source(), noise(), [0, 1], TIED.replace(lowest=0.3), vp(ALPHAS))
+        run_ = Pass(sampler, source(), [0, 1], TIED.replace(lowest=0.3), vp(ALPHAS), noise()).function()
         results.append(run_(Denoiser(), source(), timesteps=TIMESTEPS, callback=infos.append))
         assert [info["i"] for info in infos] == list(range(len(TIMESTEPS) - 1))
     torch.testing.assert_close(results[0], results[1])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from itermix.settings import SettingsError
+from itermix.parameters import SettingsError
 from itermix.standalone.latent import text
 from itermix.standalone.latent.export import TEXT_PREFIX, export
 from itermix.standalone.latent.model import AUTOENCODER_PREFIX, UNET_PREFIX

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from itermix.settings import SettingsError
+from itermix.parameters import SettingsError
 from itermix.standalone.latent import text
 
 

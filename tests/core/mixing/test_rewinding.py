@@ -8,9 +8,10 @@ import torch
 from test_mixer import ALPHAS, SAMPLERS, SETTINGS, SIGMAS, STEPS, Denoiser, noised_sequence, run, source
 
 from itermix import NoisedLatents, Settings, SettingsError, weights
-from itermix.sampling import mixed
+from itermix.mixing.noising import first_draw
+from itermix.mixing.rewinding import starts, steps_run
+from itermix.sampling import Pass
 from itermix.steps.parametrisation import vp
-from itermix.steps.rewinding import first_draw, starts, steps_run
 from itermix.steps.schedule import schedule
 
 REWOUND = SETTINGS.replace(rewind=True)
@@ -87,8 +88,14 @@ def rewinds(sampler, settings=REWOUND, denoiser=None, **arguments):
     """What is told when a pass begins: [(calls, steps done, calls made until then)], and the levels of all calls."""
     denoiser = denoiser or Denoiser()
     told = []
-    function = mixed(sampler, source(), None, [3, 4], settings, vp(ALPHAS) if "timesteps" in arguments else VE,
-                     rewound=lambda step, calls, done: told.append((calls, done, len(denoiser.calls))))  # fmt: skip
+    function = Pass(
+        sampler,
+        source(),
+        [3, 4],
+        settings,
+        vp(ALPHAS) if "timesteps" in arguments else VE,
+        given={"rewound": lambda step, calls, done: told.append((calls, done, len(denoiser.calls)))},
+    ).function()
     function(denoiser, None, **arguments)
     return told, [float(level[0]) for _, level in denoiser.calls]
 
@@ -162,7 +169,7 @@ def test_a_stop_between_the_passes_leaves_no_hook():
     def stop(step, calls, runs):
         raise KeyboardInterrupt
 
-    function = mixed(kd.sample_euler, source(), None, [3, 4], REWOUND, VE, rewound=stop)
+    function = Pass(kd.sample_euler, source(), [3, 4], REWOUND, VE, given={"rewound": stop}).function()
     with pytest.raises(KeyboardInterrupt):
         function(denoiser, None, sigmas=SIGMAS)
     assert len(denoiser.calls) == STEPS

@@ -16,11 +16,13 @@ from torch import nn
 import itermix
 from itermix import NoisedLatents, Settings, weights
 from itermix.mixing.blending import BLENDINGS
-from itermix.sampling import mixed
-from itermix.settings import CURVES, NOISES
+from itermix.mixing.curves import CURVE_NAMES
+from itermix.mixing.noising import NOISES
+from itermix.mixing.run import Run
+from itermix.mixing.skipping import BOUNDED, EXPANSION, bounds, bounds_of, second_order, steps_to_skip
+from itermix.sampling import Pass
 from itermix.steps.parametrisation import flow, ve, vp
 from itermix.steps.schedule import schedule
-from itermix.steps.skipping import BOUNDED, EXPANSION, bounds, bounds_of, second_order, steps_to_skip
 
 SHAPE = (2, 3, 6, 8)
 SIGMAS = kd.get_sigmas_karras(20, 0.03, 15.0)
@@ -89,7 +91,7 @@ def run(settings, denoiser, sampler=kd.sample_euler, sigmas=SIGMAS, **options):
     hook = denoiser.register_forward_pre_hook(lambda module, args: levels.append(float(args[1][0])))
     if sampler is ddim:
         timesteps = torch.linspace(1, 999, len(sigmas)).long()
-        function = mixed(ddim, source(), None, [3, 4], settings, vp(ALPHAS))
+        function = Pass(ddim, source(), [3, 4], settings, vp(ALPHAS)).function()
         result = function(PredictsNoise(denoiser), None, timesteps=timesteps, **options)
     else:
         result = itermix.sample(sampler, denoiser, source(), sigmas, settings, **options)
@@ -104,7 +106,7 @@ def bounds_by_hand(settings, sampler=kd.sample_euler, sigmas=SIGMAS):
         arguments, parametrisation = {"timesteps": torch.linspace(1, 999, len(sigmas)).long()}, vp(ALPHAS)
     plan = schedule(sampler, arguments, settings)
     w = weights(settings, len(plan.levels), parametrisation.progress(plan.levels))
-    return bounds_of(sampler, plan, w, parametrisation)
+    return bounds_of(Run(sampler, plan, w, settings, parametrisation))
 
 
 SAMPLERS = [kd.sample_euler, kd.sample_dpmpp_2m, ddim]
@@ -117,7 +119,7 @@ def test_these_are_all_samplers_with_a_bound():
 @cases(max_examples=60)
 @given(
     sampler=st.sampled_from(SAMPLERS),
-    curve=st.sampled_from(CURVES),
+    curve=st.sampled_from(CURVE_NAMES),
     alpha=st.floats(0.05, 5),
     lowest=st.sampled_from([0.0, 0.0, 0.1, 0.5]),
     highest=st.sampled_from([1.0, 1.0, 0.9]),
@@ -170,7 +172,7 @@ def test_a_state_that_is_given_is_replaced_by_it():
     """As a WebUI gives it, noised to the first level of its schedule."""
     results = []
     for x in (None, torch.zeros(SHAPE)):
-        function = mixed(kd.sample_euler, source(), None, [3, 4], SKIPPING, ve())
+        function = Pass(kd.sample_euler, source(), [3, 4], SKIPPING, ve()).function()
         results.append(function(Denoiser(0.9, 2), x, sigmas=SIGMAS, extra_args={}))
     assert torch.equal(*results)
 
@@ -178,15 +180,14 @@ def test_a_state_that_is_given_is_replaced_by_it():
 @pytest.mark.parametrize("tolerance", [0.0, 0.01])
 def test_the_callback_gets_the_numbers_of_the_whole_schedule_and_so_does_who_asks(tolerance):
     told, numbers = [], []
-    function = mixed(
+    function = Pass(
         kd.sample_euler,
         source(),
-        None,
         [3, 4],
         PLAIN.replace(skip_tolerance=tolerance),
         ve(),
-        on_skip=lambda *args: told.append(args),
-    )
+        given={"left_out": lambda *args: told.append(args)},
+    ).function()
     model = Denoiser(0.9, 2)
     function(model, None, sigmas=SIGMAS, extra_args={}, callback=lambda info: numbers.append(info["i"]))
     assert numbers == list(range(20 - model.calls, 20))
@@ -289,7 +290,7 @@ def test_the_weight_of_the_estimate_before_is_the_samplers_own():
 def test_the_ratios_are_those_of_the_noise_to_the_signal(parametrisation, ratios):
     plan = schedule(kd.sample_euler, {"sigmas": torch.tensor([1.0, 0.8, 0.5, 0.2, 0.0])}, PLAIN)
     w = [1.0, 0.9, 0.6, 0.3]
-    found = bounds_of(kd.sample_euler, plan, torch.tensor(w), parametrisation)
+    found = bounds_of(Run(kd.sample_euler, plan, torch.tensor(w), Settings(), parametrisation))
     assert found == pytest.approx(bounds(w, ratios, [0.0] * 4), rel=1e-4)
 
 

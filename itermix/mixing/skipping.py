@@ -24,16 +24,41 @@ made is never overwritten. The others are not linear. There is no bound for samp
 from __future__ import annotations
 
 import itertools
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
-from itermix.settings import Settings
-from itermix.steps.parametrisation import Parametrisation
+from itermix.mixing.blending import BlendingSettings
+from itermix.mixing.rewinding import RewindSettings
+from itermix.mixing.run import Feature, Run
+from itermix.parameters import parameter
 from itermix.steps.samplers import name_of
-from itermix.steps.schedule import Schedule
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, init=False)
+class SkippingSettings(RewindSettings, BlendingSettings):
+    """How many of the first steps may be left out."""
+
+    skip_tolerance: float = parameter(
+        0.0,
+        "Skip tolerance",
+        "Leave out the first steps, as many as change the result by no more than this: the mean difference (RMS) in "
+        "units of the latent, whose own deviation is about 1. For the blending addition with shared noise, and Euler, "
+        "DPM++ 2M or DDIM; with others nothing is left out. 0: off.",
+        "skip tolerance",
+        "Steps",
+        low=0.0,
+        high=0.5,
+        step=0.005,
+    )
+
+    def feature(self, given: Mapping[str, Any]) -> Feature | None:
+        return Skipping(self, given.get("left_out")) if self.skip_tolerance else None
+
 
 EXPANSION = 3.0
 """How many times farther apart the model's estimates of two states are than the states, at most."""
@@ -45,41 +70,61 @@ ADDS_NOISE = ("s_churn", "eta")
 """Arguments by which these samplers add noise, if they aren't 0."""
 
 
-def reason_for_none(sampler: Any, arguments: dict[str, Any], settings: Settings) -> str | None:
+class Skipping(Feature):
+    """The first steps left out that change little."""
+
+    def __init__(self, settings: SkippingSettings, told: Callable[[Any, int], None] | None):
+        """`told` is called with the model and how many steps are left out, if there are any."""
+        self._settings = settings
+        self._told = told
+
+    def begins(self, run: Run, model: Any, steps: list[int]) -> list[int]:
+        reason = reason_for_none(run, self._settings)
+        if reason:
+            log.info("Iterative Mixing: no step is left out, since %s", reason)
+            return steps
+        bounds = bounds_of(run)
+        skipped = steps_to_skip(bounds, self._settings.skip_tolerance)
+        found = skipped, len(bounds), bounds[skipped]
+        log.info("Iterative Mixing: %d of %d steps are left out; the result is within %.2g", *found)
+        if skipped and self._told:
+            self._told(model, skipped)
+        return [skipped]
+
+
+def reason_for_none(run: Run, settings: SkippingSettings) -> str | None:
     """Why nothing can be left out, in words; None if there is a bound."""
-    name = name_of(sampler)
+    name = name_of(run.sampler)
+    if run.mask:
+        return "there is a bound for one weight of all pixels"
     if settings.blending != "addition":
         return f"there is a bound for the blending addition, not for {settings.blending}"
     if settings.noise != "shared" or settings.normalize_fraction:
         return "there is a bound for shared noise that isn't normalized"
-    if settings.detail:
+    if any(feature.estimates for feature in run.features):
         return "there is a bound for the model's own estimates, without detail"
     if settings.rewind:
         return "there is a bound for a run that isn't rewound"
     if name not in BOUNDED:
         return f"there is a bound for Euler, DPM++ 2M and DDIM, not for {name}"
-    if any(arguments.get(argument) for argument in ADDS_NOISE):
+    if any(run.plan.arguments.get(argument) for argument in ADDS_NOISE):
         return "there is a bound only where the sampler adds no noise"
     return None
 
 
-def bounds_of(sampler: Any, plan: Schedule, weights: Tensor, parametrisation: Parametrisation) -> list[float]:
+def bounds_of(run: Run) -> list[float]:
     """[steps] for every step k how far a run that starts there ends from the whole one, at most; see `bounds`.
 
-    Args:
-        sampler: one of `BOUNDED`.
-        plan: its schedule.
-        weights: [steps] of the noised latent.
-        parametrisation: of the state that the sampler works on.
+    The sampler of the run is one of `BOUNDED`.
     """
-    levels = [*plan.levels.cpu(), plan.end.cpu()]
-    signals, amounts = zip(*((float(a) for a in parametrisation.amounts(level)) for level in levels))
+    levels = [*run.plan.levels.cpu(), run.plan.end.cpu()]
+    signals, amounts = zip(*((float(a) for a in run.parametrisation.amounts(level)) for level in levels))
     sigmas = [amount / signal if signal else math.inf for signal, amount in zip(signals, amounts)]
     ratios = [after / before if before < math.inf else 0.0 for before, after in itertools.pairwise(sigmas)]
     corrections = [0.0] * len(ratios)
-    if name_of(sampler) == "sample_dpmpp_2m":
+    if name_of(run.sampler) == "sample_dpmpp_2m":
         corrections = second_order([float(level) for level in levels])
-    return bounds(weights.tolist(), ratios, corrections)
+    return bounds(run.weights.tolist(), ratios, corrections)
 
 
 def second_order(sigmas: Sequence[float]) -> list[float]:

@@ -1,0 +1,52 @@
+"""The clean-up: a light sampling without mixing that ends an upscale."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from itermix.parameters import Part, SettingsError, parameter
+
+SAME_SAMPLER = "Use same sampler"
+
+
+@dataclass(frozen=True, init=False)
+class CleanupSettings(Part):
+    """The light sampling after the last phase."""
+
+    cleanup: float = parameter(
+        0.0,
+        "Clean-up",
+        "Denoise of a last, unguided sampling of the finished latent, 0.05 to 0.25. 0: off.",
+        "clean-up",
+        "Clean-up",
+        low=0.0,
+        high=0.25,
+        step=0.01,
+        main=True,
+    )
+    cleanup_steps: int = parameter(
+        0,
+        "Clean-up steps",
+        "Steps of the clean-up. 0: its denoise as a share of the pass's steps.",
+        "clean-up steps",
+        "Clean-up",
+        low=0,
+        high=150,
+        step=1,
+    )
+    cleanup_sampler: str = parameter(
+        SAME_SAMPLER, "Clean-up sampler", "Sampler of the clean-up.", "clean-up sampler", "Clean-up"
+    )
+
+    def _check_together(self) -> None:
+        super()._check_together()
+        if 0 < self.cleanup < 0.05:
+            raise SettingsError("cleanup", self.cleanup, "Allowed: 0, or a number from 0.05 to 0.25.")
+
+    def steps_of_cleanup(self, steps: int) -> int:
+        """Steps of the clean-up that follows a pass of `steps`, at least one."""
+        return self.cleanup_steps or max(1, math.ceil(round(self.cleanup * steps, 9)))
+
+
+SAME_SAMPLER = "Use same sampler"
