@@ -13,6 +13,7 @@ import torch
 
 DTYPE, CPU = torch.float32, torch.device("cpu")
 WORDS, WIDTH = 8, 64  # of an encoded prompt
+CHANNELS = 16  # of latents
 ANIMA = {
     "in_channels": 16,
     "out_channels": 16,
@@ -86,11 +87,15 @@ def engine(kind):
     class Small(parent):
         def __init__(self):
             config = model_list.Anima({}) if frames else model_list.Flux({})
+            config.model_type = config.model_type({})  # as its loader leaves it
             with using_forge_operations(device=CPU, dtype=DTYPE):
                 transformer = Anima(**ANIMA) if frames else IntegratedFluxTransformer2DModel(**FLUX)
                 autoencoder = WanVAE(**WAN_VAE) if frames else IntegratedAutoencoderKL(**FLUX_VAE)
             with_weights(transformer, 1)
             with_weights(autoencoder, 2)
+            if not frames:  # its posterior is all but its mean
+                last = autoencoder.encoder.conv_out
+                last.weight[CHANNELS:], last.bias[CHANNELS:] = 0.0, -30.0
             transformer.storage_dtype = transformer.computation_dtype = DTYPE
             transformer.load_device = transformer.offload_device = transformer.initial_device = CPU
             base.ForgeDiffusionEngine.__init__(self, config, {"vae": autoencoder})
