@@ -161,7 +161,7 @@ class Pass:
                 noised.normalize(whole.plan.levels[first:], self.settings.normalize_fraction)
                 if x is None or number:
                     begin = part.plan.begin if number else part.plan.levels[0]
-                    x = frames.latents(noised.at(0, begin).clone(), self.latent)
+                    x = frames.latents(noised.at(0, begin, out=torch.empty_like(noised.latent)), self.latent)
                 elif first or self.settings.start_at_step or not isinstance(noised, NoisedLatents):
                     with frames.edited(x) as pictures:
                         noised.at(0, part.plan.levels[0], out=pictures)

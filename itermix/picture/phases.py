@@ -9,8 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from itermix.parameters import MAX_SCALE, Part, SettingsError, Size, parameter, scaled_side
+
+Declared = TypeVar("Declared", bound=Part)
 
 
 @dataclass(frozen=True, init=False)
@@ -32,6 +35,34 @@ class PhaseSettings(Part):
     save_phases: bool = parameter(
         False, "Save every phase", "Save the pictures of the phases before the last, too.", "save phases", "Phases"
     )
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One enlargement on the way, number 1 to `count`: from the size `source` to `target`; the way began at `first`."""
+
+    number: int
+    count: int
+    first: Size
+    source: Size
+    target: Size
+
+    def __str__(self) -> str:
+        return f"phase {self.number} of {self.count}"
+
+    @property
+    def last(self) -> bool:
+        return self.number == self.count
+
+    def settings(self, whole: Declared) -> Declared:
+        """Those of this phase, of the settings of the whole way."""
+        return whole.of_phase(self.source, self.target, self.first, self.last)
+
+
+def walk(source: Size, sizes: Sequence[Size]) -> list[Phase]:
+    """The phases from a source through these sizes, as `plan` gives them."""
+    steps = zip((source, *sizes), sizes)
+    return [Phase(number, len(sizes), source, before, after) for number, (before, after) in enumerate(steps, 1)]
 
 
 def plan(

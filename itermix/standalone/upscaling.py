@@ -29,7 +29,7 @@ from itermix.picture.cleanup import SAME_SAMPLER
 from itermix.picture.colour import match_statistics
 from itermix.picture.enlarging import back_projected
 from itermix.picture.fidelity import put_back
-from itermix.picture.phases import plan
+from itermix.picture.phases import plan, walk
 from itermix.sampling import sample
 from itermix.settings import Settings, UpscaleSettings
 from itermix.standalone import pictures
@@ -251,29 +251,28 @@ def phases(
     source = current = sources.pictures
     height, width = source.shape[-2:]
     sizes = plan(width, height, target=size, max_scale_per_phase=method.most, multiple=model.space.multiple)
-    for phase, step in enumerate(sizes):
-        seed = sources.seed + (2 + phase) * STREAM
-        small, current = current, enlarge(current, step, method.upscaler)
+    for phase in walk((width, height), sizes):
+        seed = sources.seed + (1 + phase.number) * STREAM
+        small, current = current, enlarge(current, phase.target, method.upscaler)
         if isinstance(method.recipe, Settings):
             if method.back_projection:
                 current = back_projected(current, small).clamp(-1, 1)
-            settings = method.recipe.of_phase((width, height), step, last=step == size)
+            settings = phase.settings(method.recipe)
             if settings.seed >= 0:
-                seed = settings.seed + phase * STREAM
+                seed = settings.seed + (phase.number - 1) * STREAM
             analysis = Analysis(model.space.decode) if analyses is not None else None
             current = mix(model, current, sources.labels, settings, seed, method.mask, analysis)
             if analyses is not None and analysis:
                 analyses.append(analysis)
             if settings.match_colours:
-                current = match_statistics(current, enlarge(source, step, method.upscaler)).clamp(-1, 1)
-            if settings.cleanup and step == size:
+                current = match_statistics(current, enlarge(source, phase.target, method.upscaler)).clamp(-1, 1)
+            if settings.cleanup and phase.last:
                 current = clean_up(model, current, sources.labels, settings, seed + STREAM)
             if settings.fidelity:
                 current = kept_to(source, current, settings, seed, method.mask, model.space.factor)
         elif method.recipe > 0:
             current = hires_fix(model, current, sources.labels, method.recipe, seed)
         yield current
-        width, height = step
 
 
 def enlarge(pictures: Tensor, size: Size, upscaler: str = UPSCALER) -> Tensor:

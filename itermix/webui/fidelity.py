@@ -103,8 +103,8 @@ def corrected(job: Job, pictures: Tensor) -> Tensor:
     assert job.kept_to is not None
     height, width = pictures.shape[-2:]
     scale = settings.held_scale
-    if job.first:
-        scale = max(1.0, width / job.first[0], height / job.first[1])
+    if job.phase:
+        scale = max(1.0, width / job.phase.first[0], height / job.phase.first[1])
     areas = [shrunk(side, sides.latent_pixels() * scale) for side in (height, width)]
     changed = pictures.clone()
     put_back(changed, job.kept_to, areas, settings.fidelity, job.weights)

@@ -15,7 +15,7 @@ import torch
 from modules import errors
 
 from itermix.parameters import SettingsError
-from itermix.picture.phases import plan
+from itermix.picture.phases import Phase, plan, walk
 from itermix.settings import Settings
 from itermix.settings.infotext import UNFINISHED
 from itermix.steps.samplers import SamplerRefused, check
@@ -40,15 +40,15 @@ def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> A
         allowed = "Allowed in txt2img: true together with hires fix, whose second pass it replaces."
         raise SettingsError("enabled", True, allowed)
     analysis.check(p, settings)
-    sizes = sizes_of(p, settings)
-    check_size(*sizes[-1])
+    way = way_of(p, settings)
+    check_size(*way[-1].target)
     sampler = p.hr_sampler_name or p.sampler_name
     check(host.sampler(p, sampler).func)
     host.check_inversion(p, settings)
     if settings.nn_upscaler:
         latent_upscaler.check(settings)
         latent_upscaler.load(p.sd_model)
-    todo = tasks(sizes, settings, p.hr_second_pass_steps or p.steps, sampler, exact=True)
+    todo = tasks(way, settings, p.hr_second_pass_steps or p.steps, sampler, exact=True)
     if p.firstpass_image is not None:  # of the gallery; Forge hides the infotext in an alpha channel
         p.firstpass_image = p.firstpass_image.convert("RGB")
     else:
@@ -61,14 +61,14 @@ def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> A
         return original(*args, **kwargs)
 
 
-def sizes_of(p: Any, settings: Settings) -> list[tuple[int, int]]:
-    """Sizes (width, height) after each phase of the hires pass, the last the WebUI's own."""
+def way_of(p: Any, settings: Settings) -> list[Phase]:
+    """The phases of the hires pass, the last to the WebUI's own size."""
     multiple = sides.patch_pixels()
     end = p.hr_upscale_to_x, p.hr_upscale_to_y
     width, height = (side // multiple * multiple for side in end)
     limit = settings.max_scale_per_phase
-    phases = plan(p.width, p.height, target=(width, height), max_scale_per_phase=limit, multiple=multiple)
-    return [*phases[:-1], end]
+    sizes = plan(p.width, p.height, target=(width, height), max_scale_per_phase=limit, multiple=multiple)
+    return walk((p.width, p.height), [*sizes[:-1], end])
 
 
 def sample_hr_pass(
@@ -79,19 +79,17 @@ def sample_hr_pass(
         return original(samples, decoded, seeds, subseeds, *args)
     before = {name: getattr(p, name) for name in CHANGED}
     settings = job.checked()
-    sizes = sizes_of(p, settings)
     cut = any(before[name] for name in ("truncate_x", "truncate_y"))
-    job.first = source = (p.width, p.height)
     pictures = None if decoded is None else host.of_hires(p, decoded)
     first: torch.Tensor | None = None  # what fidelity keeps to
     done: Any = None  # the decoded pictures of the last finished phase, as the WebUI gives them
     try:
-        for phase, size in enumerate(sizes, 1):
-            job.source, job.last = source, phase == len(sizes)
+        for phase in way_of(p, settings):
+            job.phase, size = phase, phase.target
             p.denoising_strength = settings.denoise
             p.hr_upscale_to_x, p.hr_upscale_to_y = size
             p.truncate_x, p.truncate_y = (before["truncate_x"], before["truncate_y"]) if job.last else (0, 0)
-            if phase > 1:
+            if phase.number > 1:
                 host.hires_checkpoint(p)
             problem = "it was stopped"
             try:
@@ -106,12 +104,12 @@ def sample_hr_pass(
             except (SettingsError, SamplerRefused):
                 raise
             except Exception as error:
-                errors.report(f"Iterative Mixing: phase {phase} of {len(sizes)} failed", exc_info=True)
+                errors.report(f"Iterative Mixing: {phase} failed", exc_info=True)
                 problem = f"it failed ({error})"
                 result = None
             if result is None or not job.finished:
-                before_it = "the first pass" if done is None else f"phase {phase - 1}"
-                host.note(p, f"phase {phase} of {len(sizes)}", f"{problem}; this is the picture of {before_it}")
+                before_it = "the first pass" if done is None else f"phase {phase.number - 1}"
+                host.note(p, str(phase), f"{problem}; this is the picture of {before_it}")
                 done = done or host.decoded(p, samples, pictures)
                 break
             done = result
@@ -119,8 +117,7 @@ def sample_hr_pass(
                 samples, pictures = job.samples, host.pictures_of(done)
                 decoded = host.for_hires(p, pictures)
                 if settings.save_phases and host.saves(p):
-                    save(p, job, pictures, f"-phase-{phase}")
-            source = size
+                    save(p, job, pictures, f"-phase-{phase.number}")
         if host.stopped() and host.saves(p):  # what the WebUI takes for incomplete then, and does not save
             save(p, job, host.pictures_of(done))
         return done

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from itermix.mixing.noising import INVERTED
 from itermix.mixing.rewinding import steps_run
 from itermix.model import windows
 from itermix.model.inversion import Denoise
+from itermix.picture.phases import Phase
 from itermix.sampling import Pass
 from itermix.settings import Settings, UpscaleSettings
 from itermix.steps.schedule import run_by_host, steps_by_host
@@ -37,10 +39,8 @@ class Job:
     Attributes:
         settings: the mixing; what was wrong with the request instead, to be raised where the WebUI shows it.
         by_script: whether the selectable script made it, which stands above the accordion.
-        source: size (width, height) of the picture that was enlarged, if one was.
-        first: size of the one that the first phase enlarged.
+        phase: which enlargement it is, if a picture was enlarged.
         pictures: the source pictures, where a latent mode is to enlarge them.
-        last: whether this phase is the last, after which the clean-up comes.
         progress: where to tell that a sampling begins.
         finished: whether the last pass of mixing came to its end.
         samples: the latents that it made.
@@ -55,10 +55,8 @@ class Job:
 
     settings: Settings | Exception
     by_script: bool = False
-    source: tuple[int, int] | None = None
-    first: tuple[int, int] | None = None
+    phase: Phase | None = None
     pictures: Sequence[Image.Image] = ()
-    last: bool = True
     progress: Progress | None = None
     finished: bool = False
     samples: Tensor | None = None
@@ -69,6 +67,11 @@ class Job:
     analysis: Analysis | None = None
     analyses: list[Analysis] = field(default_factory=list)
     awaited: int | None = None
+
+    @property
+    def last(self) -> bool:
+        """Whether the clean-up comes next."""
+        return self.phase is None or self.phase.last
 
     @property
     def active(self) -> bool:
@@ -117,9 +120,9 @@ class Job:
         """The sampler function that mixes, for MixedSampling; raises what was wrong before."""
         settings = self.checked()
         self.begin()
-        if self.source:
-            height, width = (side * sides.latent_pixels() for side in latent.shape[-2:])
-            settings = settings.of_phase(self.source, (width, height), self.first, self.last)
+        if self.phase:
+            height, width = (side * sides.latent_pixels() for side in latent.shape[-2:])  # of what is left by a cut
+            settings = dataclasses.replace(self.phase, target=(width, height)).settings(settings)
         log.debug("Iterative Mixing: mixes with %s", dict(settings.changed()))
         settings = settings.replace(denoise=1.0)  # the WebUI has left out the steps that it leaves out
         parametrisation = host.parametrisation(p.sampler)
@@ -169,8 +172,8 @@ def starts_from_nothing(p: Any) -> bool:
     return host.is_img2img(p) and p.mask is not None and p.inpainting_fill in (2, 3)
 
 
-def tasks(sizes: Sequence[tuple[int, int]], settings: Settings, steps: int, sampler: str, exact: bool) -> list[Task]:
-    """The samplings and inversions of phases to these sizes, and the clean-up. Work: steps times the pixels that the
+def tasks(way: Sequence[Phase], settings: Settings, steps: int, sampler: str, exact: bool) -> list[Task]:
+    """The samplings and inversions of these phases, and the clean-up. Work: steps times the pixels that the
     model sees.
 
     `steps`, `sampler` and `exact` are those of `steps_by_host`. Raises SettingsError if they leave no step.
@@ -185,13 +188,14 @@ def tasks(sizes: Sequence[tuple[int, int]], settings: Settings, steps: int, samp
     run = steps_by_host(settings, steps, sampler, exact)
     runs = steps_run(settings, run) / counted
     found: list[Task] = []
-    for k, (width, height) in enumerate(sizes, 1):
+    for phase in way:
+        width, height = phase.target
         seen, name = pixels(settings, width, height), f"{width}x{height}"
         if settings.noise == INVERTED:
-            found.append(Task(f"phase {k} of {len(sizes)}, inversion, {name}", run * seen))
-        found.append(Task(f"phase {k} of {len(sizes)}, {name}", counted * seen, runs, counted))
+            found.append(Task(f"{phase}, inversion, {name}", run * seen))
+        found.append(Task(f"{phase}, {name}", counted * seen, runs, counted))
     if settings.cleanup:
-        width, height = sizes[-1]
+        width, height = way[-1].target
         work = settings.steps_of_cleanup(steps) * pixels(settings.replace(dilated=0.0), width, height)
         found.append(Task(f"clean-up, {width}x{height}", work))
     return found

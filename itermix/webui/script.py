@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from modules import scripts, shared
 from torch import Tensor
 
+from itermix.picture.phases import walk
 from itermix.settings import Settings
 from itermix.settings.infotext import UNFINISHED, written
 from itermix.webui import analysis, fidelity, hires, host, infotext, latent_upscaler, masks, options, ui
@@ -97,7 +98,8 @@ def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> T
     settings = job.checked()
     latent_upscaler.refuse_of_hires(settings)
     analysis.check(p, settings)
-    todo = tasks([(p.width, p.height)], settings, p.steps, p.sampler_name, exact=shared.opts.img2img_fix_steps)
+    size = p.width, p.height
+    todo = tasks(walk(size, [size]), settings, p.steps, p.sampler_name, exact=shared.opts.img2img_fix_steps)
     p.extra_generation_params.pop(UNFINISHED, None)  # of the iteration before
     job.analyses.clear()
     with shared_out(todo, 1, note=host.batch_note(p)) as job.progress:

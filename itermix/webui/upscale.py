@@ -17,7 +17,7 @@ from PIL import Image
 
 from itermix.analysis.record import Analysis
 from itermix.parameters import SettingsError, Size
-from itermix.picture.phases import described
+from itermix.picture.phases import described, walk
 from itermix.settings import UpscaleSettings
 from itermix.settings.infotext import UNFINISHED
 from itermix.steps.schedule import steps_by_host
@@ -132,17 +132,16 @@ def iteration(
 ) -> Any:
     """All phases of one iteration; gives the WebUI's result of the last one that was finished."""
     finished: tuple[Any, Any, list[Image.Image]] | None = None
-    first = sources[0].size
-    originals = fidelity.tensor_of([source.resize(first) for source in sources])
+    way = walk(sources[0].size, sizes)
+    originals = fidelity.tensor_of([source.resize(way[0].first) for source in sources])
     analyses: list[Analysis] = []
-    todo = tasks(sizes, settings, p.steps, p.sampler_name, exact=shared.opts.img2img_fix_steps)
+    todo = tasks(way, settings, p.steps, p.sampler_name, exact=shared.opts.img2img_fix_steps)
     with shared_out(todo, jobs=1, counted_by_host=0, note=note) as progress:
-        for number, size in enumerate(sizes, 1):
-            job = Job(settings, by_script=True, last=number == len(sizes), progress=progress)
-            job.first, job.mask, job.analyses = first, mask, analyses
+        for step in way:
+            job = Job(settings, by_script=True, phase=step, progress=progress, mask=mask, analyses=analyses)
             if settings.fidelity and p.image_mask is None:  # else it keeps what the WebUI encodes: filled, cut
                 job.kept_to = originals
-            q = phase(p, settings, job, sources, size)
+            q = of_phase(p, settings, job, sources)
             problem = "it was stopped"
             try:
                 result = processing.process_images(q)
@@ -150,10 +149,10 @@ def iteration(
             except Exception as error:
                 if finished is None:
                     raise
-                errors.report(f"Iterative Mixing: phase {number} of {len(sizes)} failed", exc_info=True)
+                errors.report(f"Iterative Mixing: {step} failed", exc_info=True)
                 problem = f"it failed ({error})"
             if finished and not job.finished:
-                what = f"phase {number} of {len(sizes)}: {problem}; this is the picture of phase {number - 1}"
+                what = f"{step}: {problem}; this is the picture of phase {step.number - 1}"
                 mark(finished[1], what)
                 break
             finished = q, result, job.made
@@ -170,8 +169,10 @@ def iteration(
     return result
 
 
-def phase(p: Any, settings: UpscaleSettings, job: Job, sources: list[Image.Image], size: Size) -> Any:
+def of_phase(p: Any, settings: UpscaleSettings, job: Job, sources: list[Image.Image]) -> Any:
     """The request of one phase: `p` generating from its enlarged sources."""
+    assert job.phase is not None
+    size = job.phase.target
     q = copy.copy(p)
     q.itermix = job
     q.extra_generation_params = dict(p.extra_generation_params)
@@ -183,7 +184,6 @@ def phase(p: Any, settings: UpscaleSettings, job: Job, sources: list[Image.Image
     q.resize_mode = 0
     if q.image_mask is not None:
         q.image_mask = q.image_mask.resize(size)
-    job.source = sources[0].size
     job.pictures = sources if host.is_latent(settings.upscaler) else ()
     return q
 

@@ -115,8 +115,8 @@ def test_a_sampling_inside_a_callback_of_another():
 
 
 @pytest.mark.parametrize("blending", BLENDINGS)
-@pytest.mark.parametrize("shape", [(1, 2, 3, 8, 8), (2, 8, 8), (8, 8), (0, 2, 8, 8)])
-def test_latents_that_are_not_of_pictures_are_refused_before_the_first_call(blending, shape):
+@pytest.mark.parametrize("shape", [(1, 2, 3, 4, 8, 8), (2, 8, 8), (8, 8), (0, 2, 8, 8)])
+def test_latents_that_are_neither_of_pictures_nor_of_frames_are_refused_before_the_first_call(blending, shape):
     def call(*args, **kwargs):
         raise AssertionError("the model was called")
 

@@ -1,19 +1,15 @@
 """The network that enlarges latents, and Deep Shrink, in real WebUIs."""
 
 import io
-import sys
 import zipfile
-from pathlib import Path
 
 import pytest
 import torch
 from payloads import hires, mixing, plain, repeatable, upscale
 from safetensors.torch import save_file
 from test_img2img import difference, equal
-from test_scales import failing, run  # noqa: F401
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "core"))
 from test_latent_upscaler import random_state
+from test_scales import failing, run  # noqa: F401
 
 QUICK = {"steps": 3}
 TIED = {"blending": "addition", "lowest": 1.0, "detail": 0.0, "fidelity": 0.0}

@@ -239,10 +239,12 @@ def encode_pictures(work: Path) -> None:
 def train_unet(work: Path, steps: int) -> None:
     """The noise in latents, as Stable Diffusion 1 predicts it; families of pictures come up equally often.
 
-    A run goes on from the weights of the one before it, where there was one.
+    A run goes on from the weights of the one before it, where there was one, with other draws.
     """
-    torch.manual_seed(pictures.SEED)
-    chooser = np.random.default_rng(pictures.SEED)
+    file = work / "unet.safetensors"
+    seed = pictures.SEED + file.exists()
+    torch.manual_seed(seed)
+    chooser = np.random.default_rng(seed)
     latents = torch.from_numpy(np.load(work / "latents.npy", allow_pickle=False))
     prompts = json.loads((work / "prompts.json").read_text())
     families: dict[str, list[int]] = {}
@@ -250,7 +252,7 @@ def train_unet(work: Path, steps: int) -> None:
         families.setdefault(pictures.family(name), []).append(index)
     members = list(families.values())
     views = latents.shape[1]
-    model, file = UNet().to(memory_format=torch.channels_last), work / "unet.safetensors"
+    model = UNet().to(memory_format=torch.channels_last)
     if file.exists():
         model.load_state_dict(load_file(file))
     encoder, sigmas = TextEncoder(), training_sigmas()

@@ -16,6 +16,12 @@ def test_prompts_are_told_apart():
     assert torch.equal(encoder.encode(["red apple white background"])[0], one)
 
 
+def test_most_of_what_a_network_sees_of_a_prompt_is_its_own():
+    """A network learns first what the mean over all tokens says: nothing, if most of it is the same everywhere."""
+    found = text.TextEncoder().encode(["red apple", "green heart white background", "yellow star", "blue circle"])
+    assert found.mean(1).std(0).mean() > 0.5 * found.std()
+
+
 def test_what_comes_later_does_not_change_what_came_before():
     """CLIP's attention is causal."""
     encoder = text.TextEncoder()
