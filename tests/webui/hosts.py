@@ -50,7 +50,7 @@ FIRST, SECOND, LORA = "first", "second", "probe"
 """Names of the checkpoint where a WebUI can't be told its file, and of another and a LoRA that those with a checkpoint
 of ours have besides."""
 
-START_SECONDS = 240
+START_SECONDS = 600
 OPTIONS = {
     "live_previews_enable": False,
     "show_progress_type": "Approx cheap",
