@@ -1,6 +1,6 @@
 """Whether detail depends on the number of steps: one setting over samplers, schedules and steps, on both models.
 
-    python benchmarks/detail_over_steps.py --out benchmarks/results/detail-over-steps.json
+    python benchmarks/detail_over_steps.py --out out/detail-over-steps.json
 
 A row is one sampler and schedule; its numbers are the detail of 2x pictures (of the native renders, see
 `itermix.standalone.metrics` and `itermix.standalone.latent.metrics`) at each number of steps, and the largest distance
