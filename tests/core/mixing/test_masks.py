@@ -176,6 +176,7 @@ def test_a_mask_is_resized_and_keeps_its_ends():
 @pytest.mark.parametrize(
     "wrong",
     [
+        torch.tensor(0.5),
         torch.zeros(8, 8),
         torch.zeros(1, 3, 8, 8),
         torch.zeros(3, 1, 8, 8),
