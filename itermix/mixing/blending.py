@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from itermix.mixing.filters import Workspace, haar_low, low_pass
-from itermix.parameters import MAX_SCALE, Part, SettingsError, Size, parameter, scale_between
+from itermix.parameters import MAX_SCALE, ON, Part, SettingsError, Size, parameter, scale_between
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -160,7 +160,6 @@ class BlendingSettings(Part):
         "blending",
         "Blending",
         choices=tuple(BLENDINGS),
-        main=True,
     )
     cutoff: float = parameter(
         0.0,
@@ -172,6 +171,7 @@ class BlendingSettings(Part):
         low=0.0,
         high=MAX_SCALE,
         step=0.05,
+        needs=({"blending": ("low-pass", "wavelet", "clean low-pass", "clean wavelet"), "detail": ON},),
     )
 
     def _check_together(self) -> None:

@@ -54,6 +54,7 @@ class SkippingSettings(RewindSettings, BlendingSettings):
         low=0.0,
         high=0.5,
         step=0.005,
+        needs=({"blending": ("addition",)}, {"noise": ("shared",)}),
     )
 
     def feature(self, given: Mapping[str, Any]) -> Feature | None:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from itermix.mixing.blending import DEFAULT_SCALE
 from itermix.mixing.curves import CurveSettings
 from itermix.mixing.run import Feature, Run
-from itermix.parameters import MAX_SCALE, SettingsError, Size, parameter, scale_between
+from itermix.parameters import MAX_SCALE, ON, SettingsError, Size, parameter, scale_between
 from itermix.steps.samplers import ROUNDING
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class DeepShrinkSettings(CurveSettings):
         low=0.0,
         high=1.0,
         step=0.05,
+        needs=({"network": ("U-Net",)},),
     )
     deep_shrink_factor: float = parameter(
         0.0,
@@ -52,6 +53,7 @@ class DeepShrinkSettings(CurveSettings):
         low=0.0,
         high=MAX_SCALE,
         step=0.05,
+        needs=({"deep_shrink": ON},),
     )
     deep_shrink_block: int = parameter(
         3,
@@ -62,6 +64,7 @@ class DeepShrinkSettings(CurveSettings):
         low=1,
         high=11,
         step=1,
+        needs=({"deep_shrink": ON},),
     )
     deep_shrink_method: str = parameter(
         "bicubic",
@@ -70,6 +73,7 @@ class DeepShrinkSettings(CurveSettings):
         "Deep Shrink method",
         "Deep Shrink",
         choices=SHRINK_METHODS,
+        needs=({"deep_shrink": ON},),
     )
 
     takes = ("unet",)

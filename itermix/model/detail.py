@@ -51,6 +51,7 @@ class DetailSettings(BlendingSettings):
         low=0.0,
         high=1.5,
         step=0.05,
+        main=True,
     )
 
     def feature(self, given: Mapping[str, Any]) -> Feature | None:

@@ -27,7 +27,7 @@ from itermix.mixing.blending import USES_DENOISED
 from itermix.mixing.curves import CurveSettings, cosine
 from itermix.mixing.run import Feature, Run
 from itermix.model.detail import DetailSettings
-from itermix.parameters import SIZE_MULTIPLE, SettingsError, Size, parameter
+from itermix.parameters import ON, SIZE_MULTIPLE, SettingsError, Size, parameter
 from itermix.steps.parametrisation import Parametrisation
 
 DEMOFUSION = "DemoFusion"
@@ -57,6 +57,7 @@ class WindowSettings(DetailSettings, CurveSettings):
         "Move the crops a little at random in every step, so that no seams build up.",
         "window jitter",
         "Windows",
+        needs=({"window": ON},),
     )
     window_batch: int = parameter(
         4,
@@ -67,6 +68,7 @@ class WindowSettings(DetailSettings, CurveSettings):
         low=1,
         high=64,
         step=1,
+        needs=({"window": ON},),
     )
     window_formulas: str = parameter(
         "clean picture",
@@ -78,6 +80,7 @@ class WindowSettings(DetailSettings, CurveSettings):
         "window formulas",
         "Windows",
         choices=FORMULAS,
+        needs=({"window": ON},),
     )
     dilated: float = parameter(
         1.0,
@@ -89,6 +92,7 @@ class WindowSettings(DetailSettings, CurveSettings):
         low=0.0,
         high=10.0,
         step=0.05,
+        needs=({"window": ON},),
     )
     gaussian_sigma: float = parameter(
         1.0,
@@ -99,6 +103,7 @@ class WindowSettings(DetailSettings, CurveSettings):
         low=0.0,
         high=4.0,
         step=0.05,
+        needs=({"window": ON}, {"dilated": ON}),
     )
     gaussian_alpha: float = parameter(
         1.0,
@@ -109,6 +114,7 @@ class WindowSettings(DetailSettings, CurveSettings):
         low=0.0,
         high=10.0,
         step=0.05,
+        needs=({"window": ON}, {"dilated": ON}, {"gaussian_sigma": ON}),
     )
 
     def words_of_all(self, steps: int, sizes: Sequence[Size]) -> str:

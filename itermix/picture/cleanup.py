@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from itermix.parameters import Part, SettingsError, parameter
+from itermix.parameters import ON, Part, SettingsError, parameter
 
 SAME_SAMPLER = "Use same sampler"
 
@@ -23,7 +23,6 @@ class CleanupSettings(Part):
         low=0.0,
         high=0.25,
         step=0.01,
-        main=True,
     )
     cleanup_steps: int = parameter(
         0,
@@ -34,9 +33,15 @@ class CleanupSettings(Part):
         low=0,
         high=150,
         step=1,
+        needs=({"cleanup": ON},),
     )
     cleanup_sampler: str = parameter(
-        SAME_SAMPLER, "Clean-up sampler", "Sampler of the clean-up.", "clean-up sampler", "Clean-up"
+        SAME_SAMPLER,
+        "Clean-up sampler",
+        "Sampler of the clean-up.",
+        "clean-up sampler",
+        "Clean-up",
+        needs=({"cleanup": ON},),
     )
 
     def _check_together(self) -> None:

@@ -28,6 +28,7 @@ class LatentUpscalerSettings(Part):
         "and from where. The upscale script has it among its upscalers.",
         "NN upscaler",
         "Hires pass",
+        needs=({"tab": ("txt2img",)},),
     )
 
 
