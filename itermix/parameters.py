@@ -73,7 +73,7 @@ class Parameter:
     high: float | None = None
     step: float | None = None
     choices: tuple[str, ...] | None = None
-    main: bool = False  # whether its control is always in sight, not in a fold
+    main: int = 0  # place of its control among those that are always in sight, from 1; 0: in a fold
     in_infotext: bool = True  # whether it has a part in how a picture was made
     needs: tuple[Mapping[str, Values], ...] = dataclasses.field(default=(), hash=False)
     """What of the rest has to be so that it has an effect: of each {setting or fact: values} one at least."""

@@ -164,8 +164,8 @@ class BlendingSettings(Part):
     cutoff: float = parameter(
         0.0,
         "Cut-off",
-        "For the low-pass and wavelet blendings: guided is what a picture this many times smaller can hold; and for "
-        "Detail: what is finer is strengthened. 0: the scale of the upscale, or 2 where there is none.",
+        "Guided is what a picture this many times smaller can hold. For the low-pass and wavelet blendings; and for "
+        "Detail, which strengthens what is finer. 0: the scale of the upscale, or 2 where there is none.",
         "cutoff",
         "Blending",
         low=0.0,

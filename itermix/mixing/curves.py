@@ -37,7 +37,7 @@ class CurveSettings(Part):
         low=0.05,
         high=10.0,
         step=0.05,
-        main=True,
+        main=1,
         needs=({"curve": ("cosine", "logistic", "comfy-cosine")},),
         formerly="Guidance (alpha)",
     )

@@ -35,8 +35,8 @@ class DeepShrinkSettings(CurveSettings):
     deep_shrink: float = parameter(
         0.0,
         "Deep Shrink",
-        "Let the inner blocks of the U-Net work on a picture of the size that the model knows, up to this share of the "
-        "progress: 0.35 is usual. Against parts that are painted twice. For Stable Diffusion 1, 2 and XL. 0: off.",
+        "Let the inner blocks of the U-Net work on a picture of the size that the model knows, up to this share of "
+        "the progress. 0.35 is usual. Against parts that are painted twice. For Stable Diffusion 1, 2 and XL. 0: off.",
         "Deep Shrink",
         "Deep Shrink",
         low=0.0,
@@ -153,9 +153,14 @@ def last_level(until: float, levels: Tensor, progress: Tensor) -> float:
     return float(levels[acts.to(levels.device)][-1]) * (1 - ROUNDING) if bool(acts.any()) else math.inf
 
 
+def is_unet(network: Any) -> bool:
+    """Whether it has the blocks of the U-Net of Stable Diffusion 1, 2 or XL."""
+    return all(hasattr(network, name) for name in ("input_blocks", "middle_block", "output_blocks"))
+
+
 def check(network: Any, settings: DeepShrinkSettings) -> None:
     """Raises SettingsError if the network isn't a U-Net of Stable Diffusion 1, 2 or XL with such a block."""
-    if not all(hasattr(network, name) for name in ("input_blocks", "middle_block", "output_blocks")):
+    if not is_unet(network):
         allowed = "Allowed with this model: 0. Deep Shrink needs the U-Net of Stable Diffusion 1, 2 or XL."
         raise SettingsError("deep_shrink", settings.deep_shrink, allowed)
     last = len(network.input_blocks) - 1

@@ -42,9 +42,9 @@ class WindowSettings(DetailSettings, CurveSettings):
     window: int = parameter(
         0,
         "Window",
-        "Show the model crops of this size (in latent pixels) in the place of the whole picture, and the picture "
-        "thinned out to it, as DemoFusion does: 128 is what SDXL knows, 64 what SD 1 knows. No picture then needs more "
-        "memory in the model than such a crop. It costs time. 0: off.",
+        "Show the model crops of this size in the place of the whole picture: for pictures beyond the memory. In "
+        "latent pixels, and together with the picture thinned out to it, as DemoFusion does: 128 is what SDXL knows, "
+        "64 what SD 1 knows. No picture then needs more memory in the model than such a crop. It costs time. 0: off.",
         "window",
         "Windows",
         low=0,
@@ -73,10 +73,10 @@ class WindowSettings(DetailSettings, CurveSettings):
     window_formulas: str = parameter(
         "clean picture",
         "Window formulas",
-        "clean picture: what the model finds in a thinned-out picture counts as the clean picture, and crops that "
-        "reach over the edge see its mirror image there. DemoFusion: as in its code, what counts is the noise that is "
-        "found, so that some noise is left; and over the edge there is nothing. Not for the clean blendings, nor with "
-        "detail.",
+        "What counts of a thinned-out picture. clean picture: what the model finds in it is taken for the clean "
+        "picture, and crops that reach over the edge see its mirror image there. DemoFusion: as in its code, what "
+        "counts is the noise that is found, so that some noise is left; and over the edge there is nothing. Not for "
+        "the clean blendings, nor with detail.",
         "window formulas",
         "Windows",
         choices=FORMULAS,
@@ -85,8 +85,8 @@ class WindowSettings(DetailSettings, CurveSettings):
     dilated: float = parameter(
         1.0,
         "Dilated sampling",
-        "How soon the thinned-out pictures, which hold the whole together, give way to the crops, which make the "
-        "detail: an exponent, more is sooner. 0: crops alone. Without a window it does nothing.",
+        "How soon the thinned-out pictures give way to the crops: more is sooner. The first hold the whole together, "
+        "the others make the detail. An exponent. 0: crops alone. Without a window it does nothing.",
         "dilated sampling",
         "Windows",
         low=0.0,

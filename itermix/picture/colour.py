@@ -17,8 +17,8 @@ class ColourSettings(Part):
     match_colours: bool = parameter(
         False,
         "Match colours",
-        "Give each channel of the latent the mean and the contrast of the source after every phase, as DemoFusion does "
-        "with those of its first.",
+        "Give each channel of the latent the mean and the contrast of the source after every phase. DemoFusion does "
+        "so with those of its first.",
         "match colours",
         "Phases",
     )

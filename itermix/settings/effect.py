@@ -21,7 +21,7 @@ LABELS = {parameter.name: parameter.label for parameter in UpscaleSettings.param
 def needs(parameter: Parameter) -> list[dict[str, Any]]:
     """[{"any": {name: values, or None for all but 0 and false}, "words": the same}], of which all have to hold."""
     return [
-        {"any": {name: None if values is ON else list(values) for name, values in need.items()}, "words": words(need)}
+        {"any": {name: None if values is None else list(values) for name, values in need.items()}, "words": words(need)}
         for need in parameter.needs
     ]
 

@@ -14,13 +14,14 @@ from fastapi.routing import APIRoute
 from modules import shared
 
 import itermix
+from itermix.model import deep_shrink
 from itermix.parameters import SettingsError
 from itermix.picture.phases import described
 from itermix.settings import Settings, UpscaleSettings
 from itermix.settings.presets import PRESETS, REASONS, PresetFileError
 from itermix.settings.schema import json_schema
 from itermix.steps.schedule import steps_by_host
-from itermix.webui import sides
+from itermix.webui import options, sides
 from itermix.webui.auth import authorised
 from itermix.webui.curve import curve
 from itermix.webui.limits import SIDES, STEPS, check_size, checked_body
@@ -51,7 +52,13 @@ class Route(APIRoute):
 def add_routes(_: Any, app: FastAPI) -> None:
     """Called by the WebUI with its page and its server when it has started."""
     router = APIRouter(prefix="/itermix/v1", route_class=Route, dependencies=[Depends(authorised)])
-    for path, route in {"schema": schema, "presets": presets, "plan": plan_route, "version": version}.items():
+    for path, route in {
+        "schema": schema,
+        "presets": presets,
+        "plan": plan_route,
+        "facts": facts,
+        "version": version,
+    }.items():
         router.add_api_route(f"/{path}", route, methods=["GET"])
     for path, route in {
         "presets/save": save_preset,
@@ -69,7 +76,14 @@ def version() -> dict[str, str]:
 
 def schema() -> dict[str, Any]:
     """JSON Schemas of the dicts that the two scripts take."""
-    return {"mixing": json_schema(Settings), "upscale": json_schema(UpscaleSettings)}
+    defaults = options.defaults()
+    return {"mixing": json_schema(Settings, defaults), "upscale": json_schema(UpscaleSettings, defaults)}
+
+
+def facts() -> dict[str, str | None]:
+    """What settings need that no setting says: the kind of the loaded model's network; None if none is loaded."""
+    network = sides.loaded_network()
+    return {"network": network and ("U-Net" if deep_shrink.is_unet(network) else type(network).__name__)}
 
 
 def presets() -> dict[str, Any]:

@@ -31,7 +31,7 @@ class IterativeMixing(scripts.Script):
 
     def ui(self, is_img2img: bool) -> list[Any]:
         prefix = "itermix_img2img" if is_img2img else "itermix_txt2img"
-        controls = ui.accordion(prefix, host.samplers(), with_plan=not is_img2img, defaults=options.defaults())
+        controls = ui.accordion(prefix, host.samplers(), defaults=options.defaults())
         self.infotext_fields = list(zip(controls, infotext.MIXING))
         self.paste_field_names = infotext.MIXING
         return controls

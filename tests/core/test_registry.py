@@ -63,6 +63,8 @@ class Fakes(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def exec_module(self, module):
         if module.__name__ == "modules.paths_internal":
             module.data_path = "/nowhere"
+        if module.__name__ == "modules.shared":
+            module.cmd_opts = types.SimpleNamespace(ui_config_file="/nowhere/ui-config.json")
 
 
 def forget():
@@ -82,7 +84,7 @@ def webui(monkeypatch):
 
 def test_the_page_has_a_control_for_each(webui):
     ui = webui("ui")
-    *mixing, mask = ui.accordion("tab", ["Euler"], with_plan=True)
+    *mixing, mask = ui.accordion("tab", ["Euler"])
     assert mask.elem_id == "tab_mask"
     assert mask.do_not_save_to_config
     for controls, parameters in (

@@ -40,7 +40,7 @@ with gr.Blocks(css=(ROOT / "style.css").read_text(), analytics_enabled=False) as
             slider(f"{tab}_steps", 20, 150)
             if tab == "txt2img":
                 slider("txt2img_hires_steps", 0, 150)
-            controls = ui.accordion(f"itermix_{tab}", SAMPLERS, with_plan=tab == "txt2img")
+            controls = ui.accordion(f"itermix_{tab}", SAMPLERS)
             if tab == "img2img":
                 ui.upscale_controls("itermix_upscale", ["Lanczos"])
             given = gr.Textbox(label="Settings", elem_id=f"{tab}_settings")

@@ -4,12 +4,12 @@ import itertools
 
 import pytest
 import torch
-from tests.core.model.test_deep_shrink import UNet
 
 from itermix import Settings, sample
 from itermix.parameters import ON
 from itermix.settings import UpscaleSettings
 from itermix.settings.effect import FACTS, needs, words
+from tests.core.model.test_deep_shrink import UNet
 
 DECLARED = {parameter.name: parameter for parameter in UpscaleSettings.parameters()}
 OF_A_RUN = {
