@@ -3,6 +3,7 @@
     const {find, tab, settings, steps, ask} = itermix;
     const WIDTH = 640, HEIGHT = 220;
     const LEFT = 40, RIGHT = WIDTH - 48, TOP = 26, BOTTOM = HEIGHT - 26;
+    const OPEN = "itermix-chart"; // in the browser's storage
     const HINT = "Point at a step, or use the arrow keys, to read its values.";
     const state = {}; // {prefix: {key, step}}: what is drawn, and which step is being read
 
@@ -20,7 +21,18 @@
         return made;
     }
 
+    // Whether the chart is open is remembered by the browser.
+    function remember(details) {
+        if (details.dataset.remembered) return;
+        details.dataset.remembered = true;
+        const keep = () => localStorage.setItem(OPEN, details.open ? "open" : "closed");
+        if (details.open) keep(); // somebody was faster
+        details.open ||= localStorage.getItem(OPEN) === "open";
+        details.addEventListener("toggle", keep);
+    }
+
     async function update() {
+        gradioApp().querySelectorAll(".itermix-details").forEach(remember);
         for (const place of gradioApp().querySelectorAll(".itermix-chart")) {
             if (place.offsetParent) await show(place, place.dataset.prefix);
         }
@@ -152,18 +164,5 @@
         return [...Array(count).keys()].filter((i) => i === 0 || (i + 1) % every === 0);
     }
 
-    // Whether the chart is open is remembered by the browser.
-    function remember() {
-        const OPEN = "itermix-chart";
-        for (const details of gradioApp().querySelectorAll(".itermix-details")) {
-            details.open = localStorage.getItem(OPEN) === "open";
-            details.addEventListener("toggle", () => {
-                localStorage.setItem(OPEN, details.open ? "open" : "closed");
-                update();
-            });
-        }
-    }
-
-    onUiLoaded(remember);
     itermix.watch(update, 100);
 })();

@@ -2,7 +2,7 @@
 // a setting has an effect is said by the schema, which is made from its declaration.
 (function () {
     const {find, tab, control, value, properties, ask} = itermix;
-    const facts = {}; // what no setting says, for the checkpoint that was asked about
+    const facts = {until: 0}; // what no setting says, of the checkpoint that was asked about, and until when that counts
 
     // {fact: value} of the page; unknown ones are left out.
     async function known(prefix) {
@@ -79,8 +79,8 @@
             word.className = "itermix-changed";
             label.firstElementChild.after(word);
         }
-        const text = changed.length ? "changed" : "";
-        if (word.textContent !== text) Object.assign(word, {textContent: text, title: changed.join(", ")});
+        const title = changed.join(", ");
+        if (word.title !== title) Object.assign(word, {title, textContent: title && "changed"});
     }
 
     // The settings of one schema under a prefix.

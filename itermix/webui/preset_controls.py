@@ -17,6 +17,9 @@ from itermix.webui.presets import OWN
 
 INFO = "Fills in all settings but the seed."
 QUIET = {"show_progress": "hidden"}
+LAST = {"trigger_mode": "always_last"} if gr.__version__ >= "4" else {}
+"""Of clicks while one is being answered, gradio 4 would leave out all; gradio 3 answers all."""
+
 MOST_NAMED = 4  # settings in a sentence
 log = logging.getLogger(__name__)
 
@@ -48,7 +51,7 @@ def connect(prefix: str, preset: Any, reason: Any, controls: Mapping[str, Any]) 
     message = gr.HTML(shown("", wrong))
     follow = for_script("Follow", f"{prefix}_preset_follow")
     preset.input(functools.partial(filled, told), [preset], [*settings, reason], **QUIET)
-    follow.click(functools.partial(in_force, told), [preset, *settings], [preset, reason], **QUIET)
+    follow.click(functools.partial(in_force, told), [preset, *settings], [preset, reason], **QUIET, **LAST)
     save.click(functools.partial(saved, wrong), [name, *settings], [preset, message], **QUIET)
     rename.click(functools.partial(renamed, wrong), [preset, name], [preset, message], **QUIET)
     delete.click(functools.partial(deleted, wrong), [preset], [preset, message], **QUIET)

@@ -63,6 +63,8 @@ class Fakes(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def exec_module(self, module):
         if module.__name__ == "modules.paths_internal":
             module.data_path = "/nowhere"
+        if module.__name__ == "gradio":
+            module.__version__ = "3.41.2"
         if module.__name__ == "modules.shared":
             module.cmd_opts = types.SimpleNamespace(ui_config_file="/nowhere/ui-config.json")
 

@@ -5,7 +5,7 @@ import json
 import hosts
 import numpy as np
 import pytest
-from browsing import choose, curve, enter, offered, send_by_png_info, shown
+from browsing import choose, curve, enter, offered, opened, send_by_png_info, shown, unfold
 from payloads import SIZE, STEPS, mixing, photograph
 from PIL import Image
 
@@ -62,7 +62,7 @@ def test_choosing_the_script_upscales(page, webui):
 
 def test_a_contradiction_is_shown_on_the_page_and_gives_no_picture(page, webui):
     page.locator("#itermix_img2img_enabled .label-wrap").first.click()
-    page.locator("#itermix_img2img_advanced .label-wrap").click()
+    unfold(page, "Curve and blending")
     enter(page, "#itermix_img2img_start", 0.9)
     enter(page, "#itermix_img2img_stop", 0.5)
     before = set(webui.data.rglob("*.png"))
@@ -152,7 +152,7 @@ def unlike(page, before):
 @pytest.fixture
 def charted(page):
     """The img2img tab with the accordion open and the curve drawn."""
-    page.locator("#itermix_img2img_enabled .label-wrap").first.click()
+    opened(page)
     enter(page, "#itermix_img2img_denoise", 1)
     page.wait_for_function(f"document.querySelectorAll('{CHART} circle').length == {STEPS}")
     return page
@@ -179,7 +179,7 @@ def test_a_generated_picture_sent_back_by_png_info_restores_every_control(charte
 
     defaults, before = everything(), curve(charted)
     choose_script(charted)
-    charted.locator("#itermix_img2img_advanced .label-wrap").first.click()
+    unfold(charted)
     choose(charted, "#itermix_img2img_blending", "slerp")
     for name, value in (("alpha", 0.6), ("cleanup", 0.2), ("start", 0.1), ("seed", 5)):
         enter(charted, f"#itermix_img2img_{name}", value)
@@ -206,7 +206,7 @@ def test_a_generated_picture_sent_back_by_png_info_restores_every_control(charte
 
 
 def test_contradicting_settings_are_told_in_the_charts_place(charted):
-    charted.locator("#itermix_img2img_advanced .label-wrap").first.click()
+    unfold(charted, "Curve and blending")
     enter(charted, "#itermix_img2img_start", 0.9)
     enter(charted, "#itermix_img2img_stop", 0.5)
     charted.locator(CHART, has_text="stop = 0.5 is not possible").wait_for()
@@ -224,7 +224,7 @@ def test_a_preset_of_ones_own_is_saved_renamed_and_deleted(charted, webui):
     file = webui.data / "itermix-presets.json"
     message = charted.locator("#itermix_img2img_preset_message")
     name = charted.locator("#itermix_img2img_preset_name").locator("input, textarea")
-    charted.locator("#itermix_img2img_advanced .label-wrap").first.click()
+    unfold(charted, "Own presets")
     enter(charted, "#itermix_img2img_alpha", 0.45)
     name.fill("Mine")
     charted.locator("#itermix_img2img_preset_save").click()
@@ -240,7 +240,7 @@ def test_a_preset_of_ones_own_is_saved_renamed_and_deleted(charted, webui):
     choose(charted, "#itermix_img2img_preset", "Portraits")
     charted.locator("#itermix_img2img_preset_reason").get_by_text("Your own.").wait_for()
     assert shown(charted, "#itermix_img2img_alpha", float) == 0.45
-    charted.locator("#itermix_img2img_advanced .label-wrap").first.click()
+    unfold(charted, "Own presets")
     charted.locator("#itermix_img2img_preset_delete").click()
     message.get_by_text("Deleted Portraits.").wait_for()
     assert json.loads(file.read_text()) == {}
@@ -250,8 +250,7 @@ def test_a_preset_of_ones_own_is_saved_renamed_and_deleted(charted, webui):
 def test_the_accordion_is_drawn_in_both_themes(charted, webui, theme):
     charted.goto(f"{webui.url}/?__theme={theme}")
     charted.locator("#tabs button", has_text="img2img").first.click()
-    charted.locator("#itermix_img2img_enabled .label-wrap").first.click()
-    charted.locator(f"{CHART} svg").wait_for()
+    opened(charted)
     assert not charted.locator("#itermix_img2img_preset_refresh").is_visible()  # for the page's script only
     charted.locator("#itermix_img2img_enabled").screenshot(path=webui.data / f"accordion-{theme}.png")
     colours = [
@@ -310,9 +309,9 @@ def test_the_settings_page_has_a_section(page):
 
 
 TRANSLATED = {
-    "Guidance (alpha)": "Führung",
+    "Creativity": "Freiheit",
     "Preset": "Vorlage",
-    "Advanced": "Mehr",
+    "Curve and blending": "Kurve und Mischung",
     "weight of the source": "Gewicht der Quelle",
     "How the noised source and the sampler's state become one.": "Wie beide eins werden.",
 }
@@ -334,8 +333,9 @@ def test_labels_help_and_chart_are_in_the_language_of_the_webui(browser, transla
     page.set_default_timeout(60_000)
     page.goto(translated.url)
     page.locator("#tabs > .tab-nav button").nth(1).click()
-    page.locator("#itermix_img2img_enabled .label-wrap").first.click()
+    opened(page)
     accordion = page.locator("#itermix_img2img_enabled")
+    unfold(page, TRANSLATED["Curve and blending"])
     for text, other in TRANSLATED.items():
         accordion.get_by_text(other, exact=True).first.wait_for()
         assert not accordion.get_by_text(text, exact=True).count()
