@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
@@ -36,6 +37,8 @@ from itermix.settings.infotext import UNFINISHED
 from itermix.steps.parametrisation import Amounts, Parametrisation, ve, vp
 from itermix.webui import controlnet, latent_upscaler
 
+log = logging.getLogger(__name__)
+
 
 def is_img2img(p: Any) -> bool:
     return isinstance(p, processing.StableDiffusionProcessingImg2Img)
@@ -46,6 +49,13 @@ def repairs_a_part(p: Any) -> bool:
     return vars(p).get("_ad_inner", False)
 
 
+def alone(p: Any) -> bool:
+    """Whether the page shows the result of this request as it is. It is another's where a plot, a folder or a loop runs
+    it, which count jobs before, and where the gallery puts it in the place of one of its pictures."""
+    within = shared.state.job_count >= 0 or getattr(p, "firstpass_image", None) is not None
+    return not (p.is_api or within)
+
+
 def stopped() -> bool:
     """Whether the user has interrupted the generation or skipped its current image."""
     return shared.state.interrupted or shared.state.skipped
@@ -54,6 +64,12 @@ def stopped() -> bool:
 def batch_note(p: Any) -> str:
     """Which of several iterations runs, for the job text."""
     return f", batch {p.iteration + 1} of {p.n_iter}" if p.n_iter > 1 else ""
+
+
+def refuse(p: Any, error: Exception) -> None:
+    """Tell the user on the page, and in the console by one line, why there is no picture."""
+    log.error("%s", error)
+    p.comment(str(error))
 
 
 def note(p: Any, what: str, sentence: str) -> None:

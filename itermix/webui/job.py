@@ -51,6 +51,7 @@ class Job:
         analysis: of the pass that runs.
         analyses: of the finished passes that made the picture, if they were wanted.
         awaited: number in its batch of the picture that the WebUI saves next, where an analysis goes beside it.
+        refused: whether the request ends without a picture, with a sentence in the page's comments.
     """
 
     settings: Settings | Exception
@@ -67,6 +68,7 @@ class Job:
     analysis: Analysis | None = None
     analyses: list[Analysis] = field(default_factory=list)
     awaited: int | None = None
+    refused: bool = False
 
     @property
     def last(self) -> bool:

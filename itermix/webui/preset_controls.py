@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import html
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -92,13 +92,18 @@ def in_force(place: str, chosen: str | None, *values: Any) -> tuple[Any, str]:
     differ from the nearest."""
     known = all_presets()
     order = sorted(known, key=lambda name: name != chosen)
-    differing = {name: [p.label for p, value in zip(DECIDED, values) if value != known[name][p.name]] for name in order}
+    differing = {name: differences(known[name], values) for name in order}
     nearest = min(order, key=lambda name: len(differing[name]))
     if not differing[nearest]:
         return gr.update(value=nearest), shown(REASONS.get(nearest, "Your own."), place)
     labels, more = differing[nearest][:MOST_NAMED], len(differing[nearest]) - MOST_NAMED
     rest = f" and {more} more" if more > 0 else ""
     return gr.update(value=None), shown(f"{nearest}, but for {', '.join(labels)}{rest}.", place)
+
+
+def differences(preset: Mapping[str, Any], values: Sequence[Any]) -> list[str]:
+    """Labels of the settings whose values aren't those of a preset."""
+    return [parameter.label for parameter, value in zip(DECIDED, values) if value != preset[parameter.name]]
 
 
 def all_presets() -> dict[str, dict[str, Any]]:

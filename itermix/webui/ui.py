@@ -41,7 +41,7 @@ def accordion(prefix: str, samplers: Sequence[str], defaults: Mapping[str, Any] 
     choices = {"cleanup_sampler": [SAME_SAMPLER, *samplers]}
     with InputAccordion(enabled.default, label=enabled.label, elem_id=f"{prefix}_{enabled.name}") as switch:
         preset, reason = preset_controls.choice(prefix)
-        main = sorted((p for p in parameters if p.main), key=lambda parameter: parameter.main)
+        main = sorted((each for each in parameters if each.main), key=lambda each: each.main)
         controls = in_rows(pairs(main), prefix, values, choices)
         plan_text(prefix)
         gr.HTML(f'<p class="itermix-hint">{HINT}</p>')
@@ -57,7 +57,7 @@ def accordion(prefix: str, samplers: Sequence[str], defaults: Mapping[str, Any] 
             preset_controls.connect(prefix, preset, reason, controls)
     for name in defaults or {}:
         controls[name].do_not_save_to_config = True
-    return [switch, *(controls[p.name] for p in parameters), mask]
+    return [switch, *(controls[parameter.name] for parameter in parameters), mask]
 
 
 def upscale_controls(prefix: str, upscalers: Sequence[str]) -> list[Any]:
@@ -98,7 +98,8 @@ def grouped(
     for group in groups:
         if len(groups) > 1:
             gr.HTML(f"<h4>{group}</h4>", elem_classes=["itermix-heading"])
-        controls |= in_rows(pairs([p for p in parameters if p.group == group]), prefix, values, choices)
+        members = [parameter for parameter in parameters if parameter.group == group]
+        controls |= in_rows(pairs(members), prefix, values, choices)
     return controls
 
 
@@ -116,8 +117,10 @@ def in_rows(
     controls: dict[str, Any] = {}
     for row in rows:
         with gr.Row(elem_classes=["itermix-row"]):
-            for p in row:
-                controls[p.name] = control(p, f"{prefix}_{p.name}", values[p.name], choices.get(p.name, p.choices))
+            for parameter in row:
+                name = parameter.name
+                offered = choices.get(name, parameter.choices)
+                controls[name] = control(parameter, f"{prefix}_{name}", values[name], offered)
     return controls
 
 

@@ -22,7 +22,7 @@ from itermix.settings import UpscaleSettings
 from itermix.settings.infotext import UNFINISHED
 from itermix.steps.schedule import steps_by_host
 from itermix.webui import analysis, fidelity, host, infotext, latent_upscaler, masks, options, sides, ui
-from itermix.webui.errors import as_client_errors
+from itermix.webui.errors import Refused, as_client_errors
 from itermix.webui.job import Job, tasks
 from itermix.webui.limits import check_size
 from itermix.webui.presets import with_preset
@@ -45,7 +45,14 @@ class IterativeMixingUpscale(scripts.Script):
         return controls
 
     def run(self, p: Any, *args: Any) -> Any:
-        return upscaled(p, args)
+        alone = host.alone(p)
+        try:
+            return upscaled(p, args)
+        except Refused as error:
+            if not alone:
+                raise
+            p.comment(str(error))
+            return processing.Processed(p, [])
 
 
 @as_client_errors()

@@ -65,10 +65,36 @@ def test_a_contradiction_is_shown_on_the_page_and_gives_no_picture(page, webui):
     unfold(page, "Curve and blending")
     enter(page, "#itermix_img2img_start", 0.9)
     enter(page, "#itermix_img2img_stop", 0.5)
-    before = set(webui.data.rglob("*.png"))
+    refused(page, webui, "stop = 0.5 is not possible")
+
+
+def refused(page, webui, sentence):
+    """Press Generate: the sentence is on the page and on one line of the console, and there is no picture."""
+    before, logged = set(webui.data.rglob("*.png")), len(webui.log.read_text())
     page.locator("#img2img_generate").click()
-    page.locator("#img2img_results").get_by_text("stop = 0.5 is not possible").first.wait_for()
+    page.locator("#img2img_results").get_by_text(sentence).first.wait_for()
     assert set(webui.data.rglob("*.png")) == before
+    said = webui.log.read_text()[logged:]
+    assert said.count(sentence) == 1
+    assert "Traceback" not in said
+
+
+def test_a_contradiction_of_the_script_is_shown_on_the_page_and_gives_no_picture(page, webui):
+    choose_script(page)
+    enter(page, "#itermix_upscale_width", 516)
+    refused(page, webui, "width = 516 is not possible")
+
+
+def test_a_refused_request_is_followed_by_one_that_is_made(page, webui):
+    page.locator("#itermix_img2img_enabled .label-wrap").first.click()
+    unfold(page, "Curve and blending")
+    enter(page, "#itermix_img2img_start", 0.9)
+    enter(page, "#itermix_img2img_stop", 0.5)
+    refused(page, webui, "stop = 0.5 is not possible")
+    page.locator("#itermix_img2img_fold_curve_and_blending_reset").click()
+    page.wait_for_function("document.querySelector('#itermix_img2img_stop input').value === '1'")
+    _, parameters = generated(page, webui)
+    assert "Itermix enabled: True" in parameters
 
 
 def choose_script(page):
@@ -101,6 +127,7 @@ def test_hires_fix_is_replaced_and_its_phases_are_shown(page, webui):
     assert pixels.shape == (128, 128, 3)
     assert "Itermix enabled: True" in parameters
     assert "Hires upscale: 2" in parameters
+    assert "Denoising strength: 0.7" in parameters  # what ran, not what hires fix asks for
 
 
 def test_the_gallerys_upscale_button_mixes(page, webui):
