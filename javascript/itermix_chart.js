@@ -32,7 +32,7 @@
     }
 
     async function update() {
-        gradioApp().querySelectorAll(".itermix-details").forEach(remember);
+        gradioApp().querySelectorAll("details:has(> .itermix-chart)").forEach(remember);
         for (const place of gradioApp().querySelectorAll(".itermix-chart")) {
             if (place.offsetParent) await show(place, place.dataset.prefix);
         }

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fastapi import APIRouter, Body, Depends, FastAPI, HTTPException, Request
+from fastapi import APIRouter, Body, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from modules import shared
@@ -21,7 +21,7 @@ from itermix.settings import Settings, UpscaleSettings
 from itermix.settings.presets import PRESETS, REASONS, PresetFileError
 from itermix.settings.schema import json_schema
 from itermix.steps.schedule import steps_by_host
-from itermix.webui import options, sides
+from itermix.webui import options, results, sides
 from itermix.webui.auth import authorised
 from itermix.webui.curve import curve
 from itermix.webui.limits import SIDES, STEPS, check_size, checked_body
@@ -57,6 +57,8 @@ def add_routes(_: Any, app: FastAPI) -> None:
         "presets": presets,
         "plan": plan_route,
         "facts": facts,
+        "results": last_results,
+        "results/{number}/{kind}": picture_of_result,
         "version": version,
     }.items():
         router.add_api_route(f"/{path}", route, methods=["GET"])
@@ -84,6 +86,16 @@ def facts() -> dict[str, str | None]:
     """What settings need that no setting says: the kind of the loaded model's network; None if none is loaded."""
     network = sides.loaded_network()
     return {"network": network and ("U-Net" if deep_shrink.is_unet(network) else type(network).__name__)}
+
+
+def last_results() -> list[dict[str, Any]]:
+    """The last pictures that the page has made, the newest last, with their settings."""
+    return results.LAST.listed()
+
+
+def picture_of_result(number: int, kind: str) -> Response:
+    """A PNG file: the result of that number, or its source."""
+    return Response(results.LAST.file(number, kind), media_type="image/png")
 
 
 def presets() -> dict[str, Any]:

@@ -87,7 +87,8 @@ def sample_hr_pass(
     settings = job.checked()
     cut = any(before[name] for name in ("truncate_x", "truncate_y"))
     pictures = None if decoded is None else host.of_hires(p, decoded)
-    first: torch.Tensor | None = None  # what fidelity keeps to
+    # What fidelity keeps to, and the page compares with.
+    first = None if pictures is None else fidelity.of_first_pass(p, samples, pictures)
     done: Any = None  # the decoded pictures of the last finished phase, as the WebUI gives them
     try:
         for phase in way_of(p, settings):
@@ -123,6 +124,7 @@ def sample_hr_pass(
                 decoded = host.for_hires(p, pictures)
                 if settings.save_phases and host.saves(p):
                     save(p, job, pictures, f"-phase-{phase.number}")
+        job.sources = [] if first is None else host.images_of(first)
         if host.stopped() and host.saves(p):  # what the WebUI takes for incomplete then, and does not save
             save(p, job, host.pictures_of(done))
         return done

@@ -157,6 +157,12 @@ def save_batch(p: Any, pictures: Tensor, suffix: str = "") -> list[str]:
     return names
 
 
+def images_of(pictures: Tensor) -> list[Image.Image]:
+    """Of pictures [B, 3, H, W] in [0, 1]."""
+    pixels = (pictures * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu()
+    return [Image.fromarray(picture.numpy()) for picture in pixels]
+
+
 def save(p: Any, picture: Image.Image, seed: int, prompt: str, info: str, suffix: str = "") -> str:
     """Save a picture among the samples of `p`, under the WebUI's own naming; gives the file's name."""
     form = shared.opts.samples_format

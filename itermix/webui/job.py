@@ -44,7 +44,8 @@ class Job:
         progress: where to tell that a sampling begins.
         finished: whether the last pass of mixing came to its end.
         samples: the latents that it made.
-        made: the finished pictures of an img2img request.
+        made: the finished pictures of the request.
+        sources: the pictures of a batch that they are compared with on the page.
         mask: how much of the weight each part of the picture gets, stretched over it.
         weights: the same of each latent pixel of the sampling that runs, with the Perlin noise; None if it is all.
         kept_to: the pictures [B or 1, 3, H, W], in [0, 1], that fidelity keeps the result to.
@@ -62,6 +63,7 @@ class Job:
     finished: bool = False
     samples: Tensor | None = None
     made: list[Image.Image] = field(default_factory=list)
+    sources: Sequence[Image.Image] = ()
     mask: Image.Image | None = None
     weights: Tensor | None = None
     kept_to: Tensor | None = None

@@ -13,7 +13,7 @@ from torch import Tensor
 from itermix.picture.phases import walk
 from itermix.settings import Settings
 from itermix.settings.infotext import UNFINISHED, written
-from itermix.webui import analysis, fidelity, hires, host, infotext, latent_upscaler, masks, options, ui
+from itermix.webui import analysis, fidelity, hires, host, infotext, latent_upscaler, masks, options, results, ui
 from itermix.webui.errors import USER_ERRORS, kept
 from itermix.webui.job import Job, Wrapped, tasks
 from itermix.webui.presets import with_preset
@@ -50,6 +50,7 @@ class IterativeMixing(scripts.Script):
             p.extra_generation_params = {**p.extra_generation_params, **written(job.settings)}
             if host.is_img2img(p):
                 p.denoising_strength = job.settings.denoise
+                job.sources = () if job.by_script else [host.flatten(each) for each in p.init_images or () if each]
                 if job.settings.fidelity:
                     fidelity.keep_source(p, job)
         if not host.is_img2img(p):
@@ -69,7 +70,8 @@ class IterativeMixing(scripts.Script):
 
     def postprocess_image_after_composite(self, p: Any, pp: Any, *args: Any) -> None:
         analysis.await_picture(p, p.itermix)
-        if p.itermix.by_script:
+        if p.itermix.active:
+            results.keep(p, p.itermix.sources, pp.image, len(p.itermix.made), p.itermix.settings)
             p.itermix.made.append(pp.image)
 
     def postprocess(self, p: Any, processed: Any, *args: Any) -> None:

@@ -46,6 +46,7 @@ def accordion(prefix: str, samplers: Sequence[str], defaults: Mapping[str, Any] 
         plan_text(prefix)
         gr.HTML(f'<p class="itermix-hint">{HINT}</p>')
         chart(prefix)
+        comparison(prefix)
         for name, members in folded(parameters).items():
             with fold(name, prefix) as elem_id:
                 inside = grouped(members, prefix, values, choices)
@@ -87,6 +88,12 @@ def chart(prefix: str) -> None:
     """Where the page's script draws the weights of the controls with this prefix, when it is opened."""
     place = f'<div id="{prefix}_chart" class="itermix-chart" data-prefix="{prefix}"></div>'
     gr.HTML(f'<details class="itermix-details"><summary>Chart of the guidance</summary>{place}</details>')
+
+
+def comparison(prefix: str) -> None:
+    """Where the page's script lays a result over its source, or over another result, when it is opened."""
+    place = f'<div id="{prefix}_compare" class="itermix-compare"></div>'
+    gr.HTML(f'<details class="itermix-details"><summary>Before and after</summary>{place}</details>')
 
 
 def grouped(

@@ -21,7 +21,7 @@ from itermix.picture.phases import described, walk
 from itermix.settings import UpscaleSettings
 from itermix.settings.infotext import UNFINISHED
 from itermix.steps.schedule import steps_by_host
-from itermix.webui import analysis, fidelity, host, infotext, latent_upscaler, masks, options, sides, ui
+from itermix.webui import analysis, fidelity, host, infotext, latent_upscaler, masks, options, results, sides, ui
 from itermix.webui.errors import Refused, as_client_errors
 from itermix.webui.job import Job, tasks
 from itermix.webui.limits import check_size
@@ -78,11 +78,11 @@ def upscaled(p: Any, args: Sequence[Any]) -> Any:
     log.info("Iterative Mixing: %s", described(size, sizes, steps, settings))
     if shared.state.job_count < 0:
         shared.state.job_count = p.n_iter
-    results = []
+    made = []
     for q, n in iterations(p):
         note = f", batch {n + 1} of {p.n_iter}" if p.n_iter > 1 else ""
-        results.append(iteration(q, numbered(settings, n * p.batch_size), sources, sizes, note, mask))
-    return joined(results)
+        made.append(iteration(q, numbered(settings, n * p.batch_size), sources, sizes, note, mask))
+    return joined(made)
 
 
 def upscale_settings(p: Any, args: Sequence[Any]) -> UpscaleSettings:
@@ -139,7 +139,7 @@ def iteration(
 ) -> Any:
     """All phases of one iteration; gives the WebUI's result of the last one that was finished."""
     finished: tuple[Any, Any, list[Image.Image]] | None = None
-    way = walk(sources[0].size, sizes)
+    way, first = walk(sources[0].size, sizes), sources
     originals = fidelity.tensor_of([source.resize(way[0].first) for source in sources])
     analyses: list[Analysis] = []
     todo = tasks(way, settings, p.steps, p.sampler_name, exact=shared.opts.img2img_fix_steps)
@@ -168,6 +168,8 @@ def iteration(
             sources = job.made
     assert finished is not None
     q, result, pictures = finished
+    for k, picture in enumerate(pictures):
+        results.keep(q, first, picture, k, settings)
     if host.saves(p) and not q.save_samples():  # was not to be the last, or was stopped after its end
         for k, picture in enumerate(pictures):
             name = host.save(p, picture, result.all_seeds[k], result.all_prompts[k], result.infotexts[k])

@@ -11,13 +11,14 @@ from pathlib import Path
 import gradio as gr
 import uvicorn
 from fastapi import FastAPI
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).with_name("webui"))]
 
 from itermix.parameters import SettingsError  # noqa: E402
 from itermix.settings import Settings  # noqa: E402
-from itermix.webui import api, ui  # noqa: E402
+from itermix.webui import api, results, ui  # noqa: E402
 
 SAMPLERS = ["Euler", "DPM++ 2M"]
 
@@ -45,6 +46,10 @@ with gr.Blocks(css=(ROOT / "style.css").read_text(), analytics_enabled=False) as
                 ui.upscale_controls("itermix_upscale", ["Lanczos"])
             given = gr.Textbox(label="Settings", elem_id=f"{tab}_settings")
             gr.Button("Generate", elem_id=f"{tab}_generate").click(settings, controls, given)
+
+for alpha in (0.25, 0.8):  # results of two settings, their sources blue
+    made = Image.new("RGB", (64, 32), (int(255 * alpha), 0, 0))
+    results.LAST.add(Image.new("RGB", (32, 16), (0, 0, 255)), made, {"Creativity": alpha, "Detail": 0.0})
 
 app = FastAPI()
 api.add_routes(page, app)

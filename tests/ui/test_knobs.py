@@ -182,7 +182,7 @@ def test_the_chart_is_folded_at_first_and_stays_as_it_was_left(page):
         page.locator(f"{MINE}_plan").wait_for()
         page.wait_for_timeout(500)
         assert chart.is_visible() == visible
-        page.locator(f"{MINE}_enabled summary").click()
+        page.locator(f"{MINE}_enabled summary").first.click()
     page.wait_for_timeout(500)  # until that is remembered
     page.evaluate("localStorage.clear()")
     page.reload()
@@ -193,10 +193,10 @@ def test_the_chart_is_folded_at_first_and_stays_as_it_was_left(page):
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
 def test_the_main_area_fits_a_screen_and_nothing_is_wider_than_it(page, width, height):
-    page.locator(f"{MINE}_enabled summary").click()
+    page.locator(f"{MINE}_enabled summary").first.click()
     page.set_viewport_size({"width": width, "height": height})
     page.wait_for_timeout(500)
-    first, last = (page.locator(place).bounding_box() for place in (f"{MINE}_preset", f"{MINE}_enabled summary"))
+    first, last = (page.locator(place).bounding_box() for place in (f"{MINE}_preset", f"{MINE}_enabled summary >> nth=-1"))
     assert last["y"] + last["height"] - first["y"] < height
     unfold(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -45,7 +45,7 @@ def shown(page, element, kind):
 def opened(page, tab="img2img"):
     """The accordion, with its chart."""
     page.locator(f"#itermix_{tab}_enabled .label-wrap").first.click()
-    page.locator(f"#itermix_{tab}_enabled summary").evaluate("summary => (summary.parentElement.open = true)")
+    page.locator(f"#itermix_{tab}_enabled summary").first.evaluate("summary => (summary.parentElement.open = true)")
     page.locator(f"#itermix_{tab}_chart svg").wait_for()
 
 
