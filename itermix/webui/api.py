@@ -21,7 +21,7 @@ from itermix.settings import Settings, UpscaleSettings
 from itermix.settings.presets import PRESETS, REASONS, PresetFileError
 from itermix.settings.schema import json_schema
 from itermix.steps.schedule import steps_by_host
-from itermix.webui import options, results, sides
+from itermix.webui import docs, options, results, sides
 from itermix.webui.auth import authorised
 from itermix.webui.curve import curve
 from itermix.webui.limits import SIDES, STEPS, check_size, checked_body
@@ -57,6 +57,7 @@ def add_routes(_: Any, app: FastAPI) -> None:
         "presets": presets,
         "plan": plan_route,
         "facts": facts,
+        "docs/{page:path}": page_of_docs,
         "results": last_results,
         "results/{number}/{kind}": picture_of_result,
         "version": version,
@@ -86,6 +87,12 @@ def facts() -> dict[str, str | None]:
     """What settings need that no setting says: the kind of the loaded model's network; None if none is loaded."""
     network = sides.loaded_network()
     return {"network": network and ("U-Net" if deep_shrink.is_unet(network) else type(network).__name__)}
+
+
+def page_of_docs(page: str) -> Response:
+    """A page of docs/ as HTML, or one of its pictures."""
+    content, kind = docs.file(page)
+    return Response(content, media_type=kind)
 
 
 def last_results() -> list[dict[str, Any]]:

@@ -196,7 +196,9 @@ def test_the_main_area_fits_a_screen_and_nothing_is_wider_than_it(page, width, h
     page.locator(f"{MINE}_enabled summary").first.click()
     page.set_viewport_size({"width": width, "height": height})
     page.wait_for_timeout(500)
-    first, last = (page.locator(place).bounding_box() for place in (f"{MINE}_preset", f"{MINE}_enabled summary >> nth=-1"))
+    first, last = (
+        page.locator(place).bounding_box() for place in (f"{MINE}_preset", f"{MINE}_enabled summary >> nth=-1")
+    )
     assert last["y"] + last["height"] - first["y"] < height
     unfold(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width

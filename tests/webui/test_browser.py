@@ -122,6 +122,7 @@ def test_hires_fix_is_replaced_and_its_phases_are_shown(page, webui):
     plan = page.locator("#itermix_txt2img_plan")
     plan.get_by_text("Tick Hires. fix").wait_for()
     page.locator("#txt2img_hr .label-wrap").click()
+    enter(page, "#txt2img_hires_steps", STEPS)  # Forge Neo has 32 of its own
     plan.get_by_text(f"{SIZE}x{SIZE} -> 128x128, {STEPS} steps").wait_for()
     pixels, parameters = generated(page, webui, "txt2img")
     assert pixels.shape == (128, 128, 3)
