@@ -11,7 +11,7 @@
             Object.assign(facts, {checkpoint, until: Date.now() + 10000});
             facts.network = (await ask("facts")).body?.network ?? undefined;
         }
-        const mask = find(`#${prefix}_mask img`);
+        const mask = find(`#${prefix}_mask img, #${prefix}_mask_painted input:checked`);
         return {tab: tab(prefix), network: facts.network, mask: Boolean(mask)};
     }
 

@@ -86,7 +86,7 @@ def settings_of(args: Sequence[Any]) -> Settings:
     """Of an API dict or of the UI's values in order. A dict switches mixing on unless it says otherwise."""
     if args and isinstance(args[0], dict):
         return Settings(**{"enabled": True, **options.defaults(), **with_preset(masks.without(args[0]))})
-    return Settings.from_list([*args[: masks.PLACE], *args[masks.PLACE + 1 :]])
+    return Settings.from_list(masks.controls_without(args))
 
 
 def overridden(settings: AnySettings, p: Any) -> AnySettings:

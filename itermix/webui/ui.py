@@ -31,7 +31,7 @@ HINT = (
 
 def accordion(prefix: str, samplers: Sequence[str], defaults: Mapping[str, Any] | None = None) -> list[Any]:
     """Controls of all mixing settings in the order of `Settings.parameters`; the first is the accordion's checkbox, and
-    one more at the end is for the picture of a mask.
+    two more at the end are for a mask: its picture, and whether it is the one of inpainting.
 
     Their elem_ids are `prefix`_`name`, the prefix itermix_ with the name of the tab. `defaults` are values that are set
     elsewhere, so that ui-config.json, in which the WebUI keeps the value of every control, must not set them.
@@ -54,12 +54,12 @@ def accordion(prefix: str, samplers: Sequence[str], defaults: Mapping[str, Any] 
                 reset_button(elem_id, resets, inside)
                 controls |= inside
                 if "mask_mode" in inside:
-                    mask = mask_control(prefix)
+                    mask = mask_controls(prefix)
         with fold("Own presets", prefix):
             preset_controls.connect(prefix, preset, reason, controls)
     for name in defaults or {}:
         controls[name].do_not_save_to_config = True
-    return [switch, *(controls[parameter.name] for parameter in parameters), mask]
+    return [switch, *(controls[parameter.name] for parameter in parameters), *mask]
 
 
 def upscale_controls(prefix: str, upscalers: Sequence[str]) -> list[Any]:
@@ -73,11 +73,20 @@ def upscale_controls(prefix: str, upscalers: Sequence[str]) -> list[Any]:
     return [controls[name] for name in own]
 
 
-def mask_control(prefix: str) -> Any:
-    """Where a picture is put to be the mask."""
+def mask_controls(prefix: str) -> tuple[Any, Any]:
+    """Where a picture is put to be the mask, and whether it is what was painted in the Inpaint tab."""
+    painted = gr.Checkbox(
+        False,
+        label="Use the inpaint mask",
+        info="What is painted in the tab Inpaint is free, the rest is guided, and all of the picture is sampled.",
+        elem_id=f"{prefix}_mask_painted",
+        elem_classes=["itermix-checkbox"],
+        visible=prefix.endswith("img2img"),
+    )
     mask = gr.Image(type="pil", label="Mask: guide white fully, black not at all", elem_id=f"{prefix}_mask", height=240)
-    mask.do_not_save_to_config = True
-    return mask
+    for each in (mask, painted):
+        each.do_not_save_to_config = True
+    return mask, painted
 
 
 def plan_text(prefix: str) -> None:

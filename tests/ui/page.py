@@ -18,7 +18,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).with_name("webui"))]
 
 from itermix.parameters import SettingsError  # noqa: E402
 from itermix.settings import Settings  # noqa: E402
-from itermix.webui import api, results, ui  # noqa: E402
+from itermix.webui import api, masks, results, ui  # noqa: E402
 
 SAMPLERS = ["Euler", "DPM++ 2M"]
 
@@ -28,9 +28,9 @@ def slider(elem_id, value, high):
 
 
 def settings(*values):
-    """What a request would be given of the values of the controls, as JSON, or why it can't. The mask comes last."""
+    """What a request would be given of the values of the controls, as JSON, or why it can't. The mask's come last."""
     try:
-        return json.dumps(dataclasses.asdict(Settings.from_list(values[:-1])))
+        return json.dumps(dataclasses.asdict(Settings.from_list(masks.controls_without(values))))
     except SettingsError as error:
         return str(error)
 
