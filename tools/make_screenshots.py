@@ -29,6 +29,7 @@ from itermix.standalone.latent.export import export  # noqa: E402
 MOST_BYTES = 250_000
 MOST_SECONDS = 300  # that the page takes for anything, on a machine that is busy
 GAP = 8
+TALL = 4200  # pixels of a window in which nothing has to be scrolled
 SCREENS = {"wide": (1280, 800), "phone": (390, 844)}
 THEMES = ("light", "dark")
 CFG = 3
@@ -75,6 +76,7 @@ def first_picture(page, source: Path, prompt: str) -> None:
     with_source(page, source)
     page.locator("#img2img_prompt textarea").fill(prompt)
     enter(page, "#img2img_cfg_scale", CFG)
+    page.evaluate("window.scrollTo(0, 0)")
     saved(page, "first-source")
     page.locator("#itermix_img2img_enabled .label-wrap").first.click()
     scrolled(page, "#itermix_img2img_enabled")
@@ -87,7 +89,7 @@ def first_picture(page, source: Path, prompt: str) -> None:
     unfold(page, "Curve and blending")
     choose(page, "#itermix_img2img_blending", "addition")
     page.locator("#itermix_img2img_cutoff_reason").get_by_text("No effect without").wait_for()
-    taken(page, "first-grey", ("#itermix_img2img_fold_curve_and_blending", "#itermix_img2img_fidelity"))
+    taken(page, "first-grey", ("#itermix_img2img_preset", "#itermix_img2img_fidelity"))
     page.locator("#itermix_img2img_fold_curve_and_blending_reset").click()
     generate(page)
     compared(page, 2)
@@ -127,7 +129,7 @@ def saved(page, name: str) -> None:
 
 def tall(browser, webui, source: Path) -> None:
     """The README's: the selectable script with its phases, and hires fix with those of its second pass."""
-    page = new_page(browser, webui, 1400, 3600, "light")
+    page = new_page(browser, webui, 1400, TALL, "light")
     with_source(page, source)
     opened(page, "img2img")
     enter(page, "#itermix_upscale_scale", 4)
@@ -143,6 +145,9 @@ def tall(browser, webui, source: Path) -> None:
 
 def taken(page, name: str, *regions: tuple[str, str]) -> None:
     """Regions of the page one above the other, each from one element to another, as wide as its first."""
+    size = page.viewport_size
+    page.set_viewport_size({"width": size["width"], "height": TALL})
+    page.evaluate("window.scrollTo(0, 0)")
     page.wait_for_timeout(2000)  # until nothing moves any more
     parts = []
     for first, last in regions:
@@ -153,6 +158,7 @@ def taken(page, name: str, *regions: tuple[str, str]) -> None:
     whole = Image.new("RGB", (max(part.width for part in parts), sum(part.height for part in parts)), "white")
     for k, part in enumerate(parts):
         whole.paste(part, (0, sum(before.height for before in parts[:k])))
+    page.set_viewport_size(size)
     kept(whole, name)
 
 
