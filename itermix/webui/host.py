@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
@@ -77,6 +77,25 @@ def note(p: Any, what: str, sentence: str) -> None:
     text = f"{what}: {sentence}"
     p.comment(f"Iterative Mixing, {text}.")
     p.extra_generation_params[UNFINISHED] = text
+
+
+GENERATION = {
+    *("prompt", "negative_prompt", "steps", "sampler_name", "scheduler"),
+    *("cfg_scale", "distilled_cfg_scale", "seed", "subseed", "subseed_strength"),
+}
+"""Names of what a request and an infotext say of a generation; not every WebUI has all of them."""
+
+
+def generation_of(p: Any) -> dict[str, Any]:
+    """What the request says of its generation."""
+    return {name: value for name, value in vars(p).items() if name in GENERATION}
+
+
+def set_generation(p: Any, values: Mapping[str, Any]) -> None:
+    """The other way round; what this WebUI's requests don't have is left out."""
+    for name, value in values.items():
+        if hasattr(p, name):
+            setattr(p, name, value)
 
 
 def samplers() -> list[str]:

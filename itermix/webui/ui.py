@@ -29,6 +29,12 @@ HINT = (
 )
 
 
+FOLDERS = (
+    "With both folders given, each picture of the source folder is enlarged, with the prompt and the seed of its own "
+    "infotext if it has one. What is in the target folder already isn't made again: a stopped run goes on."
+)
+
+
 def accordion(prefix: str, samplers: Sequence[str], defaults: Mapping[str, Any] | None = None) -> list[Any]:
     """Controls of all mixing settings in the order of `Settings.parameters`; the first is the accordion's checkbox, and
     two more at the end are for a mask: its picture, and whether it is the one of inpainting.
@@ -62,15 +68,30 @@ def accordion(prefix: str, samplers: Sequence[str], defaults: Mapping[str, Any] 
     return [switch, *(controls[parameter.name] for parameter in parameters), *mask]
 
 
-def upscale_controls(prefix: str, upscalers: Sequence[str]) -> list[Any]:
-    """Controls of what the upscale settings have on top, in the order of `UpscaleSettings.own_parameters`."""
+def upscale_controls(prefix: str, upscalers: Sequence[str], folders: bool = False) -> list[Any]:
+    """Controls of what the upscale settings have on top, in the order of `UpscaleSettings.own_parameters`; and those of
+    a source and a target folder, if the page may name `folders`."""
     gr.HTML("<p>Enlarges the picture, then mixes. The settings of the mixing are those of Iterative Mixing above.</p>")
     plan_text(prefix)
     own = {parameter.name: parameter for parameter in UpscaleSettings.own_parameters()}
     rows = [[own[name] for name in row] for row in UPSCALE_ROWS]
     values = {name: parameter.default for name, parameter in own.items()}
     controls = in_rows(rows, prefix, values, {"upscaler": upscalers})
-    return [controls[name] for name in own]
+    return [*(controls[name] for name in own), *(folder_controls(prefix) if folders else ())]
+
+
+def folder_controls(prefix: str) -> list[Any]:
+    """Where the folders of pictures and of their results are named."""
+    with fold("A folder of pictures", prefix):
+        gr.HTML(f"<p>{FOLDERS}</p>")
+        with gr.Row():
+            made = [
+                gr.Textbox(label=f"{name} folder", max_lines=1, elem_id=f"{prefix}_{name.lower()}_folder")
+                for name in ("Source", "Target")
+            ]
+    for each in made:
+        each.do_not_save_to_config = True
+    return made
 
 
 def mask_controls(prefix: str) -> tuple[Any, Any]:

@@ -21,7 +21,19 @@ from itermix.picture.phases import described, walk
 from itermix.settings import UpscaleSettings
 from itermix.settings.infotext import UNFINISHED
 from itermix.steps.schedule import steps_by_host
-from itermix.webui import analysis, fidelity, host, infotext, latent_upscaler, masks, options, results, sides, ui
+from itermix.webui import (
+    analysis,
+    fidelity,
+    folder,
+    host,
+    infotext,
+    latent_upscaler,
+    masks,
+    options,
+    results,
+    sides,
+    ui,
+)
 from itermix.webui.errors import Refused, as_client_errors
 from itermix.webui.job import Job, tasks
 from itermix.webui.limits import check_size
@@ -30,6 +42,9 @@ from itermix.webui.progress import shared_out
 from itermix.webui.script import IterativeMixing, overridden, settings_of
 
 log = logging.getLogger(__name__)
+
+OWN = len(UpscaleSettings.own_parameters())
+"""Controls of the script's own settings, after which come those of the folders."""
 
 
 class IterativeMixingUpscale(scripts.Script):
@@ -40,7 +55,8 @@ class IterativeMixingUpscale(scripts.Script):
         return is_img2img
 
     def ui(self, is_img2img: bool) -> list[Any]:
-        controls = ui.upscale_controls("itermix_upscale", host.upscalers())
+        offered = not shared.cmd_opts.hide_ui_dir_config
+        controls = ui.upscale_controls("itermix_upscale", host.upscalers(), folders=offered)
         self.infotext_fields = list(zip(controls, infotext.SIZES))
         return controls
 
@@ -59,6 +75,10 @@ class IterativeMixingUpscale(scripts.Script):
 def upscaled(p: Any, args: Sequence[Any]) -> Any:
     """The WebUI's result of the request `p`, with the script's arguments."""
     settings = upscale_settings(p, args)
+    folders = folder.wanted(args[OWN:], p)
+    if folders:
+        p.comment(folder.made(p, *folders, settings, lambda q: upscaled(q, args[:OWN])))
+        return processing.Processed(p, [])
     mask = masks.given(args if args and isinstance(args[0], dict) else accordion_args(p), p)
     host.check_upscaler(settings.upscaler)
     if settings.upscaler == latent_upscaler.NAME:

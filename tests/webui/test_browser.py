@@ -8,6 +8,7 @@ import pytest
 from browsing import choose, curve, enter, offered, opened, send_by_png_info, shown, unfold
 from payloads import SIZE, STEPS, mixing, photograph
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from itermix.settings import Settings, UpscaleSettings
 from itermix.settings.presets import DECIDED, PRESETS, decided
@@ -165,6 +166,47 @@ def test_a_folder_of_pictures_of_several_sizes_is_upscaled(page, tmp_path):
     found = [Image.open(file) for file in target.glob("*.png")]
     assert sorted(image.size for image in found) == [(80, 128), (160, 96)]
     assert all("Itermix enabled: True" in image.info["parameters"] for image in found)
+
+
+def test_the_script_s_own_folders_have_a_journal_and_go_on(page, webui, tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    (source / "deeper").mkdir(parents=True)
+    said = PngInfo()
+    said.add_text("parameters", "a red door\nSteps: 3, Sampler: Euler, CFG scale: 4, Seed: 77")
+    photograph(SIZE).save(source / "said.png", pnginfo=said)
+    photograph(SIZE).resize((80, 48)).save(source / "deeper" / "wide.png")
+    (source / "broken.png").write_bytes(b"no picture")
+    choose_script(page)
+    page.locator("#itermix_upscale_fold_a_folder_of_pictures .label-wrap").first.click()
+    page.locator("#itermix_upscale_source_folder input, #itermix_upscale_source_folder textarea").fill(str(source))
+    page.locator("#itermix_upscale_target_folder input, #itermix_upscale_target_folder textarea").fill(str(target))
+    before = set(webui.data.rglob("*.png"))
+    results = page.locator("#img2img_results")
+
+    page.locator("#img2img_generate").click()
+    results.get_by_text("of 3 pictures 2 made, 1 failed (broken.png; the console says why)").wait_for()
+    assert set(webui.data.rglob("*.png")) == before  # they are in the folder alone
+    with Image.open(target / "said.png") as image:
+        assert image.size == (2 * SIZE, 2 * SIZE)
+        parameters = image.info["parameters"]
+    assert parameters.startswith("a red door\n")
+    assert "Steps: 3, " in parameters
+    assert "Seed: 77, " in parameters
+    with Image.open(target / "deeper" / "wide.png") as image:
+        assert image.size == (160, 96)
+        assert image.info["parameters"].startswith("a photograph\n")
+    assert (target / ".itermix-batch.sqlite").exists()
+
+    (target / "deeper" / "wide.png").unlink()
+    (source / "broken.png").unlink()
+    whole = (target / "said.png").read_bytes()
+    page.locator("#img2img_generate").click()
+    results.get_by_text("of 2 pictures 1 made").wait_for()
+    assert (target / "deeper" / "wide.png").exists()
+    assert (target / "said.png").read_bytes() == whole
+
+    page.locator("#itermix_upscale_source_folder input, #itermix_upscale_source_folder textarea").fill("/nowhere")
+    refused(page, webui, "source folder = '/nowhere' is not possible")
 
 
 CHART = "#itermix_img2img_chart"
