@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import io
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path, PurePath
@@ -77,10 +78,11 @@ def _made(p: Any, files: Files, journal: Journal, settings: UpscaleSettings, one
             key = picture.key(settings)
             if there.get(target) == key:
                 continue
+            start = time.monotonic()
             data = png(one(request(p, picture)))
             if data is None:  # it was stopped
                 continue
-            journal.done(target, key, data, HERE, 0.0)
+            journal.done(target, key, data, HERE, time.monotonic() - start)
             done += 1
         except (Refused, ValueError, OSError) as error:
             log.error("Iterative Mixing: %s has no result: %s", file, error)

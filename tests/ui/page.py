@@ -43,7 +43,7 @@ with gr.Blocks(css=(ROOT / "style.css").read_text(), analytics_enabled=False) as
                 slider("txt2img_hires_steps", 0, 150)
             controls = ui.accordion(f"itermix_{tab}", SAMPLERS)
             if tab == "img2img":
-                ui.upscale_controls("itermix_upscale", ["Lanczos"])
+                ui.upscale_controls("itermix_upscale", ["Lanczos"], folders=True)
             given = gr.Textbox(label="Settings", elem_id=f"{tab}_settings")
             gr.Button("Generate", elem_id=f"{tab}_generate").click(settings, controls, given)
 

@@ -61,6 +61,48 @@ def test_choosing_the_script_upscales(page, webui):
     assert "Itermix enabled: True" in parameters
 
 
+def test_a_source_picture_is_upscaled_with_the_defaults_in_three_clicks_and_laid_over_its_source(page, webui):
+    page.evaluate(
+        "window.clicks = 0; document.addEventListener('click', event => (window.clicks += event.isTrusted), true)"
+    )
+    choose(page, "#img2img_script_container #script_list", "Iterative Mixing upscale")
+    pixels, _ = generated(page, webui)
+    assert pixels.shape == (2 * SIZE, 2 * SIZE, 3)
+    assert page.evaluate("window.clicks") <= 3
+    page.locator("#itermix_img2img_enabled .label-wrap").first.click()
+    compared(page, "img2img")
+
+
+def compared(page, tab):
+    """Wait until the last result, of twice the size, lies over its source."""
+    page.locator(f"#itermix_{tab}_enabled summary", has_text="Before and after").click()
+    widths = f"[...document.querySelectorAll('#itermix_{tab}_compare img')].map(image => image.naturalWidth)"
+    page.wait_for_function(f"String({widths}) === '{SIZE},{2 * SIZE}'")
+
+
+def test_what_has_no_effect_is_greyed_out_and_a_fold_says_what_was_changed(page):
+    page.locator("#itermix_img2img_enabled .label-wrap").first.click()
+    unfold(page, "Curve and blending")
+    choose(page, "#itermix_img2img_blending", "addition")
+    page.locator("#itermix_img2img_cutoff_reason").get_by_text("No effect without Blending low-pass").wait_for()
+    assert page.locator("#itermix_img2img_cutoff input").first.is_disabled()
+    fold = page.locator("#itermix_img2img_fold_curve_and_blending")
+    fold.locator(".itermix-changed[title='Blending']").get_by_text("changed").wait_for()
+    page.locator("#itermix_img2img_fold_curve_and_blending_reset").click()
+    fold.locator(".itermix-changed:empty").wait_for(state="attached")
+    assert page.locator("#itermix_img2img_cutoff input").first.is_enabled()
+
+
+def test_the_page_leads_to_the_docs(page, webui):
+    page.locator("#itermix_img2img_enabled .label-wrap").first.click()
+    link = page.locator("#itermix_img2img_enabled a", has_text="How it works").get_attribute("href")
+    page.goto(f"{webui.url}/{link}")
+    page.locator("h1", has_text="A first picture").wait_for()
+    page.wait_for_function(
+        "[...document.images].length > 5 && [...document.images].every(image => image.naturalWidth > 0)"
+    )
+
+
 def test_a_contradiction_is_shown_on_the_page_and_gives_no_picture(page, webui):
     page.locator("#itermix_img2img_enabled .label-wrap").first.click()
     unfold(page, "Curve and blending")
@@ -130,6 +172,7 @@ def test_hires_fix_is_replaced_and_its_phases_are_shown(page, webui):
     assert "Itermix enabled: True" in parameters
     assert "Hires upscale: 2" in parameters
     assert "Denoising strength: 0.7" in parameters  # what ran, not what hires fix asks for
+    compared(page, "txt2img")
 
 
 def test_the_gallerys_upscale_button_mixes(page, webui):
