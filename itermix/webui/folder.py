@@ -49,7 +49,8 @@ def wanted(folders: Sequence[str], p: Any) -> tuple[Path, Path] | None:
 
 
 def made(p: Any, source: Path, target: Path, settings: UpscaleSettings, one: Callable[[Any], Any]) -> str:
-    """Make what isn't there of the folder's results, each by `one` of a request of its own; says what was done.
+    """Make what isn't there of the folder's results, each by `one` of a request of its own; says what was done. What was
+    made otherwise is kept.
 
     What a picture's infotext says of its generation goes before what the page says. Raises SettingsError for folders
     that can't be used.
@@ -65,7 +66,9 @@ def made(p: Any, source: Path, target: Path, settings: UpscaleSettings, one: Cal
 
 def _made(p: Any, files: Files, journal: Journal, settings: UpscaleSettings, one: Callable[[Any], Any]) -> str:
     given = host.generation_of(p)
-    there, done, problems = journal.made(), 0, []
+    there, done = journal.made(), 0
+    kept: list[bool] = []  # of what is there, whether it was made from this
+    problems: list[PurePath] = []
     journal.wait((target, file) for target, file in files.pictures.items() if target not in there)
     shared.state.job_count = 0  # counted as they come
     for target, file in files.pictures.items():
@@ -76,7 +79,8 @@ def _made(p: Any, files: Files, journal: Journal, settings: UpscaleSettings, one
             picture = looked_at(file, target, {})
             picture = dataclasses.replace(picture, generation={**given, **picture.generation})
             key = picture.key(settings)
-            if there.get(target) == key:
+            if target in there:
+                kept.append(there[target] == key)
                 continue
             start = time.monotonic()
             data = png(one(request(p, picture)))
@@ -88,12 +92,16 @@ def _made(p: Any, files: Files, journal: Journal, settings: UpscaleSettings, one
             log.error("Iterative Mixing: %s has no result: %s", file, error)
             journal.failed(target, str(error), for_good=False)
             problems.append(target)
-    left = len(files.pictures) - done - len(problems) - sum(target in there for target in files.pictures)
-    return "".join(told(len(files.pictures), done, problems, max(0, left)))
+    left = len(files.pictures) - done - len(problems) - len(kept)
+    return "".join(told(len(files.pictures), done, kept, problems, left))
 
 
-def told(count: int, done: int, problems: Sequence[PurePath], left: int) -> Iterator[str]:
+def told(count: int, done: int, kept: Sequence[bool], problems: Sequence[PurePath], left: int) -> Iterator[str]:
     yield f"Iterative Mixing: of {count} pictures {done} made"
+    if kept:
+        yield f", {len(kept)} were there"
+    if otherwise := kept.count(False):
+        yield f" ({otherwise} made otherwise, left as they are: take another folder to make them anew)"
     if problems:
         more = f" and {len(problems) - MOST_NAMED} more" if len(problems) > MOST_NAMED else ""
         yield f", {len(problems)} failed ({', '.join(map(str, problems[:MOST_NAMED]))}{more}; the console says why)"

@@ -244,8 +244,13 @@ def test_the_script_s_own_folders_have_a_journal_and_go_on(page, webui, tmp_path
     (source / "broken.png").unlink()
     whole = (target / "said.png").read_bytes()
     page.locator("#img2img_generate").click()
-    results.get_by_text("of 2 pictures 1 made").wait_for()
+    results.get_by_text("of 2 pictures 1 made, 1 were there.").wait_for()
     assert (target / "deeper" / "wide.png").exists()
+    assert (target / "said.png").read_bytes() == whole
+
+    enter(page, "#itermix_upscale_scale", 1.5)
+    page.locator("#img2img_generate").click()
+    results.get_by_text("of 2 pictures 0 made, 2 were there (2 made otherwise, left as they are").wait_for()
     assert (target / "said.png").read_bytes() == whole
 
     page.locator("#itermix_upscale_source_folder input, #itermix_upscale_source_folder textarea").fill("/nowhere")
