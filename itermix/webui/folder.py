@@ -49,8 +49,9 @@ def wanted(folders: Sequence[str], p: Any) -> tuple[Path, Path] | None:
 
 
 def made(p: Any, source: Path, target: Path, settings: UpscaleSettings, one: Callable[[Any], Any]) -> str:
-    """Make what isn't there of the folder's results, each by `one` of a request of its own; says what was done. What was
-    made otherwise is kept.
+    """Make what isn't there of the folder's results, each by `one` of a request of its own; says what was done.
+
+    What is there is kept, also what was made otherwise.
 
     What a picture's infotext says of its generation goes before what the page says. Raises SettingsError for folders
     that can't be used.
@@ -61,7 +62,7 @@ def made(p: Any, source: Path, target: Path, settings: UpscaleSettings, one: Cal
         with closing(Journal(target)) as journal:
             return _made(p, files, journal, settings, one)
     except (PlanError, OSError) as error:
-        raise SettingsError("target folder", str(target), f"{error}.".replace("..", ".")) from error
+        raise SettingsError("target folder", str(target), f"{str(error).removesuffix('.')}.") from error
 
 
 def _made(p: Any, files: Files, journal: Journal, settings: UpscaleSettings, one: Callable[[Any], Any]) -> str:
