@@ -152,7 +152,7 @@ class Sources:
     """Pictures to be upscaled.
 
     Attributes:
-        kind: "model" (samples of the model) or "true" (renders).
+        kind: "model" (samples of the model), "true" (renders), or "soft" (renders that are soft at their own pixels).
         pictures: [N, 3, h, w] in [-1, 1].
         labels: what the denoiser is told, [N, ...]: int64, their hat colours, or the encoded prompts.
         seed: picture k gets its noise from seed + k.
