@@ -23,6 +23,10 @@ class ColourSettings(Part):
         "Phases",
     )
 
+    def finished(self, samples: Tensor, latent: Tensor, where: Tensor | None = None) -> Tensor:
+        samples = super().finished(samples, latent, where)
+        return match_statistics(samples, latent, where) if self.match_colours else samples
+
 
 def match_statistics(x: Tensor, reference: Tensor, where: Tensor | None = None) -> Tensor:
     """x [B, C, H, W] with the mean and the standard deviation that each channel of each image has in `reference`.

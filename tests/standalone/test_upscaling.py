@@ -78,12 +78,13 @@ def test_the_cutoff_follows_the_scale_of_the_phase(model, monkeypatch):
 
 def test_a_clean_up_follows_the_last_phase_alone(model, monkeypatch):
     runs = []
-    monkeypatch.setattr(up, "hires_fix", lambda model, x, labels, strength, seed: runs.append((model, strength)) or x)
+    monkeypatch.setattr(up, "sampled_again", lambda model, x, labels, sampling, seed: runs.append(sampling) or x)
     sources = up.true_sources(1, seed=0)
     settings = Settings(cleanup=0.2, cleanup_steps=3, cleanup_sampler="euler")
     result(model, Method("cleaned", settings), sources, (128, 128))
-    ((light, strength),) = runs
-    assert (light.sampler, light.steps, strength) == ("euler", 3, 0.2)
+    (light,) = runs
+    assert (light.sampler, light.steps, light.denoise) == ("euler", 3, 0.2)
+    monkeypatch.undo()
     with pytest.raises(SettingsError, match=r"cleanup_sampler = 'Euler'.*euler_ancestral"):
         result(model, Method("cleaned", settings.replace(cleanup_sampler="Euler")), sources)
 
