@@ -19,10 +19,17 @@ LABELS = {parameter.name: parameter.label for parameter in UpscaleSettings.param
 
 
 def needs(parameter: Parameter) -> list[dict[str, Any]]:
-    """[{"any": {name: values, or None for all but 0 and false}, "words": the same}], of which all have to hold."""
+    """[{"any": {name: values, or None for all but 0 and false}, "words": the same}], of which all have to hold.
+
+    What a need names of a feature that isn't there is left out of it.
+    """
+    known = (
+        {name: values for name, values in need.items() if name in LABELS or (name, values) in FACTS}
+        for need in parameter.needs
+    )
     return [
         {"any": {name: None if values is None else list(values) for name, values in need.items()}, "words": words(need)}
-        for need in parameter.needs
+        for need in known
     ]
 
 

@@ -170,8 +170,10 @@ def with_settings(function: Callable) -> inspect.Signature:
     """The signature of a function with every setting in the place of its last argument, as FastAPI reads it."""
     *own, _ = inspect.signature(function).parameters.values()
     more = [
-        inspect.Parameter(TARGETS.get(name, name), inspect.Parameter.KEYWORD_ONLY, default=p.default, annotation=p.type)
-        for name, p in PLANNED.items()
+        inspect.Parameter(
+            TARGETS.get(name, name), inspect.Parameter.KEYWORD_ONLY, default=each.default, annotation=each.type
+        )
+        for name, each in PLANNED.items()
     ]
     return inspect.Signature([*own, *more])
 
