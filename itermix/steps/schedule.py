@@ -23,11 +23,11 @@ class DenoiseSettings(Part):
         False, "Iterative Mixing", "Guide this sampling by the picture it starts from.", "enabled", "Main"
     )
     denoise: float = parameter(
-        0.7,
+        0.5,
         "Denoise",
-        "How far up the noise schedule sampling starts: 1 is pure noise, less takes fewer steps. 0.7 saves a quarter "
-        "of them in img2img, and what was measured is as good with it. In the hires pass all are run, so nothing is "
-        "saved there. While mixing is on it takes the place of the tab's Denoising strength.",
+        "How far up the noise schedule sampling starts: 1 is pure noise, 0.5 saves half of the steps in img2img. "
+        "More lets the model paint more of its own, and stray from the source. In the hires pass all steps are run. "
+        "While mixing is on it takes the place of the tab's Denoising strength.",
         "denoise",
         "Main",
         low=0.05,

@@ -45,9 +45,10 @@ def test_the_preset_in_force_is_shown_and_follows_the_settings(page):
     enter(page, f"{MINE}_alpha", 0.25)
     reads(page, "Balanced", REASONS["Balanced"])
     unfold(page, "Curve and blending")
+    enter(page, f"{MINE}_denoise", 0.4)
     choose(page, f"{MINE}_blending", "clean wavelet")
     reads(page, "Faithful", REASONS["Faithful"])
-    assert PRESETS["Faithful"] == {"blending": "clean wavelet", "alpha": 0.25}
+    assert PRESETS["Faithful"] == {"denoise": 0.4, "blending": "clean wavelet", "alpha": 0.25}
 
 
 def test_a_fold_says_that_something_in_it_was_changed_and_resets_it(page):

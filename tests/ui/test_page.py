@@ -8,6 +8,7 @@ from browsing import choose, curve, enter, offered, shown, unfold
 
 from itermix.settings import Settings, UpscaleSettings
 from itermix.settings.presets import PRESETS, REASONS, decided
+from itermix.steps.schedule import steps_by_host
 
 CHART = "#itermix_img2img_chart"
 
@@ -71,12 +72,13 @@ def test_moving_a_slider_changes_the_curve(page):
     page.wait_for_function(
         f"before => document.querySelector('{CHART} path.weight').getAttribute('d') != before", arg=before
     )
-    assert page.locator(f"{CHART} circle").count() == 15
+    assert page.locator(f"{CHART} circle").count() == steps_by_host(Settings(), 20)
 
 
 def test_the_steps_of_the_tab_are_drawn(page):
     enter(page, "#img2img_steps", 7)
-    page.wait_for_function(f"document.querySelectorAll('{CHART} circle').length == 5")
+    run = steps_by_host(Settings(), 7)
+    page.wait_for_function(f"document.querySelectorAll('{CHART} circle').length == {run}")
 
 
 def draw_all_steps(page):
@@ -143,7 +145,7 @@ def test_a_preset_fills_the_controls(page, name):
     page.wait_for_function(f"document.querySelectorAll('{CHART} circle').length == 8")
     choose(page, "#itermix_img2img_preset", name)
     page.locator("#itermix_img2img_preset_reason").get_by_text(REASONS[name]).wait_for()
-    steps = 20 if decided(PRESETS[name])["denoise"] == 1 else 15
+    steps = steps_by_host(Settings(denoise=decided(PRESETS[name])["denoise"]), 20)
     page.wait_for_function(f"document.querySelectorAll('{CHART} circle').length == {steps}")
     assert given(page).items() >= decided(PRESETS[name]).items()
 

@@ -225,7 +225,7 @@ def test_a_stop_in_a_rewound_pass_leaves_nothing(webui, run, plain_pictures, how
 
 def test_the_plan_and_the_progress_count_what_is_rewound(webui):
     answer = webui.get("../../itermix/v1/plan?width=64&height=64&steps=20&scale=2&rewind=true")
-    assert answer["text"] == "64x64 -> 128x128, 15 steps, and 8 + 4 of them again"
+    assert answer["text"] == "64x64 -> 128x128, 11 steps, and 6 + 3 of them again"
     request = upscale(
         {**REWOUND, "scale": 1.5, "max_scale_per_phase": 1.25, "cleanup": 0.25, "cleanup_steps": 3}, steps=40
     )
