@@ -66,6 +66,7 @@ class Parameter:
     group: str
     low: float | None = None
     high: float | None = None
+    usual: float | None = None  # where its slider ends, if more than what is usual is allowed
     step: float | None = None
     choices: tuple[str, ...] | None = None
     main: bool = False  # whether its control is always in sight, not under Advanced

@@ -344,7 +344,7 @@ def calls_of_run(settings: WindowSettings, height: int, width: int, count: int) 
     """The same in the place of the `count` calls of a run. Counted in steps, progress is 0 in the first of them: it has
     no crops."""
     local, thinned = _calls(settings, height, width)
-    without = local if thinned and settings.progress == "steps" else 0
+    without = local if thinned and settings.progress != "noise level" else 0
     return count * calls(settings, height, width) - without
 
 

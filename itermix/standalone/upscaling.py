@@ -26,7 +26,7 @@ from itermix.mixing.noising import draw
 from itermix.model.windows import Windows, attached, dilation
 from itermix.parameters import MAX_SEED, SettingsError, Size
 from itermix.picture.cleanup import SAME_SAMPLER
-from itermix.picture.colour import match_statistics
+from itermix.picture.colour import DEMOFUSION, anchor_of, match_anchor, match_statistics
 from itermix.picture.enlarging import back_projected
 from itermix.picture.fidelity import put_back
 from itermix.picture.phases import plan, walk
@@ -265,7 +265,7 @@ def phases(
             if analyses is not None and analysis:
                 analyses.append(analysis)
             if settings.match_colours:
-                current = match_statistics(current, enlarge(source, phase.target, method.upscaler)).clamp(-1, 1)
+                current = matched(source, current, settings, enlarge(source, phase.target, method.upscaler))
             if settings.cleanup and phase.last:
                 current = clean_up(model, current, sources.labels, settings, seed + STREAM)
             if settings.fidelity:
@@ -273,6 +273,13 @@ def phases(
         elif method.recipe > 0:
             current = hires_fix(model, current, sources.labels, method.recipe, seed)
         yield current
+
+
+def matched(source: Tensor, current: Tensor, settings: Settings, enlarged: Tensor) -> Tensor:
+    """Pictures [N, 3, H, W] in [-1, 1] with the colours of their sources, as they are and enlarged."""
+    if settings.colour_formulas == DEMOFUSION:
+        return match_anchor(current, anchor_of(source)).clamp(-1, 1)
+    return match_statistics(current, enlarged).clamp(-1, 1)
 
 
 def enlarge(pictures: Tensor, size: Size, upscaler: str = UPSCALER) -> Tensor:

@@ -13,7 +13,7 @@ from itermix.mixing import frames
 from itermix.mixing.noising import draw
 from itermix.parameters import SettingsError
 from itermix.picture.cleanup import SAME_SAMPLER
-from itermix.picture.colour import match_statistics
+from itermix.picture.colour import DEMOFUSION, Anchor, anchor_of, match_anchor, match_statistics
 from itermix.settings import Settings
 from itermix.webui import host
 
@@ -43,7 +43,7 @@ def finish(p: Any, job: Any, latent: Tensor, samples: Tensor, args: tuple, kwarg
     if job.analysis:
         job.analyses.append(job.analysis)
     if settings.match_colours:
-        samples = with_colours_of(latent.to(samples), samples, getattr(p, "nmask", None))
+        samples = with_colours_of(latent.to(samples), samples, getattr(p, "nmask", None), job)
     if job.last and settings.cleanup:
         try:
             cleaned = clean_up(p, job, samples, settings.steps_of_cleanup(kwargs.get("steps") or p.steps), args, kwargs)
@@ -59,11 +59,24 @@ def finish(p: Any, job: Any, latent: Tensor, samples: Tensor, args: tuple, kwarg
     return samples
 
 
-def with_colours_of(latent: Tensor, samples: Tensor, where: Tensor | None) -> Tensor:
-    """The samples [B, C, H, W] or [B, C, T, H, W], each of their pictures with the statistics of the latent's."""
-    reference = frames.pictures(latent)
+def with_colours_of(latent: Tensor, samples: Tensor, where: Tensor | None, job: Any) -> Tensor:
+    """The samples [B, C, H, W] or [B, C, T, H, W], each of their pictures with the statistics of the latent's, or with
+    those of the job's first source."""
+    reference, pictures = frames.pictures(latent), frames.pictures(samples)
     masked = None if where is None else where.reshape(-1, *where.shape[-2:])[0]
-    return frames.latents(match_statistics(frames.pictures(samples), reference, masked), samples)
+    if job.settings.colour_formulas == DEMOFUSION:
+        anchor = job.anchor() if job.anchor else anchor_of(reference)
+        return frames.latents(match_anchor(pictures, anchor, masked), samples)
+    return frames.latents(match_statistics(pictures, reference, masked), samples)
+
+
+def anchor_of_pictures(p: Any, pictures: Tensor) -> Anchor:
+    """The statistics of the latents of pictures [B, 3, H, W] in [0, 1].
+
+    The WebUI draws from torch's global generator where it encodes, which is left as it was.
+    """
+    with torch.random.fork_rng():
+        return anchor_of(frames.pictures(host.encoded(pictures, p.sd_model)))
 
 
 def check_numbers(samples: Tensor) -> None:

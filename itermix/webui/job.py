@@ -20,6 +20,7 @@ from itermix.mixing.noising import INVERTED
 from itermix.mixing.rewinding import steps_run
 from itermix.model import windows
 from itermix.model.inversion import Denoise
+from itermix.picture.colour import Anchor
 from itermix.picture.phases import Phase
 from itermix.sampling import Pass
 from itermix.settings import Settings, UpscaleSettings
@@ -47,6 +48,7 @@ class Job:
         made: the finished pictures of an img2img request.
         mask: how much of the weight each part of the picture gets, stretched over it.
         weights: the same of each latent pixel of the sampling that runs, with the Perlin noise; None if it is all.
+        anchor: gives the statistics of the first source's latent, before it was enlarged; None if it isn't.
         kept_to: the pictures [B or 1, 3, H, W], in [0, 1], that fidelity keeps the result to.
         analysis: of the pass that runs.
         analyses: of the finished passes that made the picture, if they were wanted.
@@ -63,6 +65,7 @@ class Job:
     made: list[Image.Image] = field(default_factory=list)
     mask: Image.Image | None = None
     weights: Tensor | None = None
+    anchor: Callable[[], Anchor] | None = None
     kept_to: Tensor | None = None
     analysis: Analysis | None = None
     analyses: list[Analysis] = field(default_factory=list)

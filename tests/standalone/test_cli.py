@@ -52,10 +52,10 @@ def test_the_module_runs_and_its_help_teaches():
 
 
 def test_bad_input_has_its_exit_code_and_no_traceback():
-    argv = [sys.executable, "-m", "itermix", "upscale", "--out", "x.png", "--alpha", "99"]
+    argv = [sys.executable, "-m", "itermix", "upscale", "--out", "x.png", "--alpha", "999"]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == "itermix: alpha = 99 is not possible. Allowed: a number from 0.05 to 10.\n"
+    assert done.stderr == "itermix: alpha = 999 is not possible. Allowed: a number from 0.05 to 100.\n"
 
 
 @pytest.mark.parametrize("command", ["demo", "upscale", "batch", "plot", "bench", "schema"])
