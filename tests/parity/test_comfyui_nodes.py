@@ -96,10 +96,10 @@ def states_of_the_ksampler(model, z0, sigmas, c, drawn):
 @row(
     "Iterative Mixing KSampler (Advanced) with Batch Unsampler",
     "the preset *ComfyUI node*",
-    "The first of the nodes. Its *steps* are those of the Batch Unsampler, 20 there are 20 here. All its states, to 1e-5, but for two "
-    "things that make its grain. It adds new noise before every step, so that the model is shown up to {shown:.1f} "
-    "times the noise that it is told (20 steps, Karras); here none is added. And it ends a step above 0, with the "
-    "noise of that level left; here the last step is taken.",
+    "The first of the nodes. Its *steps* are those of the Batch Unsampler, 20 there are 20 here. All its states, to "
+    "1e-5, but for two things that make its grain. It adds new noise before every step, so that the model is shown "
+    "up to {shown:.1f} times the noise that it is told (20 steps, Karras); here none is added. And it ends a step "
+    "above 0, with the noise of that level left; here the last step is taken.",
     shown=2.1,
 )
 def test_the_first_node(sizes):

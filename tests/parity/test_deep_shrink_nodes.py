@@ -16,9 +16,10 @@ from itermix.steps.parametrisation import ve
 ORDER = 5
 SECTION = """## Deep Shrink
 
-[deep-shrink.md](deep-shrink.md) tells what it does. The names are those of ComfyUI's *PatchModelAddDownscale*. *Kohya HRFix* of Forge is ComfyUI's node. What it does in its
-share is ComfyUI's in every WebUI; after its share A1111's U-Net is A1111's again, which joins what doesn't fit, at
-sizes that aren't multiples of 64 pixels, in another way than ComfyUI's.
+[deep-shrink.md](deep-shrink.md) tells what it does. The names are those of ComfyUI's *PatchModelAddDownscale*. *Kohya
+HRFix* of Forge is ComfyUI's node. What it does in its share is ComfyUI's in every WebUI; after its share A1111's
+U-Net is A1111's again, which joins what doesn't fit, at sizes that aren't multiples of 64 pixels, in another way than
+ComfyUI's.
 """
 HEADS = ("there", "here", "note")
 
