@@ -9,11 +9,12 @@ import dataclasses
 import difflib
 import math
 import numbers
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from typing_extensions import Self
 
 MAX_SEED = 2**32 - 1
@@ -152,6 +153,44 @@ class Part:
         """
         return self
 
+    def begins(self, steps: int) -> list[int]:
+        """The step at which each pass over a schedule of `steps` begins, 0 first."""
+        return [0]
+
+    def before_phase(self, steps: int) -> list[Sampling]:
+        """What is sampled before each phase of `steps`."""
+        return []
+
+    def after_phase(self, steps: int) -> list[Sampling]:
+        """What is sampled after such a phase, of its latents; `steps` are those of the whole schedule."""
+        return []
+
+    def finished(
+        self,
+        samples: Tensor,
+        latent: Tensor,
+        where: Tensor | None = None,
+        first: Callable[[], Tensor] | None = None,
+    ) -> Tensor:
+        """What becomes of the samples [B, C, H, W] of a pass over `latent`, like them, before all that is after it.
+
+        `where` is what of the picture may change: [H, W] or wider, in [0, 1]; None: all of it. `first` gives the
+        latents [B or 1, C, h, w] of the source of the first phase, before it was enlarged; None: that is `latent`.
+        """
+        return samples
+
+    def unguided(self) -> Self:
+        """Those of a sampling that nothing guides."""
+        return self
+
+    def calls(self, height: int, width: int, count: int) -> int:
+        """Model calls in the place of `count` with a whole picture (sides in latent pixels)."""
+        return count
+
+    def pixels_seen(self, height: int, width: int) -> int:
+        """Latent pixels that the model gets to see in the place of one call with a whole picture."""
+        return height * width
+
     def words_of_phase(self, steps: int) -> str:
         """What a phase of `steps` has besides, as words that follow "15 steps"."""
         return ""
@@ -181,3 +220,22 @@ class Part:
     def changed(self) -> Mapping[str, Any]:
         """{name: value} of what differs from the defaults."""
         return {p.name: getattr(self, p.name) for p in self.parameters() if getattr(self, p.name) != p.default}
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What settings ask to be sampled beside the mixing itself.
+
+    Attributes:
+        name: what it is.
+        steps: from 1.
+        settings: those of it.
+        sampler: its name, "" for that of the mixing; None if the model is called once a step, without one.
+        denoise: how far up the noise schedule it starts.
+    """
+
+    name: str
+    steps: int
+    settings: Any
+    sampler: str | None = None
+    denoise: float = 1.0

@@ -51,8 +51,20 @@ class RewindSettings(NoiseSettings):
                 "rewind", True, "Allowed with inverted noise: false, since each pass needs fresh noise."
             )
 
+    def begins(self, steps: int) -> list[int]:
+        """Each begins `rewind_min` of what the one before had to run later, up to `rewind_max` of all steps: the ranges
+        of the ComfyUI Iterative Mixing node. [0, 10, 15] for 20 steps at 0.5 and 0.8.
+        """
+        found = super().begins(steps)
+        while self.rewind:
+            start = found[-1] + int((steps - found[-1]) * self.rewind_min)
+            if not found[-1] < start <= int(steps * self.rewind_max):
+                break
+            found.append(start)
+        return found
+
     def words_of_all(self, steps: int, sizes: Sequence[Size]) -> str:
-        again = [str(steps - start) for start in starts(self, steps)[1:]]
+        again = [str(steps - start) for start in self.begins(steps)[1:]]
         own = f", and {' + '.join(again)} of them again" if again else ""
         return super().words_of_all(steps, sizes) + own
 
@@ -69,28 +81,8 @@ class Rewinding(Feature):
         self._told = told
 
     def begins(self, run: Run, model: Any, steps: list[int]) -> list[int]:
-        return starts(self._settings, len(run.plan.levels))
+        return self._settings.begins(len(run.plan.levels))
 
     def next_pass(self, step: int, calls: int, done: int) -> None:
         if self._told:
             self._told(step, calls, done)
-
-
-def starts(settings: RewindSettings, steps: int) -> list[int]:
-    """The step at which each pass over a schedule of `steps` begins, 0 first; no other if rewinding is off.
-
-    Each begins `rewind_min` of what the one before had to run later, up to `rewind_max` of all steps: the ranges of the
-    ComfyUI Iterative Mixing node. [0, 10, 15] for 20 steps at 0.5 and 0.8.
-    """
-    found = [0]
-    while settings.rewind:
-        start = found[-1] + int((steps - found[-1]) * settings.rewind_min)
-        if not found[-1] < start <= int(steps * settings.rewind_max):
-            break
-        found.append(start)
-    return found
-
-
-def steps_run(settings: RewindSettings, steps: int) -> int:
-    """Steps of all passes over a schedule of `steps`."""
-    return sum(steps - start for start in starts(settings, steps))

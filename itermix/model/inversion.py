@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from itermix.mixing import frames
 from itermix.mixing.noising import INVERTED, NoisedSource, NoiseSettings
 from itermix.mixing.run import Feature, Run
-from itermix.parameters import parameter
+from itermix.parameters import Sampling, parameter
 from itermix.steps.parametrisation import Parametrisation
 
 
@@ -38,6 +38,10 @@ class InversionSettings(NoiseSettings):
     )
 
     takes = ("inversion_args",)
+
+    def before_phase(self, steps: int) -> list[Sampling]:
+        inversion = [Sampling("inversion", steps, self)] if self.noise == INVERTED else []
+        return super().before_phase(steps) + inversion
 
     def words_of_phase(self, steps: int) -> str:
         inversion = f" and an inversion of {steps} calls" if self.noise == INVERTED else ""

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -29,6 +29,9 @@ from itermix.mixing.run import Feature, Run
 from itermix.model.detail import DetailSettings
 from itermix.parameters import SIZE_MULTIPLE, SettingsError, Size, parameter
 from itermix.steps.parametrisation import Parametrisation
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 DEMOFUSION = "DemoFusion"
 FORMULAS = ("clean picture", DEMOFUSION)
@@ -111,8 +114,22 @@ class WindowSettings(DetailSettings, CurveSettings):
         step=0.05,
     )
 
+    def unguided(self) -> Self:
+        return super().unguided().replace(dilated=0.0)
+
+    def calls(self, height: int, width: int, count: int) -> int:
+        """Counted in steps, progress is 0 in the first call: it has no crops."""
+        local, thinned = (math.ceil(views / self.window_batch) for views in parts(self, height, width))
+        without = local if thinned and self.progress != "noise level" else 0
+        return super().calls(height, width, count) * (local + thinned or 1) - without
+
+    def pixels_seen(self, height: int, width: int) -> int:
+        local, thinned = parts(self, height, width)
+        crop = min(self.window, height) * min(self.window, width)
+        return local * crop + (height * width if thinned or not local else 0)
+
     def words_of_all(self, steps: int, sizes: Sequence[Size]) -> str:
-        found = calls_of_phases(self, sizes)
+        found = [calls(self, height // SIZE_MULTIPLE, width // SIZE_MULTIPLE) for width, height in sizes]
         own = f", {', then '.join(map(str, found))} calls of the model in the place of one"
         return super().words_of_all(steps, sizes) + (own if max(found, default=1) > 1 else "")
 
@@ -337,35 +354,7 @@ def parts(settings: WindowSettings, height: int, width: int) -> tuple[int, int]:
 
 def calls(settings: WindowSettings, height: int, width: int) -> int:
     """Model calls, of `window_batch` parts at most, in the place of one with the whole picture (in latent pixels)."""
-    return sum(_calls(settings, height, width)) or 1
-
-
-def calls_of_run(settings: WindowSettings, height: int, width: int, count: int) -> int:
-    """The same in the place of the `count` calls of a run. Counted in steps, progress is 0 in the first of them: it has
-    no crops."""
-    local, thinned = _calls(settings, height, width)
-    without = local if thinned and settings.progress != "noise level" else 0
-    return count * calls(settings, height, width) - without
-
-
-def calls_of_phases(settings: WindowSettings, sizes: Iterable[tuple[int, int]]) -> list[int]:
-    """As `calls`, in phases to these sizes (width, height) in pixels."""
-    return [calls(settings, height // SIZE_MULTIPLE, width // SIZE_MULTIPLE) for width, height in sizes]
-
-
-def _calls(settings: WindowSettings, height: int, width: int) -> tuple[int, int]:
-    """(with crops, with sub-grids), 0 and 0 if the picture stays whole."""
-    local, thinned = (math.ceil(count / settings.window_batch) for count in parts(settings, height, width))
-    return local, thinned
-
-
-def work(settings: WindowSettings, height: int, width: int) -> int:
-    """Pixels that the model gets to see in the place of those of the whole picture (in latent pixels)."""
-    local, thinned = parts(settings, height, width)
-    if not local:
-        return height * width
-    crop = min(settings.window, height) * min(settings.window, width)
-    return local * crop + (height * width if thinned else 0)
+    return sum(math.ceil(views / settings.window_batch) for views in parts(settings, height, width)) or 1
 
 
 def gaussian(x: Tensor, size: int, sigma: float) -> Tensor:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from itermix.parameters import Part, SettingsError, parameter
+from itermix.parameters import Part, Sampling, SettingsError, Size, parameter
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 SAME_SAMPLER = "Use same sampler"
 
@@ -44,9 +48,17 @@ class CleanupSettings(Part):
         if 0 < self.cleanup < 0.05:
             raise SettingsError("cleanup", self.cleanup, "Allowed: 0, or a number from 0.05 to 0.25.")
 
-    def steps_of_cleanup(self, steps: int) -> int:
-        """Steps of the clean-up that follows a pass of `steps`, at least one."""
-        return self.cleanup_steps or max(1, math.ceil(round(self.cleanup * steps, 9)))
+    def of_phase(self, source: Size, target: Size, first: Size | None = None, last: bool = True) -> Self:
+        settings = super().of_phase(source, target, first, last)
+        return settings if last else settings.replace(cleanup=0.0)
+
+    def after_phase(self, steps: int) -> list[Sampling]:
+        found = super().after_phase(steps)
+        if self.cleanup:
+            own = self.cleanup_steps or max(1, math.ceil(round(self.cleanup * steps, 9)))
+            sampler = "" if self.cleanup_sampler == SAME_SAMPLER else self.cleanup_sampler
+            found.append(Sampling("clean-up", own, self.unguided(), sampler, self.cleanup))
+        return found
 
 
 SAME_SAMPLER = "Use same sampler"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,9 @@ from itermix.parameters import Part, parameter
 
 DEMOFUSION = "DemoFusion"
 COLOUR_FORMULAS = ("channels", DEMOFUSION)
+
+First = Callable[[], Tensor] | None
+"""What gives the latents of the first source, as in `Part.finished`."""
 
 
 @dataclass(frozen=True, init=False)
@@ -26,6 +30,13 @@ class ColourSettings(Part):
         "match colours",
         "Phases",
     )
+
+    def finished(self, samples: Tensor, latent: Tensor, where: Tensor | None = None, first: First = None) -> Tensor:
+        samples = super().finished(samples, latent, where, first)
+        return self._matched(samples, latent, where, first) if self.match_colours else samples
+
+    def _matched(self, samples: Tensor, latent: Tensor, where: Tensor | None, first: First) -> Tensor:
+        return match_statistics(samples, latent, where)
 
 
 @dataclass(frozen=True, init=False)
@@ -42,6 +53,11 @@ class ColourFormulaSettings(ColourSettings):
         "Phases",
         choices=COLOUR_FORMULAS,
     )
+
+    def _matched(self, samples: Tensor, latent: Tensor, where: Tensor | None, first: First) -> Tensor:
+        if self.colour_formulas == DEMOFUSION:
+            return match_anchor(samples, anchor_of(latent if first is None else first()), where)
+        return super()._matched(samples, latent, where, first)
 
 
 def match_statistics(x: Tensor, reference: Tensor, where: Tensor | None = None) -> Tensor:

@@ -228,8 +228,13 @@ def parser() -> Parser:
     bench.add_argument("--quick", action="store_true", help="6 pictures and 12 steps: minutes, not an hour.")
     bench.add_argument("--pictures", type=whole, metavar="N", help="Pictures per row (default 64).")
     bench.add_argument("--seeds", default="tune", help="tune, confirm, or a first seed (default tune).")
-    bench.add_argument("--sources", choices=("model", "true", "both"), default="both", help="What is upscaled: samples "
-                       "of the model, true renders, or both (default).")  # fmt: skip
+    bench.add_argument(
+        "--sources",
+        choices=("model", "true", "soft", "both"),
+        default="both",
+        help="What is upscaled: samples of the model, true renders, with the latent model also soft renders, or both "
+        "(default): samples and true renders, with the latent model soft and true renders.",
+    )
     bench.add_argument("--scales", choices=("2", "4", "both"), default="both", help="2, 4, or both (default).")
     bench.add_argument(
         "--mixing",
@@ -352,11 +357,14 @@ def run_bench(options: argparse.Namespace) -> int:
 
     effort = bench.QUICK if options.quick else bench.FULL
     options.steps = options.steps or effort.steps
-    kinds = ("model", "true") if options.sources == "both" else (options.sources,)
+    other = "soft" if options.model == "latent" else "model"
+    kinds = (other, "true") if options.sources == "both" else (options.sources,)
     scales = (2, 4) if options.scales == "both" else (int(options.scales),)
     mixings = [method_of(text) for text in dict.fromkeys(options.mixing)]
     if options.model == "latent":
         return bench_latent(options, kinds, scales, mixings)
+    if "soft" in kinds:
+        raise SettingsError("sources", "soft", "Allowed with the pixel model: model, true, both.")
     options.cfg = 1.0 if options.cfg is None else options.cfg
     bench.run(
         model_of(options),

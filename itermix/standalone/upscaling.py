@@ -24,9 +24,8 @@ from itermix.mixing.filters import shrunk
 from itermix.mixing.masks import mask_of
 from itermix.mixing.noising import draw
 from itermix.model.windows import Windows, attached, dilation
-from itermix.parameters import MAX_SEED, SettingsError, Size
+from itermix.parameters import MAX_SEED, Sampling, SettingsError, Size
 from itermix.picture.cleanup import SAME_SAMPLER
-from itermix.picture.colour import DEMOFUSION, anchor_of, match_anchor, match_statistics
 from itermix.picture.enlarging import back_projected
 from itermix.picture.fidelity import put_back
 from itermix.picture.phases import plan, walk
@@ -153,7 +152,7 @@ class Sources:
     """Pictures to be upscaled.
 
     Attributes:
-        kind: "model" (samples of the model) or "true" (renders).
+        kind: "model" (samples of the model), "true" (renders), or "soft" (renders that are soft at their own pixels).
         pictures: [N, 3, h, w] in [-1, 1].
         labels: what the denoiser is told, [N, ...]: int64, their hat colours, or the encoded prompts.
         seed: picture k gets its noise from seed + k.
@@ -261,25 +260,14 @@ def phases(
             if settings.seed >= 0:
                 seed = settings.seed + (phase.number - 1) * STREAM
             analysis = Analysis(model.space.decode) if analyses is not None else None
-            current = mix(model, current, sources.labels, settings, seed, method.mask, analysis)
+            current = mix(model, current, sources, settings, seed, method.mask, analysis)
             if analyses is not None and analysis:
                 analyses.append(analysis)
-            if settings.match_colours:
-                current = matched(source, current, settings, enlarge(source, phase.target, method.upscaler))
-            if settings.cleanup and phase.last:
-                current = clean_up(model, current, sources.labels, settings, seed + STREAM)
             if settings.fidelity:
                 current = kept_to(source, current, settings, seed, method.mask, model.space.factor)
         elif method.recipe > 0:
             current = hires_fix(model, current, sources.labels, method.recipe, seed)
         yield current
-
-
-def matched(source: Tensor, current: Tensor, settings: Settings, enlarged: Tensor) -> Tensor:
-    """Pictures [N, 3, H, W] in [-1, 1] with the colours of their sources, as they are and enlarged."""
-    if settings.colour_formulas == DEMOFUSION:
-        return match_anchor(current, anchor_of(source)).clamp(-1, 1)
-    return match_statistics(current, enlarged).clamp(-1, 1)
 
 
 def enlarge(pictures: Tensor, size: Size, upscaler: str = UPSCALER) -> Tensor:
@@ -308,7 +296,7 @@ def hires_fix(model: Model, enlarged: Tensor, labels: Tensor, strength: float, s
 
     As in the hires pass of the WebUI all of the model's steps are run within that share, `strength` in (0, 1].
     """
-    sigmas = model.sigmas(int(model.steps / strength))[-(model.steps + 1) :]
+    sigmas = within(model, strength)
     space = model.space
 
     def run(enlarged: Tensor, labels: Tensor, seed: int) -> Tensor:
@@ -317,24 +305,27 @@ def hires_fix(model: Model, enlarged: Tensor, labels: Tensor, strength: float, s
     return _in_batches(run, enlarged, labels, seed)
 
 
-def clean_up(model: Model, pictures: Tensor, labels: Tensor, settings: Settings, seed: int) -> Tensor:
-    """The light sampling without mixing that ends an upscale, as in a WebUI.
+def within(model: Model, strength: float) -> Tensor:
+    """[steps + 1] noise levels of all of the model's steps within a share of the schedule, in (0, 1]."""
+    return model.sigmas(int(model.steps / strength))[-(model.steps + 1) :]
+
+
+def sampled_again(model: Model, latent: Tensor, labels: Tensor, sampling: Sampling, seed: int) -> Tensor:
+    """What the model samples, [N, C, H, W], after a sampling of its own, without mixing, as in a WebUI.
 
     Raises:
-        SettingsError: a clean-up sampler that isn't in `SAMPLERS`.
+        SettingsError: a sampler that isn't in `SAMPLERS`.
     """
-    same = settings.cleanup_sampler == SAME_SAMPLER
-    if not same and settings.cleanup_sampler not in SAMPLERS:
+    if sampling.sampler and sampling.sampler not in SAMPLERS:
         allowed = f"Allowed with the built-in model: {SAME_SAMPLER}, {', '.join(SAMPLERS)}."
-        raise SettingsError("cleanup_sampler", settings.cleanup_sampler, allowed)
-    sampler = model.sampler if same else settings.cleanup_sampler
-    light = dataclasses.replace(model, sampler=sampler, steps=settings.steps_of_cleanup(model.steps))
+        raise SettingsError("cleanup_sampler", sampling.sampler, allowed)
+    light = dataclasses.replace(model, sampler=sampling.sampler or model.sampler, steps=sampling.steps)
     with contextlib.ExitStack() as stack:
-        if settings.window:
-            parts = Windows(settings)
+        if sampling.settings.window:
+            parts = Windows(sampling.settings)
             stack.enter_context(attached(model.denoiser, parts))
             stack.enter_context(parts.of_crops(model.denoiser))
-        return hires_fix(light, pictures, labels, settings.cleanup, seed)
+        return _denoised_from(light, latent, labels, within(light, sampling.denoise), seed, model.cfg)
 
 
 def kept_to(
@@ -358,13 +349,14 @@ def kept_to(
 def mix(
     model: Model,
     enlarged: Tensor,
-    labels: Tensor,
+    sources: Sources,
     settings: Settings,
     seed: int,
     mask: Tensor | None = None,
     analysis: Analysis | None = None,
 ) -> Tensor:
-    """One pass of iterative mixing over the enlarged pictures [N, 3, H, W], with the noise of `seed` + k.
+    """One pass of iterative mixing over the enlarged pictures [N, 3, H, W], with the noise of `seed` + k, and what
+    follows it before decoding. The sources are those of the first phase.
 
     `mask` is that of `Method`. An `analysis` looks on, where there is one picture.
 
@@ -372,7 +364,7 @@ def mix(
         SettingsError: settings that don't fit the number of steps.
     """
     check_sub_grids(settings, *(side // model.space.factor for side in enlarged.shape[-2:]))
-    sigmas = model.sigmas(model.steps)
+    sigmas, begin = model.sigmas(model.steps), seed
 
     def run(enlarged: Tensor, labels: Tensor, seed: int) -> Tensor:
         latent = model.space.encode(enlarged)
@@ -388,9 +380,13 @@ def mix(
             analysis=analysis,
             **_sampler_options(model, latent, seed),
         )
+        some = sources.pictures[seed - begin :][: len(latent)]
+        result = settings.finished(result, latent, first=lambda: model.space.encode(some))
+        for more in settings.after_phase(model.steps):
+            result = sampled_again(model, result, labels, more, seed + STREAM)
         return model.space.decode(result)
 
-    return _in_batches(run, enlarged, labels, seed)
+    return _in_batches(run, enlarged, sources.labels, seed)
 
 
 def check_sub_grids(settings: Settings, height: int, width: int) -> None:

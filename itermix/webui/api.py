@@ -5,6 +5,7 @@ Wrong input is HTTP 422 with a sentence in `detail`.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -112,53 +113,37 @@ def weights_route(
     return curve(checked, STEPS.check(steps), exact, scheduler)
 
 
-def plan_route(
-    width: int,
-    height: int,
-    steps: int,
-    scale: float = UpscaleSettings().scale,
-    target_width: int = 0,
-    target_height: int = 0,
-    max_scale_per_phase: float = Settings().max_scale_per_phase,
-    sampler: str = "",
-    hires: bool = False,
-    denoise: float = Settings().denoise,
-    start_at_step: int = Settings().start_at_step,
-    end_at_step: int = Settings().end_at_step,
-    noise: str = Settings().noise,
-    window: int = Settings().window,
-    window_batch: int = Settings().window_batch,
-    dilated: float = Settings().dilated,
-    rewind: bool = Settings().rewind,
-    rewind_min: float = Settings().rewind_min,
-    rewind_max: float = Settings().rewind_max,
-) -> dict[str, Any]:
+def plan_route(width: int, height: int, steps: int, sampler: str = "", hires: bool = False, **asked: Any) -> Any:
     """The phases to a scale or a target: {"phases": [[width, height], ...], "text": the same in words}.
 
     The text tells the steps that are run of `steps` with the WebUI's `sampler`, in img2img or in the `hires` pass, and
-    what a window costs.
+    what the settings that are `asked` for cost.
     """
     width, height = (side.check(value) for side, value in zip(SIDES, (width, height)))
-    settings = UpscaleSettings(
-        scale=scale,
-        width=target_width,
-        height=target_height,
-        max_scale_per_phase=max_scale_per_phase,
-        denoise=denoise,
-        start_at_step=start_at_step,
-        end_at_step=end_at_step,
-        noise=noise,
-        window=window,
-        window_batch=window_batch,
-        dilated=dilated,
-        rewind=rewind,
-        rewind_min=rewind_min,
-        rewind_max=rewind_max,
-    )
+    settings = UpscaleSettings(**{name: asked[TARGETS.get(name, name)] for name in PLANNED})
     sizes = sides.planned(settings, width, height, hires)
     check_size(*sizes[-1])
     run = steps_by_host(settings, STEPS.check(steps), sampler, exact=hires or shared.opts.img2img_fix_steps)
     return {"phases": sizes, "text": described((width, height), sizes, run, settings)}
+
+
+TARGETS = {"width": "target_width", "height": "target_height"}
+"""{setting: what the query of a plan calls it}, where the name is that of the source's."""
+
+PLANNED = {parameter.name: parameter for parameter in UpscaleSettings.parameters()}
+
+
+def with_settings(function: Callable) -> inspect.Signature:
+    """The signature of a function with every setting in the place of its last argument, as FastAPI reads it."""
+    *own, _ = inspect.signature(function).parameters.values()
+    more = [
+        inspect.Parameter(TARGETS.get(name, name), inspect.Parameter.KEYWORD_ONLY, default=p.default, annotation=p.type)
+        for name, p in PLANNED.items()
+    ]
+    return inspect.Signature([*own, *more])
+
+
+vars(plan_route)["__signature__"] = with_settings(plan_route)
 
 
 def given(settings: Any) -> dict[str, Any]:

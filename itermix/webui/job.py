@@ -16,11 +16,9 @@ from torch import Tensor
 from itermix.analysis.record import Analysis
 from itermix.mixing import frames
 from itermix.mixing.masks import mask_of, values_of
-from itermix.mixing.noising import INVERTED
-from itermix.mixing.rewinding import steps_run
 from itermix.model import windows
 from itermix.model.inversion import Denoise
-from itermix.picture.colour import Anchor
+from itermix.parameters import Part, Size
 from itermix.picture.phases import Phase
 from itermix.sampling import Pass
 from itermix.settings import Settings, UpscaleSettings
@@ -48,7 +46,7 @@ class Job:
         made: the finished pictures of an img2img request.
         mask: how much of the weight each part of the picture gets, stretched over it.
         weights: the same of each latent pixel of the sampling that runs, with the Perlin noise; None if it is all.
-        anchor: gives the statistics of the first source's latent, before it was enlarged; None if it isn't.
+        first: gives the latents of the first source, before it was enlarged; None if it isn't.
         kept_to: the pictures [B or 1, 3, H, W], in [0, 1], that fidelity keeps the result to.
         analysis: of the pass that runs.
         analyses: of the finished passes that made the picture, if they were wanted.
@@ -65,7 +63,7 @@ class Job:
     made: list[Image.Image] = field(default_factory=list)
     mask: Image.Image | None = None
     weights: Tensor | None = None
-    anchor: Callable[[], Anchor] | None = None
+    first: Callable[[], Tensor] | None = None
     kept_to: Tensor | None = None
     analysis: Analysis | None = None
     analyses: list[Analysis] = field(default_factory=list)
@@ -176,31 +174,28 @@ def starts_from_nothing(p: Any) -> bool:
 
 
 def tasks(way: Sequence[Phase], settings: Settings, steps: int, sampler: str, exact: bool) -> list[Task]:
-    """The samplings and inversions of these phases, and the clean-up. Work: steps times the pixels that the
-    model sees.
+    """All samplings of these phases. Work: steps times the pixels that the model sees.
 
     `steps`, `sampler` and `exact` are those of `steps_by_host`. Raises SettingsError if they leave no step.
     """
+    side = sides.latent_pixels()
 
-    def pixels(settings: Settings, width: int, height: int) -> int:
-        side = sides.latent_pixels()
-        return side**2 * windows.work(settings, height // side, width // side)
+    def task(name: str, size: Size, settings: Part, steps: int, runs: float = 1.0) -> Task:
+        width, height = size
+        work = steps * side**2 * settings.pixels_seen(height // side, width // side)
+        return Task(f"{name}, {width}x{height}", work, runs, steps)
 
     whole, skipped = run_by_host(settings.denoise, steps, exact)
     counted = whole - skipped  # by the WebUI, with steps that its sampler or the range of steps leaves out
     run = steps_by_host(settings, steps, sampler, exact)
-    runs = steps_run(settings, run) / counted
+    runs = sum(run - begin for begin in settings.begins(run)) / counted
     found: list[Task] = []
     for phase in way:
-        width, height = phase.target
-        seen, name = pixels(settings, width, height), f"{width}x{height}"
-        if settings.noise == INVERTED:
-            found.append(Task(f"{phase}, inversion, {name}", run * seen))
-        found.append(Task(f"{phase}, {name}", counted * seen, runs, counted))
-    if settings.cleanup:
-        width, height = way[-1].target
-        work = settings.steps_of_cleanup(steps) * pixels(settings.replace(dilated=0.0), width, height)
-        found.append(Task(f"clean-up, {width}x{height}", work))
+        own = phase.settings(settings)
+        before, after = own.before_phase(run), own.after_phase(steps)
+        found += [task(f"{phase}, {more.name}", phase.target, more.settings, more.steps) for more in before]
+        found.append(task(str(phase), phase.target, own, counted, runs))
+        found += [task(more.name, phase.target, more.settings, more.steps) for more in after]
     return found
 
 

@@ -22,8 +22,7 @@ from itermix.picture.phases import described, walk
 from itermix.settings import UpscaleSettings
 from itermix.settings.infotext import UNFINISHED
 from itermix.steps.schedule import steps_by_host
-from itermix.webui import analysis, fidelity, host, infotext, latent_upscaler, masks, options, sides, ui
-from itermix.webui.cleanup import anchor_of_pictures
+from itermix.webui import analysis, cleanup, fidelity, host, infotext, latent_upscaler, masks, options, sides, ui
 from itermix.webui.errors import as_client_errors
 from itermix.webui.job import Job, tasks
 from itermix.webui.limits import check_size
@@ -136,13 +135,13 @@ def iteration(
     finished: tuple[Any, Any, list[Image.Image]] | None = None
     way = walk(sources[0].size, sizes)
     originals = fidelity.tensor_of([source.resize(way[0].first) for source in sources])
-    anchor = functools.cache(functools.partial(anchor_of_pictures, p, originals))
+    first = functools.cache(functools.partial(cleanup.encoded, p, originals))
     analyses: list[Analysis] = []
     todo = tasks(way, settings, p.steps, p.sampler_name, exact=shared.opts.img2img_fix_steps)
     with shared_out(todo, jobs=1, counted_by_host=0, note=note) as progress:
         for step in way:
             job = Job(settings, by_script=True, phase=step, progress=progress, mask=mask, analyses=analyses)
-            job.anchor = anchor
+            job.first = first
             if settings.fidelity and p.image_mask is None:  # else it keeps what the WebUI encodes: filled, cut
                 job.kept_to = originals
             q = of_phase(p, settings, job, sources)

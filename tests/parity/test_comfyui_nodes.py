@@ -12,7 +12,6 @@ from itermix import NoisedLatents, Settings, sample, weights
 from itermix.mixing import perlin
 from itermix.mixing.blending import BLENDINGS, Guide
 from itermix.mixing.masks import mask_of
-from itermix.mixing.rewinding import starts
 from itermix.picture.colour import match_statistics
 from itermix.picture.phases import plan
 from itermix.settings import UpscaleSettings
@@ -421,7 +420,7 @@ def ranges(steps, least, most):
 def test_rewind(steps):
     for least in (0.05, 0.3, 0.5, 0.95):
         for most in (0.05, 0.5, 0.8, 0.95):
-            ours = starts(Settings(rewind=True, rewind_min=least, rewind_max=most), steps)
+            ours = Settings(rewind=True, rewind_min=least, rewind_max=most).begins(steps)
             assert ours == ranges(steps, least, most)
 
 
@@ -547,5 +546,7 @@ def test_a_chain():
 )
 @pytest.mark.parametrize("denoise", [0.05, 0.15, 0.25])
 def test_clean_up(denoise):
-    assert Settings(cleanup=denoise, cleanup_steps=20).steps_of_cleanup(30) == 20
-    assert Settings(cleanup=denoise).steps_of_cleanup(40) == round(40 * denoise)
+    (own,) = Settings(cleanup=denoise, cleanup_steps=20).after_phase(30)
+    (share,) = Settings(cleanup=denoise).after_phase(40)
+    assert (own.steps, own.denoise) == (20, denoise)
+    assert (share.steps, share.denoise) == (round(40 * denoise), denoise)

@@ -78,12 +78,13 @@ def test_the_cutoff_follows_the_scale_of_the_phase(model, monkeypatch):
 
 def test_a_clean_up_follows_the_last_phase_alone(model, monkeypatch):
     runs = []
-    monkeypatch.setattr(up, "hires_fix", lambda model, x, labels, strength, seed: runs.append((model, strength)) or x)
+    monkeypatch.setattr(up, "sampled_again", lambda model, x, labels, sampling, seed: runs.append(sampling) or x)
     sources = up.true_sources(1, seed=0)
     settings = Settings(cleanup=0.2, cleanup_steps=3, cleanup_sampler="euler")
     result(model, Method("cleaned", settings), sources, (128, 128))
-    ((light, strength),) = runs
-    assert (light.sampler, light.steps, strength) == ("euler", 3, 0.2)
+    (light,) = runs
+    assert (light.sampler, light.steps, light.denoise) == ("euler", 3, 0.2)
+    monkeypatch.undo()
     with pytest.raises(SettingsError, match=r"cleanup_sampler = 'Euler'.*euler_ancestral"):
         result(model, Method("cleaned", settings.replace(cleanup_sampler="Euler")), sources)
 
@@ -97,6 +98,18 @@ def test_matched_colours_are_those_of_the_source(model):
         return (found - enlarged).mean(dim=(2, 3)).abs().max()
 
     assert drift(match_colours=True) < 0.02 < drift()
+
+
+def test_demofusions_colours_are_those_of_each_picture_before_it_was_enlarged(model, monkeypatch):
+    """In every phase, and whichever pictures are sampled at once."""
+    settings = Settings(denoise=1.0, alpha=10.0, fidelity=0.0, match_colours=True, colour_formulas="DemoFusion")
+    sources = up.true_sources(3, seed=0)
+    sources = up.Sources("true", sources.pictures / 2, sources.labels, sources.seed)  # so that nothing is clamped
+    monkeypatch.setattr(up, "BATCH_PIXELS", 2 * 64 * 64)
+    for found in up.phases(model, Method("mixing", settings), sources, (128, 128)):
+        for picture, source in zip(found, sources.pictures):
+            assert float(picture.mean()) == pytest.approx(float(source.mean()), abs=0.02)
+            assert float(picture.std()) == pytest.approx(float(source.std()), abs=0.02)
 
 
 def lacking(found, sources, side):

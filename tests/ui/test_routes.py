@@ -117,6 +117,16 @@ def test_a_plan_tells_what_windows_cost(server):
     assert answer["text"].endswith("4096x4096, 15 steps each, 4, then 17 calls of the model in the place of one")
 
 
+def test_a_plan_takes_every_setting_and_checks_it(call, server):
+    query = "width=64&height=64&steps=20"
+    answer = requests.get(
+        f"{server.url}/itermix/v1/plan?{query}&noise=inverted&rewind=false&target_width=96", timeout=30
+    )
+    assert answer.json() == {"phases": [[96, 96]], "text": "64x64 -> 96x96, 15 steps and an inversion of 15 calls"}
+    status, detail = call(f"plan?{query}&alpha=-1")
+    assert (status, "alpha = -1.0 is not possible" in detail) == (422, True)
+
+
 def test_the_largest_curve_has_20000_steps(server):
     """tests/core/test_curve.py counts what such a curve takes."""
     body = {"settings": {"denoise": 0.05, "progress": "noise level"}, "steps": 1000, "hires": True}

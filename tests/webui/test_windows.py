@@ -12,7 +12,7 @@ from test_models import SECOND
 from test_together import control_unit, controlled, run, together, with_script  # noqa: F401
 
 from itermix import Settings
-from itermix.model.windows import calls_of_run, parts
+from itermix.model.windows import parts
 
 STEPS = 3
 QUICK = {"steps": STEPS, "hr_cfg": 2.0}
@@ -47,7 +47,7 @@ def check_parts(shapes, steps, settings=SETTINGS, side=16):
     assert rows == 2 * (steps * (local + thinned) - (local if thinned else 0))
     assert all(height <= settings.window and width <= settings.window for _, _, height, width in shapes)
     assert max(shape[0] for shape in shapes) == 2 * settings.window_batch
-    assert len(shapes) == calls_of_run(settings, side, side, steps)
+    assert len(shapes) == settings.calls(side, side, steps)
 
 
 @PATHS

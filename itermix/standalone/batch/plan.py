@@ -15,14 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from itermix.mixing.noising import INVERTED
-from itermix.mixing.rewinding import starts
-from itermix.model import windows
-from itermix.parameters import SIZE_MULTIPLE, Size
-from itermix.picture.cleanup import SAME_SAMPLER
-from itermix.picture.phases import described
+from itermix.parameters import SIZE_MULTIPLE, Sampling, Size
+from itermix.picture.phases import described, walk
 from itermix.picture.phases import plan as phases
-from itermix.settings import Settings, UpscaleSettings
+from itermix.settings import UpscaleSettings
 from itermix.standalone import server, sources
 from itermix.standalone.batch.journal import results_in
 from itermix.standalone.files import shown
@@ -233,33 +229,25 @@ def model_calls_of(picture: Picture, settings: UpscaleSettings) -> tuple[str, in
 def _cost(size: Size, steps: int, sampler: str, settings: UpscaleSettings) -> tuple[str, int | None]:
     sizes = phases(*size, target=settings.target(*size), max_scale_per_phase=settings.max_scale_per_phase)
     run = steps_by_host(settings, steps, sampler)
-    steps_of_passes = _passes(sampler, run, settings)
+    # Steps of DPM fast are calls, which it makes in blocks of three, each of which has one level.
+    levels, block = (run // 3 + 1, 3) if sampler == "DPM fast" else (run, 1)
     calls: list[int | None] = []
-    for step in sizes:
-        calls += [_calls_with(settings, step, _calls(sampler, left)) for left in steps_of_passes]
-        if settings.noise == INVERTED:
-            levels = run // 3 + 1 if sampler == "DPM fast" else run  # it has blocks of three calls
-            calls.append(_calls_with(settings, step, levels))
-    if settings.cleanup:
-        cleaner = sampler if settings.cleanup_sampler == SAME_SAMPLER else settings.cleanup_sampler
-        whole_calls = _calls(cleaner, settings.steps_of_cleanup(steps))
-        calls.append(_calls_with(settings.replace(dilated=0.0), sizes[-1], whole_calls))
+    for phase in walk(size, sizes):
+        whole = phase.settings(settings)
+        passes = [Sampling("pass", max(1, run - block * begin), whole, "") for begin in whole.begins(levels)]
+        for each in (*whole.before_phase(levels), *passes, *whole.after_phase(steps)):
+            calls.append(_calls(each, phase.target, sampler))
     return described(size, sizes, run, settings), None if None in calls else sum(filter(None, calls))
 
 
-def _passes(sampler: str, steps: int, settings: UpscaleSettings) -> list[int]:
-    """Steps of each pass of a phase; those of DPM fast are calls, which it makes in blocks of three."""
-    if sampler == "DPM fast":
-        return [max(1, steps - 3 * block) for block in starts(settings, steps // 3 + 1)]
-    return [steps - start for start in starts(settings, steps)]
+def _calls(sampling: Sampling, size: Size, sampler: str) -> int | None:
+    """Model calls of a sampling of a picture of this size (width, height), with `sampler` where it has none of its own.
 
-
-def _calls_with(settings: Settings, size: Size, calls: int | None) -> int | None:
-    """So many model calls with a picture of this size (width, height), as the windows split them up."""
+    Names are the WebUI's; older ones have the schedule in them, "DPM2 a Karras".
+    """
+    calls: int | None = sampling.steps
+    if sampling.sampler is not None:
+        function = FUNCTIONS.get((sampling.sampler or sampler).removesuffix(" Karras"), "")
+        calls = model_calls(function, sampling.steps)
     width, height = (side // SIZE_MULTIPLE for side in size)
-    return calls and windows.calls_of_run(settings, height, width, calls)
-
-
-def _calls(sampler: str, steps: int) -> int | None:
-    """`sampler` by the WebUI's name of it; older ones have the schedule in it, "DPM2 a Karras"."""
-    return model_calls(FUNCTIONS.get(sampler.removesuffix(" Karras"), ""), steps)
+    return calls and sampling.settings.calls(height, width, calls)

@@ -1,8 +1,8 @@
 """The benchmark of the small latent model: every method against hires fix and, where there is one, against the truth.
 
-Two kinds of sources, since they behave differently: held-out renders, sharp at their own pixels, whose truth at every
-size is known; and samples of the model, which its autoencoder has blurred. Noise is paired: picture k has the same in
-all methods.
+Kinds of sources, since they behave differently: held-out renders, sharp at their own pixels; the same soft at their own
+pixels, as pictures are that were enlarged before or painted by a weak model; and samples of the model. Of the first two
+the truth at every size is known. Noise is paired: picture k has the same in all methods.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Case:
 
     @property
     def title(self) -> str:
-        origin = {"model": "samples of the model", "true": "held-out renders"}[self.kind]
+        origin = {"model": "samples of the model", "true": "held-out renders", "soft": "soft renders"}[self.kind]
         return f"{origin}, {self.scale}x to {SIZE * self.scale} px, {self.sampler}, {self.schedule}, {self.steps} steps"
 
 
@@ -81,12 +81,16 @@ def drawn(chosen: Mapping[str, str], size: int) -> Tensor:
 
 
 def sources(latent: LatentModel, model: Model, chosen: Mapping[str, str], kind: str, first: int = 0) -> Sources:
-    """The pictures to be upscaled: renders ("true") or samples of the model of the same names ("model")."""
+    """The pictures to be upscaled: renders ("true"), renders of a quarter of the size, enlarged and through the
+    autoencoder ("soft"), or samples of the model of the same names ("model")."""
     seed = SEED + first
     prompts = [pictures.prompt(name, pictures.background(name)) for name in chosen]
     labels = latent.text.encode(prompts)
     if kind == "true":
         return Sources(kind, drawn(chosen, SIZE), labels, seed)
+    if kind == "soft":
+        enlarged = upscaling.enlarge(drawn(chosen, SIZE // 4), (SIZE, SIZE))
+        return Sources(kind, _rounded(latent.decode(latent.encode(enlarged))), labels, seed)
     sampled = dataclasses.replace(model, sampler="dpmpp_2m", steps=30, schedule="karras")
     found = upscaling.direct(sampled, labels, (SIZE, SIZE), seed, CFG)
     return Sources(kind, _rounded(found), labels, seed)
@@ -138,7 +142,7 @@ def run(
         for case in cases:
             model = Model(latent.denoiser, case.sampler, case.steps, case.cfg, case.schedule, latent.space())
             some = sources(latent, model, chosen, case.kind)
-            truths = drawn(chosen, SIZE * case.scale) if case.kind == "true" else None
+            truths = drawn(chosen, SIZE * case.scale) if case.kind != "model" else None
             found: dict[str, Readings] = {}
             if truths is not None:
                 there_and_back = [latent.decode(latent.encode(truth[None])).clamp(-1, 1) for truth in truths]

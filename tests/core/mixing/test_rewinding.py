@@ -9,7 +9,6 @@ from test_mixer import ALPHAS, SAMPLERS, SETTINGS, SIGMAS, STEPS, Denoiser, nois
 
 from itermix import NoisedLatents, Settings, SettingsError, weights
 from itermix.mixing.noising import first_draw
-from itermix.mixing.rewinding import starts, steps_run
 from itermix.sampling import Pass
 from itermix.steps.parametrisation import vp
 from itermix.steps.schedule import schedule
@@ -33,14 +32,13 @@ BEGINS = [0, 3, 4]  # of 6 steps at 0.5 and 0.8
 )
 def test_the_passes_begin_where_the_node_s_do(steps, least, most, expected):
     settings = Settings(rewind=True, rewind_min=least, rewind_max=most)
-    assert starts(settings, steps) == expected
-    assert steps_run(settings, steps) == sum(steps - start for start in expected)
-    assert starts(settings.replace(rewind=False), steps) == [0]
+    assert settings.begins(steps) == expected
+    assert settings.replace(rewind=False).begins(steps) == [0]
 
 
 def test_every_pass_has_draws_of_its_own():
     """However many steps and passes there can be, and beside those of the clean-up."""
-    most = len(starts(Settings(rewind=True, rewind_min=0.05, rewind_max=1.0), 10000))
+    most = len(Settings(rewind=True, rewind_min=0.05, rewind_max=1.0).begins(10000))
     draws = [first_draw(number) for number in range(most)]
     assert draws[0] == 0
     assert draws[1] > 1_000_000

@@ -24,7 +24,6 @@ from itermix.model.windows import (
     margins,
     of_views,
     parts,
-    work,
 )
 from itermix.sampling import Pass
 from itermix.steps.parametrisation import ve, vp
@@ -253,7 +252,7 @@ def test_the_calls_are_as_many_as_foretold(height, width, dilated):
     seen = sum(count * h * w for count, _, h, w in model.shapes)
     scale = dilation(height, width, WINDOW)
     added = math.ceil(height / scale) * math.ceil(width / scale) * scale**2 - height * width  # to sides that divide
-    assert seen == work(settings, height, width) + (added if dilated else 0)
+    assert seen == settings.pixels_seen(height, width) + (added if dilated else 0)
 
 
 def test_a_known_count():
@@ -261,10 +260,10 @@ def test_a_known_count():
     settings = Settings(window=128)
     assert parts(settings, 512, 512) == (49, 16)
     assert calls(settings, 512, 512) == 13 + 4
-    assert work(settings, 512, 512) == (49 + 16) * 128**2
+    assert settings.pixels_seen(512, 512) == (49 + 16) * 128**2
     assert parts(settings, 128, 128) == (0, 0)
-    assert (calls(settings, 128, 96), work(settings, 128, 96)) == (1, 128 * 96)
-    assert (calls(Settings(), 512, 512), work(Settings(), 512, 512)) == (1, 512**2)
+    assert (calls(settings, 128, 96), settings.pixels_seen(128, 96)) == (1, 128 * 96)
+    assert (calls(Settings(), 512, 512), Settings().pixels_seen(512, 512)) == (1, 512**2)
     assert parts(Settings(window=128, dilated=0.0), 512, 512) == (49, 0)
 
 

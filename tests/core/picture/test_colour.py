@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from itermix import Settings
 from itermix.picture.colour import anchor_of, match_anchor, match_statistics
 
 
@@ -77,3 +78,18 @@ def test_one_anchor_is_enough_for_a_batch_and_a_mask_holds_for_it_too():
     free = x.clone()
     free[..., :2, :] += 5
     assert torch.equal(match_anchor(free, anchor_of(reference[:1]), where)[..., 2:, :], matched[..., 2:, :])
+
+
+@pytest.mark.parametrize(("formulas", "asked"), [("channels", 0), ("DemoFusion", 1)])
+def test_what_a_pass_is_matched_to_is_what_the_settings_say(formulas, asked):
+    x, latent = drifted()
+    before = 3 * latent[..., :5] + 1
+    calls = []
+    settings = Settings(match_colours=True, colour_formulas=formulas)
+    found = settings.finished(x, latent, first=lambda: calls.append(1) or before)
+    expected = match_anchor(x, anchor_of(before)) if asked else match_statistics(x, latent)
+    assert torch.equal(found, expected)
+    assert len(calls) == asked
+    assert torch.equal(settings.replace(match_colours=False).finished(x, latent), x)
+    alone = match_anchor(x, anchor_of(latent)) if asked else expected
+    assert torch.equal(settings.finished(x, latent), alone)

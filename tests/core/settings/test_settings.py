@@ -241,12 +241,23 @@ def test_the_cut_off_of_a_phase_is_its_scale(source, target, cutoff):
         ({"cleanup": 0.25}, 21, 6),
         ({"cleanup": 0.07}, 100, 7),
         ({"cleanup": 0.05}, 3, 1),
-        ({}, 20, 1),
         ({"cleanup": 0.25, "cleanup_steps": 9}, 20, 9),
     ],
 )
 def test_steps_of_the_clean_up(settings, steps, expected):
-    assert Settings(**settings).steps_of_cleanup(steps) == expected
+    (cleanup,) = Settings(**settings).after_phase(steps)
+    assert (cleanup.name, cleanup.steps, cleanup.denoise) == ("clean-up", expected, settings["cleanup"])
+
+
+def test_no_clean_up_without_one_nor_before_the_last_phase():
+    assert Settings().after_phase(20) == []
+    cleaned = Settings(cleanup=0.2)
+    assert [len(cleaned.of_phase((8, 8), (16, 16), last=last).after_phase(20)) for last in (False, True)] == [0, 1]
+
+
+def test_the_clean_up_is_shown_crops_alone():
+    (cleanup,) = Settings(cleanup=0.2, window=64, dilated=2.0).after_phase(20)
+    assert (cleanup.settings.window, cleanup.settings.dilated) == (64, 0.0)
 
 
 def test_deep_shrink_takes_the_scale_over_all_phases():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from itermix.settings import Settings
-from itermix.standalone.latent import bench, model
+from itermix.standalone.latent import bench, metrics, model
 from itermix.standalone.upscaling import Method, Model
 
 
@@ -45,6 +45,16 @@ def test_a_picture_has_its_own_noise_whatever_was_made_before(latent):
     both = list(bench.results(built_in, Method("ours", Settings()), some, 2))
     again = bench.sources(latent, built_in, {name: chosen[name] for name in list(chosen)[1:]}, "true", first=1)
     assert torch.equal(next(bench.results(built_in, Method("ours", Settings()), again, 2)), both[1])
+
+
+def test_soft_sources_lack_the_finest_octave_of_renders_and_nothing_else(latent):
+    chosen = bench.subjects("tuning", 2)
+    built_in = Model(latent.denoiser, "euler", 2, bench.CFG, "karras", latent.space())
+    sharp, soft = (bench.sources(latent, built_in, chosen, kind).pictures for kind in ("true", "soft"))
+    error = metrics.psnr((soft + 1) / 2, (sharp + 1) / 2)
+    assert (error > 20).all()
+    detail = metrics.detail((soft + 1) / 2, (sharp + 1) / 2)
+    assert detail["detail_8"].mean() < 0.95
 
 
 def test_rows_tell_what_is_gained_over_hires_fix_of_equal_detail():
