@@ -206,4 +206,5 @@ def attached(unet: Any, shrink: DeepShrink) -> Iterator[None]:
 
 def after_enlargements(unet: Any) -> list[nn.Module]:
     """What gets the enlarged features in each `Upsample` of the output blocks: nearest to twice the size, convolved."""
-    return [module.conv for module in unet.output_blocks.modules() if type(module).__name__ == "Upsample"]
+    named = [module for module in unet.output_blocks.modules() if type(module).__name__ == "Upsample"]
+    return [module.conv for module in named if hasattr(module, "conv")]  # torch's own of that name has none
