@@ -3,17 +3,17 @@
     python benchmarks/tips.py --out benchmarks/results/tips.json && python tools/make_tips.py
 
 What a tip speaks of is varied and the rest stays the preset ComfyUI node, with DPM++ 2M, Karras' schedule and CFG 3.
-The pictures are held-out renders of the tuning half, and picture k has the same noise in all rows. Rows that are in the
-file already are kept, if they are of the same weights and of as many pictures; `--tips` makes some of them alone.
+The pictures are held-out renders of the tuning half, and picture k has the same noise in all rows. What is in the file
+already is kept, if it is of the same weights; `--tips` makes some of the rows alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -130,7 +130,7 @@ TIPS = {
 }
 
 
-@contextmanager
+@contextlib.contextmanager
 def deep_shrunk(denoiser: nn.Module, network: nn.Module, levels: torch.Tensor, factor: float) -> Iterator[None]:
     """Deep Shrink as it comes on the latent model's U-Net, which the built-in commands don't offer it."""
     settings = Settings(deep_shrink=0.35, deep_shrink_factor=factor)
@@ -141,22 +141,20 @@ def deep_shrunk(denoiser: nn.Module, network: nn.Module, levels: torch.Tensor, f
         yield
 
 
-def measured(variant: Variant, latent: model.LatentModel, count: int) -> dict[str, list[float | None]]:
-    """{metric: a number for each picture}, None where a picture has none."""
-    chosen = bench.subjects("tuning", count)
+def measured(variant: Variant, latent: model.LatentModel, number: int) -> dict[str, float | None]:
+    """{metric: its number for one picture}, None where it has none."""
+    name, body = list(bench.subjects("tuning", number + 1).items())[number]
     whole = int(variant.steps / variant.settings.denoise)  # as in the hires pass, and by the node's scheduler
     sampled = Model(latent.denoiser, "dpmpp_2m", whole, bench.CFG, "karras", latent.space())
-    sources = bench.sources(latent, sampled, chosen, "true")
+    sources = bench.sources(latent, sampled, {name: body}, "true", number)
     method = Method(variant.name, variant.settings)
-    truths = bench.drawn(chosen, model.SIZE * variant.scale)
-    if variant.shrink:
-        levels = sampled.sigmas(whole)[:-1]
-        with deep_shrunk(latent.denoiser, latent.denoiser.unet, levels, variant.shrink):
-            results = list(bench.results(sampled, method, sources, variant.scale))
-    else:
+    with contextlib.ExitStack() as stack:
+        if variant.shrink:
+            levels = sampled.sigmas(whole)[:-1]
+            stack.enter_context(deep_shrunk(latent.denoiser, latent.denoiser.unet, levels, variant.shrink))
         results = list(bench.results(sampled, method, sources, variant.scale))
-    found = bench.measured(results, truths, sources)
-    return {name: [finite(float(value)) for value in found[name]] for name in MEASURED}
+    found = bench.measured(results, bench.drawn({name: body}, model.SIZE * variant.scale), sources)
+    return {metric: finite(float(found[metric][0])) for metric in MEASURED}
 
 
 def main() -> None:
@@ -166,18 +164,18 @@ def main() -> None:
     parser.add_argument("--tips", nargs="+", choices=TIPS, default=list(TIPS))
     options = parser.parse_args()
     digest = hashlib.sha256(model.WEIGHTS.read_bytes()).hexdigest()
-    rows: dict[str, Any] = {}
+    rows: dict[str, dict[str, list[float | None]]] = {}
     if options.out.exists():
         before = json.loads(options.out.read_text())
-        if (before["weights"], before["pictures"]) == (digest, options.pictures):
-            rows = before["rows"]
+        rows = before["rows"] if before["weights"] == digest else {}
     latent = model.load()
-    for name in options.tips:
-        for variant in TIPS[name].variants:
-            if variant.name not in rows:
-                rows[variant.name] = measured(variant, latent, options.pictures)
-                print(variant.name, rows[variant.name], flush=True)
-                facts.write(options.out, weights=digest, pictures=options.pictures, rows=rows)
+    for variant in (variant for name in options.tips for variant in TIPS[name].variants):
+        row = rows.setdefault(variant.name, {metric: [] for metric in MEASURED})
+        for number in range(len(row[MEASURED[0]]), options.pictures):
+            for metric, value in measured(variant, latent, number).items():
+                row[metric].append(value)
+            print(variant.name, number + 1, flush=True)
+            facts.write(options.out, weights=digest, pictures=options.pictures, rows=rows)
 
 
 if __name__ == "__main__":
