@@ -147,7 +147,7 @@ def test_a_preset_holds_where_no_flag_says_otherwise(untrained, tmp_path):
     assert main([*argv, "--alpha", "3"]) == 0
     with Image.open(out) as image:
         infotext = image.info["parameters"]
-    assert "Itermix curve: comfy-cosine, Itermix alpha: 3.0, Itermix blending: addition" in infotext
+    assert "Itermix curve: comfy-cosine, Itermix alpha: 3.0, Itermix progress: comfy-steps, " in infotext
 
 
 def test_upscale_says_how_many_steps_are_left_out(untrained, tmp_path, caplog):
