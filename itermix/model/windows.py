@@ -125,8 +125,10 @@ class WindowSettings(DetailSettings, CurveSettings):
 
     def pixels_seen(self, height: int, width: int) -> int:
         local, thinned = parts(self, height, width)
-        crop = min(self.window, height) * min(self.window, width)
-        return local * crop + (height * width if thinned or not local else 0)
+        whole = super().pixels_seen(height, width)
+        if not local:
+            return whole
+        return local * min(self.window, height) * min(self.window, width) + (whole if thinned else 0)
 
     def words_of_all(self, steps: int, sizes: Sequence[Size]) -> str:
         found = [calls(self, height // SIZE_MULTIPLE, width // SIZE_MULTIPLE) for width, height in sizes]

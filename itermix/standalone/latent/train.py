@@ -57,7 +57,7 @@ AUTOENCODER_FINISH, UNET_FINISH = 0.15, 0.06
 """Part of a run, at its end, in full precision."""
 
 UNET_STEPS = 4_600
-UNET_RATE = 1.2e-3
+UNET_RATE = 4e-4
 UNET_EMA = 0.999
 BATCH = 8
 UNLABELLED = 0.12
