@@ -110,6 +110,7 @@ def control(parameter: Parameter, elem_id: str, choices: Sequence[str] | None = 
     elif parameter.high is not None and parameter.high > 2**16:  # too many values for a slider
         made = gr.Number(precision=0, **common)
     else:
-        made = gr.Slider(minimum=parameter.low, maximum=parameter.high, step=parameter.step, **common)
+        most = parameter.high if parameter.usual is None else parameter.usual
+        made = gr.Slider(minimum=parameter.low, maximum=most, step=parameter.step, **common)
     made.webui_tooltip = parameter.help
     return made

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -21,7 +22,7 @@ from itermix.picture.phases import described, walk
 from itermix.settings import UpscaleSettings
 from itermix.settings.infotext import UNFINISHED
 from itermix.steps.schedule import steps_by_host
-from itermix.webui import analysis, fidelity, host, infotext, latent_upscaler, masks, options, sides, ui
+from itermix.webui import analysis, cleanup, fidelity, host, infotext, latent_upscaler, masks, options, sides, ui
 from itermix.webui.errors import as_client_errors
 from itermix.webui.job import Job, tasks
 from itermix.webui.limits import check_size
@@ -134,11 +135,13 @@ def iteration(
     finished: tuple[Any, Any, list[Image.Image]] | None = None
     way = walk(sources[0].size, sizes)
     originals = fidelity.tensor_of([source.resize(way[0].first) for source in sources])
+    first = functools.cache(functools.partial(cleanup.encoded, p, originals))
     analyses: list[Analysis] = []
     todo = tasks(way, settings, p.steps, p.sampler_name, exact=shared.opts.img2img_fix_steps)
     with shared_out(todo, jobs=1, counted_by_host=0, note=note) as progress:
         for step in way:
             job = Job(settings, by_script=True, phase=step, progress=progress, mask=mask, analyses=analyses)
+            job.first = first
             if settings.fidelity and p.image_mask is None:  # else it keeps what the WebUI encodes: filled, cut
                 job.kept_to = originals
             q = of_phase(p, settings, job, sources)
