@@ -122,9 +122,30 @@ def test_a_mask_among_the_values_of_the_controls(webui):
     values[: len(Settings.parameters())] = [
         {"enabled": True, **TIED}.get(p.name, value) for p, value in zip(Settings.parameters(), values)
     ]
-    by_controls = repeatable(webui, "img2img", mixing(*values[:-1], RIGHT, **QUICK))
+    by_controls = repeatable(webui, "img2img", mixing(*values[:-2], RIGHT, **QUICK))
     assert equal(by_controls, repeatable(webui, "img2img", mixing({**TIED, "mask": RIGHT}, **QUICK)))
     assert not equal(by_controls, repeatable(webui, "img2img", mixing(*values, **QUICK)))
+
+
+PAINTED = {"mask": hosts.encoded(mask().point(lambda value: 255 - value)), "mask_blur": 0}  # the left
+
+
+@pytest.mark.parametrize("request_of", [mixing, upscale])
+def test_the_inpaint_mask_says_where_not_to_guide_and_all_is_sampled(webui, request_of):
+    expected = repeatable(webui, "img2img", request_of({**TIED, "mask": RIGHT}, **QUICK))
+    made = repeatable(webui, "img2img", request_of({**TIED, "mask": "inpaint"}, **PAINTED, **QUICK))
+    assert equal(made, expected)
+    turned = {"mask": RIGHT, "mask_blur": 0, "inpainting_mask_invert": 1}
+    assert equal(repeatable(webui, "img2img", request_of({**TIED, "mask": "inpaint"}, **turned, **QUICK)), expected)
+    plain_inpainting = repeatable(webui, "img2img", request_of(TIED, **PAINTED, **QUICK))
+    assert not equal(plain_inpainting, expected)
+
+
+@pytest.mark.parametrize(("path", "request_of"), KINDS)
+def test_without_a_painted_mask_there_is_none_to_use(webui, path, request_of):
+    answer = webui.post(path, request_of({"mask": "inpaint"}, **QUICK))
+    assert answer.status_code == 422
+    assert "mask = 'inpaint' is not possible. Allowed with a mask that is painted" in answer.json()["detail"]
 
 
 def test_a_mask_of_another_extension(webui):
