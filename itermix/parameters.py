@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 import math
 import numbers
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -72,6 +72,7 @@ class Parameter:
     group: str
     low: float | None = None
     high: float | None = None
+    usual: float | None = None  # where its slider ends, if more than what is usual is allowed
     step: float | None = None
     choices: tuple[str, ...] | None = None
     main: int = 0  # place of its control among those that are always in sight, from 1; 0: in a fold
@@ -172,10 +173,17 @@ class Part:
         """What is sampled after such a phase, of its latents; `steps` are those of the whole schedule."""
         return []
 
-    def finished(self, samples: Tensor, latent: Tensor, where: Tensor | None = None) -> Tensor:
+    def finished(
+        self,
+        samples: Tensor,
+        latent: Tensor,
+        where: Tensor | None = None,
+        first: Callable[[], Tensor] | None = None,
+    ) -> Tensor:
         """What becomes of the samples [B, C, H, W] of a pass over `latent`, like them, before all that is after it.
 
-        `where` is what of the picture may change: [H, W] or wider, in [0, 1]; None: all of it.
+        `where` is what of the picture may change: [H, W] or wider, in [0, 1]; None: all of it. `first` gives the
+        latents [B or 1, C, h, w] of the source of the first phase, before it was enlarged; None: that is `latent`.
         """
         return samples
 

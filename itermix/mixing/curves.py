@@ -11,7 +11,8 @@ from torch import Tensor
 from itermix.parameters import Part, SettingsError, parameter
 
 CURVE_NAMES = ("cosine", "linear", "logistic", "comfy-cosine")
-PROGRESSES = ("steps", "noise level")
+COMFY_STEPS = "comfy-steps"
+PROGRESSES = ("steps", "noise level", COMFY_STEPS)
 
 
 @dataclass(frozen=True, init=False)
@@ -35,7 +36,8 @@ class CurveSettings(Part):
         "alpha",
         "Curve",
         low=0.05,
-        high=10.0,
+        high=100.0,
+        usual=10.0,
         step=0.05,
         main=1,
         needs=({"curve": ("cosine", "logistic", "comfy-cosine")},),
@@ -59,7 +61,8 @@ class CurveSettings(Part):
         "stop",
         "Curve",
         low=0.0,
-        high=4.0,
+        high=100.0,
+        usual=4.0,
         step=0.01,
     )
     clamp: float = parameter(
@@ -81,7 +84,9 @@ class CurveSettings(Part):
     progress: str = parameter(
         "steps",
         "Progress in",
-        "What the curve runs along: the share of the steps done, or the model's timestep as in DemoFusion's code.",
+        "What the curve runs along. steps: the share of them that is done. noise level: the model's timestep, as in "
+        "DemoFusion's code. comfy-steps: whole steps as the ComfyUI nodes count them, which round start, stop and "
+        "clamp down, and whose cosine has no start.",
         "progress",
         "Curve",
         choices=PROGRESSES,
@@ -89,10 +94,8 @@ class CurveSettings(Part):
 
     def _check_together(self) -> None:
         super()._check_together()
-        if self.stop <= self.start:
+        if self.stop <= self.start and self.progress != COMFY_STEPS:
             raise SettingsError("stop", self.stop, f"Allowed: more than start, which is {self.start:g}.")
-        if self.lowest > self.highest:
-            raise SettingsError("lowest", self.lowest, f"Allowed: at most highest, which is {self.highest:g}.")
 
 
 def cosine(u: Tensor, alpha: float) -> Tensor:
@@ -125,13 +128,47 @@ CURVES: dict[str, Callable[[Tensor, float], Tensor]] = {
 }
 
 
+def in_whole_steps(settings: CurveSettings, steps: int) -> Tensor:
+    """[steps] weights in double precision, before lowest and highest, where the ComfyUI Iterative Mixing nodes count.
+
+    Start, stop and clamp are int(share * steps) steps. The nodes' cosine knows no start. Their linear curve is full up
+    to the start and 1 - i / stop from there, a stop below one step being none. Their logistic one runs over steps - 1,
+    and its ends are cut off only before the start and after the stop. The paper's cosine, which they don't have, lies
+    between start and stop.
+    """
+    i = torch.arange(steps, dtype=torch.float64)
+    start, stop, clamp = (int(share * steps) for share in (settings.start, settings.stop, settings.clamp))
+    if settings.curve == "comfy-cosine":
+        weight = comfy_cosine((i / max(stop, 1)).clamp(0, 1), settings.alpha)
+    elif settings.curve == "cosine":
+        weight = cosine(((i - start) / max(stop - start, 1)).clamp(0, 1), settings.alpha)
+    else:
+        stop, longest = stop or steps, max(steps - 1, 1)
+        switch = torch.sigmoid(-5 * settings.alpha * (i - (start + stop) / 2) / longest)
+        weight = 1 - i / stop if settings.curve == "linear" else switch
+        weight = torch.where(i < start, 1.0, torch.where(i > stop, 0.0, weight))
+    return torch.where(i >= clamp, 0.0, weight)
+
+
 def progress_of(settings: CurveSettings, steps: int, progress: Tensor | None = None) -> Tensor:
     """[steps] progress at the start of each step, as ``settings.progress`` counts it; see `weights`."""
-    if settings.progress == "steps":
+    if settings.progress != "noise level":
         return torch.arange(steps, dtype=torch.float64) / steps
     if progress is None:
         raise SettingsError("progress", settings.progress, "Allowed here: steps, since the noise levels aren't known.")
     return progress
+
+
+def along(settings: CurveSettings, progress: Tensor) -> Tensor:
+    """The weights before lowest and highest, of progress [steps] in double precision."""
+    length = settings.stop - settings.start
+    u = ((progress - settings.start) / length).clamp(0, 1)
+    if settings.curve == "logistic":
+        # Up to `start` the weight is full, so that a later start only moves the switch.
+        weight = torch.where(progress < settings.start, 1.0, logistic(u, settings.alpha, length))
+    else:
+        weight = CURVES[settings.curve](u, settings.alpha)
+    return torch.where(progress >= settings.clamp, 0.0, weight)
 
 
 def weights(settings: CurveSettings, steps: int, progress: Tensor | None = None) -> Tensor:
@@ -144,20 +181,15 @@ def weights(settings: CurveSettings, steps: int, progress: Tensor | None = None)
             needed (and used) only when ``settings.progress`` is "noise level".
 
     Returns:
-        float32 [steps] within [lowest, highest]; index 0 is the noisiest step.
+        float32 [steps] between lowest and highest; index 0 is the noisiest step.
 
     Raises:
         SettingsError: steps below 1, or noise levels are asked for and `progress` is missing.
     """
     if steps < 1:
         raise SettingsError("steps", steps, "Allowed: a whole number from 1.")
-    progress = progress_of(settings, steps, progress)
-    length = settings.stop - settings.start
-    u = ((progress - settings.start) / length).clamp(0, 1)
-    if settings.curve == "logistic":
-        # Up to `start` the weight is full, so that a later start only moves the switch.
-        weight = torch.where(progress < settings.start, 1.0, logistic(u, settings.alpha, length))
+    if settings.progress == COMFY_STEPS:
+        weight = in_whole_steps(settings, steps)
     else:
-        weight = CURVES[settings.curve](u, settings.alpha)
-    weight = torch.where(progress >= settings.clamp, 0.0, weight)
+        weight = along(settings, progress_of(settings, steps, progress))
     return (settings.lowest + (settings.highest - settings.lowest) * weight).to(torch.float32)

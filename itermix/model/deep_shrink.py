@@ -2,7 +2,8 @@
 
 Kohya's method for sizes that a model was not trained at (gist.github.com/kohya-ss, "Deep Shrink"; ComfyUI's
 PatchModelAddDownscale): what an input block gives is shrunk on its way to the next block, and enlarged again where the
-output blocks meet a skip connection of another size.
+output blocks meet a skip connection of another size. As in ComfyUI's U-Net, the enlargements on the way back are told
+the size of the skip connection that comes next, so that they end there and not at twice what they got.
 """
 
 from __future__ import annotations
@@ -124,19 +125,24 @@ class DeepShrink(Feature):
         """Features [B, C, H, W] divided by the factor, one pixel at least, while it is active."""
         if not self.active:
             return h
-        height, width = (max(1, round(side / self._factor)) for side in h.shape[-2:])
+        height, width = (max(1, round(side * (1 / self._factor))) for side in h.shape[-2:])
         return self.resized(h, (height, width))
 
-    def resized(self, h: Tensor, size: Sequence[int]) -> Tensor:
-        """Features [B, C, H, W] at `size` (height, width); the same tensor if they have it."""
-        return h if tuple(h.shape[-2:]) == tuple(size) else F.interpolate(h, size=tuple(size), mode=self._method)
+    def resized(self, h: Tensor, size: Sequence[int], method: str | None = None) -> Tensor:
+        """Features [B, C, H, W] at `size` (height, width), while it is active; the same tensor if they have it.
+
+        `method` is an interpolation of torch's in the place of the setting's.
+        """
+        if not self.active or tuple(h.shape[-2:]) == tuple(size):
+            return h
+        return F.interpolate(h, size=tuple(size), mode=method or self._method)
 
     @contextmanager
     def following(self, denoiser: nn.Module, end: float) -> Iterator[None]:
-        """Active in those calls denoiser(x, level, ...) whose noise level is `end` or above."""
+        """Active in those calls denoiser(x, level, ...) whose noise level is `end` or above; with factor 1 in none."""
 
         def before_call(module: nn.Module, args: tuple) -> None:
-            self.active = bool(args[1].max() >= end)
+            self.active = self._factor != 1 and bool(args[1].max() >= end)
 
         hook = denoiser.register_forward_pre_hook(before_call)
         try:
@@ -173,7 +179,8 @@ def check(network: Any, settings: DeepShrinkSettings) -> None:
 def attached(unet: Any, shrink: DeepShrink) -> Iterator[None]:
     """Hooks on the blocks of a U-Net that `check` accepts. They are gone afterwards, however it ends.
 
-    The U-Net itself joins features and skip connection, so the features get their size where the block before ends.
+    The U-Net itself joins features and skip connection, so the features get their size where the block before ends. In
+    the steps where Deep Shrink doesn't act the hooks change nothing: what doesn't fit then is joined as the U-Net does.
     """
     sizes: list[tuple[int, int]] = []  # of the skip connections that are still to come
 
@@ -186,6 +193,10 @@ def attached(unet: Any, shrink: DeepShrink) -> Iterator[None]:
     def shrunk(module: nn.Module, args: tuple) -> tuple:
         return (shrink.shrunk(args[0]), *args[1:])
 
+    def enlarged(module: nn.Module, args: tuple) -> tuple:
+        # Of the doubled features, nearest gives what it gives of the features themselves.
+        return (shrink.resized(args[0], sizes[-1], "nearest"), *args[1:])
+
     def restored(module: nn.Module, args: tuple, h: Tensor) -> Tensor:
         return shrink.resized(h, sizes.pop())
 
@@ -195,6 +206,14 @@ def attached(unet: Any, shrink: DeepShrink) -> Iterator[None]:
             hooks.callback(module.register_forward_hook(keep_size).remove)
         after = [*unet.input_blocks, unet.middle_block][shrink.block + 1]
         hooks.callback(after.register_forward_pre_hook(shrunk).remove)
+        for convolution in after_enlargements(unet):
+            hooks.callback(convolution.register_forward_pre_hook(enlarged).remove)
         for module in [unet.middle_block, *unet.output_blocks[:-1]]:
             hooks.callback(module.register_forward_hook(restored).remove)
         yield
+
+
+def after_enlargements(unet: Any) -> list[nn.Module]:
+    """What gets the enlarged features in each `Upsample` of the output blocks: nearest to twice the size, convolved."""
+    named = [module for module in unet.output_blocks.modules() if type(module).__name__ == "Upsample"]
+    return [module.conv for module in named if hasattr(module, "conv")]  # torch's own of that name has none

@@ -126,7 +126,7 @@ class WindowSettings(DetailSettings, CurveSettings):
     def calls(self, height: int, width: int, count: int) -> int:
         """Counted in steps, progress is 0 in the first call: it has no crops."""
         local, thinned = (math.ceil(views / self.window_batch) for views in parts(self, height, width))
-        without = local if thinned and self.progress == "steps" else 0
+        without = local if thinned and self.progress != "noise level" else 0
         return super().calls(height, width, count) * (local + thinned or 1) - without
 
     def pixels_seen(self, height: int, width: int) -> int:

@@ -22,7 +22,7 @@ from itermix.model.inversion import InversionSettings
 from itermix.model.windows import WindowSettings
 from itermix.parameters import Parameter, SettingsError, shortened
 from itermix.picture.cleanup import CleanupSettings
-from itermix.picture.colour import ColourSettings
+from itermix.picture.colour import ColourFormulaSettings, ColourSettings
 from itermix.picture.enlarging import SizeSettings
 from itermix.picture.fidelity import FidelitySettings
 from itermix.picture.latent_upscaler import LatentUpscalerSettings
@@ -34,6 +34,7 @@ __all__ = ["Parameter", "Settings", "SettingsError", "UpscaleSettings", "shorten
 
 @dataclass(frozen=True, init=False)
 class Settings(
+    ColourFormulaSettings,
     AnalysisSettings,
     SkippingSettings,
     PerlinSettings,

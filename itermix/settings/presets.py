@@ -17,6 +17,7 @@ from typing import Any
 
 from itermix.model.windows import DEMOFUSION
 from itermix.parameters import SettingsError, shortened
+from itermix.picture import colour
 from itermix.settings import Settings, UpscaleSettings
 from itermix.settings.infotext import VERSION, detail_today
 
@@ -45,6 +46,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "detail": 0.0,
         "fidelity": 0.0,
         "match_colours": True,
+        "colour_formulas": colour.DEMOFUSION,
         "window": 128,
         "window_jitter": True,
         "window_formulas": DEMOFUSION,
@@ -58,7 +60,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "curve": "comfy-cosine",
         "alpha": 2.4,
         "noise": "independent",
-        "progress": "steps",
+        "progress": "comfy-steps",
         "detail": 0.0,
         "fidelity": 0.0,
     },
@@ -71,7 +73,7 @@ REASONS = {
     "Creative": "Lets go of the picture earlier: the detail is more of the model's own, and farther from the source.",
     "DemoFusion paper": "The curve of arXiv 2311.16973. Without its dilated sampling it repeats parts beyond 2x.",
     "DemoFusion complete": "All that DemoFusion's code does, at SDXL's window of 128; that of SD 1 is 64. Costs time.",
-    "ComfyUI node": "The ComfyUI Iterative Mixing node as it comes, with new noise in every step. Smooth.",
+    "ComfyUI node": "The ComfyUI Iterative Mixing nodes as they come, with new noise in every step. Smooth.",
 }
 """{name of a built-in preset: why one would choose it}."""
 

@@ -260,7 +260,7 @@ def phases(
             if settings.seed >= 0:
                 seed = settings.seed + (phase.number - 1) * STREAM
             analysis = Analysis(model.space.decode) if analyses is not None else None
-            current = mix(model, current, sources.labels, settings, seed, method.mask, analysis)
+            current = mix(model, current, sources, settings, seed, method.mask, analysis)
             if analyses is not None and analysis:
                 analyses.append(analysis)
             if settings.fidelity:
@@ -349,14 +349,14 @@ def kept_to(
 def mix(
     model: Model,
     enlarged: Tensor,
-    labels: Tensor,
+    sources: Sources,
     settings: Settings,
     seed: int,
     mask: Tensor | None = None,
     analysis: Analysis | None = None,
 ) -> Tensor:
     """One pass of iterative mixing over the enlarged pictures [N, 3, H, W], with the noise of `seed` + k, and what
-    follows it before decoding.
+    follows it before decoding. The sources are those of the first phase.
 
     `mask` is that of `Method`. An `analysis` looks on, where there is one picture.
 
@@ -364,7 +364,7 @@ def mix(
         SettingsError: settings that don't fit the number of steps.
     """
     check_sub_grids(settings, *(side // model.space.factor for side in enlarged.shape[-2:]))
-    sigmas = model.sigmas(model.steps)
+    sigmas, begin = model.sigmas(model.steps), seed
 
     def run(enlarged: Tensor, labels: Tensor, seed: int) -> Tensor:
         latent = model.space.encode(enlarged)
@@ -380,12 +380,13 @@ def mix(
             analysis=analysis,
             **_sampler_options(model, latent, seed),
         )
-        result = settings.finished(result, latent)
+        some = sources.pictures[seed - begin :][: len(latent)]
+        result = settings.finished(result, latent, first=lambda: model.space.encode(some))
         for more in settings.after_phase(model.steps):
             result = sampled_again(model, result, labels, more, seed + STREAM)
         return model.space.decode(result)
 
-    return _in_batches(run, enlarged, labels, seed)
+    return _in_batches(run, enlarged, sources.labels, seed)
 
 
 def check_sub_grids(settings: Settings, height: int, width: int) -> None:

@@ -42,7 +42,7 @@ def finish(p: Any, job: Any, latent: Tensor, samples: Tensor, args: tuple, kwarg
         job.analyses.append(job.analysis)
     where = getattr(p, "nmask", None)
     where = None if where is None else where.reshape(-1, *where.shape[-2:])[0]
-    pictures = settings.finished(frames.pictures(samples), frames.pictures(latent.to(samples)), where)
+    pictures = settings.finished(frames.pictures(samples), frames.pictures(latent.to(samples)), where, job.first)
     samples = frames.latents(pictures, samples)
     for more in settings.after_phase(kwargs.get("steps") or p.steps):
         try:
@@ -57,6 +57,15 @@ def finish(p: Any, job: Any, latent: Tensor, samples: Tensor, args: tuple, kwarg
             host.note(p, more.name, f"it failed ({error}); this is the picture before it")
     job.samples = samples
     return samples
+
+
+def encoded(p: Any, pictures: Tensor) -> Tensor:
+    """The latents [B, C, h, w] of pictures [B, 3, H, W] in [0, 1].
+
+    The WebUI draws from torch's global generator where it encodes, which is left as it was.
+    """
+    with torch.random.fork_rng():
+        return frames.pictures(host.encoded(pictures, p.sd_model))
 
 
 def check_numbers(samples: Tensor) -> None:

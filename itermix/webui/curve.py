@@ -91,7 +91,7 @@ def curve(settings: Settings, steps: int, exact: bool, scheduler: str | None = N
     by_level = ve(SD_SIGMAS).progress(sigmas)
     of_run = weights(settings, last - first, by_level[first:last])
     nothing = [None] * first, [None] * (whole - last)
-    if settings.progress == "steps":
+    if settings.progress != "noise level":
         counted = [step / (last - first) for step in range(last - first)]
         progress: list[float | None] = [*nothing[0], *counted, *nothing[1]]
     else:

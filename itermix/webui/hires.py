@@ -8,18 +8,20 @@ networks of hires fix are those of every phase.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from modules import errors
 
+from itermix.mixing import frames
 from itermix.parameters import SettingsError
 from itermix.picture.phases import Phase, plan, walk
 from itermix.settings import Settings
 from itermix.settings.infotext import UNFINISHED
 from itermix.steps.samplers import SamplerRefused, check
-from itermix.webui import analysis, controlnet, fidelity, host, latent_upscaler, sides
+from itermix.webui import analysis, cleanup, controlnet, fidelity, host, latent_upscaler, sides
 from itermix.webui.job import Job, Wrapped, tasks
 from itermix.webui.limits import check_size
 from itermix.webui.progress import Task, shared_out
@@ -89,6 +91,7 @@ def sample_hr_pass(
     pictures = None if decoded is None else host.of_hires(p, decoded)
     # What fidelity keeps to, and the page compares with.
     first = None if pictures is None else fidelity.of_first_pass(p, samples, pictures)
+    job.first = functools.cache(functools.partial(latents_of_first_pass, p, samples, pictures))
     done: Any = None  # the decoded pictures of the last finished phase, as the WebUI gives them
     try:
         for phase in way_of(p, settings):
@@ -132,6 +135,13 @@ def sample_hr_pass(
         p.is_hr_pass = False
         for name, value in before.items():
             setattr(p, name, value)
+
+
+def latents_of_first_pass(p: Any, samples: Any, pictures: torch.Tensor | None) -> torch.Tensor:
+    """The latents [B, C, h, w] of the first pass, or of the picture of the gallery in its place, in [-1, 1]."""
+    if samples is not None:
+        return frames.pictures(samples)
+    return cleanup.encoded(p, fidelity.of_first_pass(p, samples, pictures))
 
 
 def save(p: Any, job: Job, pictures: torch.Tensor, suffix: str = "") -> None:

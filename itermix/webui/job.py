@@ -47,6 +47,7 @@ class Job:
         sources: the pictures of a batch that they are compared with on the page.
         mask: how much of the weight each part of the picture gets, stretched over it.
         weights: the same of each latent pixel of the sampling that runs, with the Perlin noise; None if it is all.
+        first: gives the latents of the first source, before it was enlarged; None if it isn't.
         kept_to: the pictures [B or 1, 3, H, W], in [0, 1], that fidelity keeps the result to.
         analysis: of the pass that runs.
         analyses: of the finished passes that made the picture, if they were wanted.
@@ -65,6 +66,7 @@ class Job:
     sources: Sequence[Image.Image] = ()
     mask: Image.Image | None = None
     weights: Tensor | None = None
+    first: Callable[[], Tensor] | None = None
     kept_to: Tensor | None = None
     analysis: Analysis | None = None
     analyses: list[Analysis] = field(default_factory=list)

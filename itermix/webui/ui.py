@@ -179,6 +179,7 @@ def control(parameter: Parameter, elem_id: str, value: Any, choices: Sequence[st
     elif parameter.high is not None and parameter.high > MOST_ON_SLIDER:
         made = gr.Number(precision=0, **common)
     else:
-        made = gr.Slider(minimum=parameter.low, maximum=parameter.high, step=parameter.step, **common)
+        most = parameter.high if parameter.usual is None else parameter.usual
+        made = gr.Slider(minimum=parameter.low, maximum=most, step=parameter.step, **common)
     made.webui_tooltip = parameter.help
     return made

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -23,6 +24,7 @@ from itermix.settings.infotext import UNFINISHED
 from itermix.steps.schedule import steps_by_host
 from itermix.webui import (
     analysis,
+    cleanup,
     fidelity,
     folder,
     host,
@@ -159,13 +161,15 @@ def iteration(
 ) -> Any:
     """All phases of one iteration; gives the WebUI's result of the last one that was finished."""
     finished: tuple[Any, Any, list[Image.Image]] | None = None
-    way, first = walk(sources[0].size, sizes), sources
+    way, begun = walk(sources[0].size, sizes), sources
     originals = fidelity.tensor_of([source.resize(way[0].first) for source in sources])
+    first = functools.cache(functools.partial(cleanup.encoded, p, originals))
     analyses: list[Analysis] = []
     todo = tasks(way, settings, p.steps, p.sampler_name, exact=shared.opts.img2img_fix_steps)
     with shared_out(todo, jobs=1, counted_by_host=0, note=note) as progress:
         for step in way:
             job = Job(settings, by_script=True, phase=step, progress=progress, mask=mask, analyses=analyses)
+            job.first = first
             if settings.fidelity and p.image_mask is None:  # else it keeps what the WebUI encodes: filled, cut
                 job.kept_to = originals
             q = of_phase(p, settings, job, sources)
@@ -189,7 +193,7 @@ def iteration(
     assert finished is not None
     q, result, pictures = finished
     for k, picture in enumerate(pictures):
-        results.keep(q, first, picture, k, settings)
+        results.keep(q, begun, picture, k, settings)
     if host.saves(p) and not q.save_samples():  # was not to be the last, or was stopped after its end
         for k, picture in enumerate(pictures):
             name = host.save(p, picture, result.all_seeds[k], result.all_prompts[k], result.infotexts[k])

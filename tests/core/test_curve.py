@@ -68,7 +68,7 @@ def test_steps_that_are_not_there_cannot_be_run():
 
 @given(
     st.sampled_from(["cosine", "linear", "logistic", "comfy-cosine"]),
-    st.sampled_from(["steps", "noise level"]),
+    st.sampled_from(["steps", "noise level", "comfy-steps"]),
     st.floats(0.05, 10),
     st.floats(0.05, 1),
     st.integers(1, 1000),
@@ -98,7 +98,7 @@ class Operations(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("progress", ["steps", "noise level"])
+@pytest.mark.parametrize("progress", ["steps", "noise level", "comfy-steps"])
 @pytest.mark.parametrize("scheduler", SCHEDULES)
 def test_a_curve_of_20000_steps_takes_as_many_operations_as_one_of_20(scheduler, progress):
     counts = set()

@@ -19,7 +19,7 @@ CALLS = {
     "begins": (7,),
     "before_phase": (7,),
     "after_phase": (7,),
-    "finished": ("samples", "latent", "where"),
+    "finished": ("samples", "latent", "where", "first"),
     "unguided": (),
     "calls": (3, 5, 7),
     "pixels_seen": (3, 5),

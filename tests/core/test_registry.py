@@ -99,6 +99,16 @@ def test_the_page_has_a_control_for_each(webui):
         assert [control.label for control in controls] == [parameter.label for parameter in parameters]
 
 
+def test_a_slider_ends_where_values_are_usual(webui):
+    """And more is allowed to all that don't come from a slider."""
+    ui = webui("ui")
+    for parameter in UPSCALE:
+        if isinstance(slider := ui.control(parameter, "id"), ui.gr.Slider):
+            assert slider.minimum == parameter.low
+            assert slider.maximum == (parameter.usual or parameter.high)
+            assert parameter.low < parameter.default + parameter.step <= slider.maximum <= parameter.high
+
+
 def test_the_infotext_has_a_key_for_each_that_makes_the_picture_and_restores_it(webui):
     for settings, parameters in ((Settings, MIXING), (UpscaleSettings, UPSCALE)):
         changed = settings(**{parameter.name: another_than_default(parameter) for parameter in parameters})

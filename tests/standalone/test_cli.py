@@ -52,10 +52,10 @@ def test_the_module_runs_and_its_help_teaches():
 
 
 def test_bad_input_has_its_exit_code_and_no_traceback():
-    argv = [sys.executable, "-m", "itermix", "upscale", "--out", "x.png", "--alpha", "99"]
+    argv = [sys.executable, "-m", "itermix", "upscale", "--out", "x.png", "--alpha", "999"]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == "itermix: alpha = 99 is not possible. Allowed: a number from 0.05 to 10.\n"
+    assert done.stderr == "itermix: alpha = 999 is not possible. Allowed: a number from 0.05 to 100.\n"
 
 
 @pytest.mark.parametrize("command", ["demo", "upscale", "batch", "plot", "bench", "schema"])
@@ -147,7 +147,7 @@ def test_a_preset_holds_where_no_flag_says_otherwise(untrained, tmp_path):
     assert main([*argv, "--alpha", "3"]) == 0
     with Image.open(out) as image:
         infotext = image.info["parameters"]
-    assert "Itermix curve: comfy-cosine, Itermix alpha: 3.0, Itermix blending: addition" in infotext
+    assert "Itermix curve: comfy-cosine, Itermix alpha: 3.0, Itermix progress: comfy-steps, " in infotext
 
 
 def test_upscale_says_how_many_steps_are_left_out(untrained, tmp_path, caplog):

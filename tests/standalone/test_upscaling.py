@@ -100,6 +100,18 @@ def test_matched_colours_are_those_of_the_source(model):
     assert drift(match_colours=True) < 0.02 < drift()
 
 
+def test_demofusions_colours_are_those_of_each_picture_before_it_was_enlarged(model, monkeypatch):
+    """In every phase, and whichever pictures are sampled at once."""
+    settings = Settings(denoise=1.0, alpha=10.0, fidelity=0.0, match_colours=True, colour_formulas="DemoFusion")
+    sources = up.true_sources(3, seed=0)
+    sources = up.Sources("true", sources.pictures / 2, sources.labels, sources.seed)  # so that nothing is clamped
+    monkeypatch.setattr(up, "BATCH_PIXELS", 2 * 64 * 64)
+    for found in up.phases(model, Method("mixing", settings), sources, (128, 128)):
+        for picture, source in zip(found, sources.pictures):
+            assert float(picture.mean()) == pytest.approx(float(source.mean()), abs=0.02)
+            assert float(picture.std()) == pytest.approx(float(source.std()), abs=0.02)
+
+
 def lacking(found, sources, side):
     """How far the means over areas of `side` pixels of the source are from the source's, without the picture's edge."""
     areas = [each // side for each in sources.pictures.shape[-2:]]

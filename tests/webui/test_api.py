@@ -69,7 +69,7 @@ def test_own_presets_are_kept_in_the_data_folder(call, file):
         ("presets/save", [], "body"),
         ("presets/rename", {"name": "Mine", "new_name": "A"}, "name = 'Mine' is not possible"),
         ("presets/delete", {"name": ["Mine"]}, "name = ['Mine'] is not possible"),
-        ("weights", {"settings": {"alpha": 99}}, "alpha = 99 is not possible"),
+        ("weights", {"settings": {"alpha": 999}}, "alpha = 999 is not possible"),
         ("weights", {"settings": {"preset": "Creativ"}}, "Did you mean Creative?"),
         ("weights", {"steps": 1001}, "steps = 1001 is not possible. Allowed: a whole number from 1 to 1000."),
         ("weights", {"steps": 0}, "steps = 0"),

@@ -278,7 +278,7 @@ def test_the_uis_positional_values_mean_the_same_as_a_dict(webui):
 @pytest.mark.parametrize(
     ("args", "parts"),
     [
-        ([{"alpha": 99}], ["alpha = 99", "0.05 to 10"]),
+        ([{"alpha": 999}], ["alpha = 999", "0.05 to 100"]),
         ([{"curve": "sine"}], ["curve = 'sine'", "cosine, linear, logistic, comfy-cosine"]),
         ([{"alhpa": 1}], ["alhpa = 1", "Did you mean alpha?"]),
         ([{"denoise": "0.5"}], ["denoise = '0.5'", "a number from 0.05 to 1"]),

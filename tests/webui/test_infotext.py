@@ -29,6 +29,7 @@ SETTINGS = {
     "max_scale_per_phase": 3.0,
     "save_phases": True,
     "match_colours": True,
+    "colour_formulas": "DemoFusion",
     "cleanup": 0.2,
     "cleanup_steps": 2,
     "cleanup_sampler": "DPM++ 2M",

@@ -107,6 +107,19 @@ def test_deep_shrink_changes_its_picture_and_nothing_after_it(webui, plain_pictu
     assert equal(plain(webui, "txt2img"), plain_pictures["txt2img"])
 
 
+@pytest.mark.parametrize("size", [(64, 64), (72, 64), (64, 88), (104, 72)])
+def test_the_steps_after_the_share_of_deep_shrink_are_those_of_a_run_without(webui, size):
+    """Every step begins at z', so the picture is what the last one makes, and that is after the share. At sizes that
+    aren't multiples of 64 the WebUI's own U-Net joins what doesn't fit, and Deep Shrink has to leave that alone."""
+    width, height = size
+
+    def pictures(settings):
+        return repeatable(webui, "img2img", mixing(settings, width=width, height=height, **QUICK))
+
+    assert equal(pictures({**TIED, "deep_shrink": 0.35}), pictures(TIED))
+    assert not equal(pictures({"denoise": 1.0, "deep_shrink": 0.35}), pictures({"denoise": 1.0}))
+
+
 @pytest.mark.parametrize("how", ["error", "interrupt"])
 def test_nothing_of_deep_shrink_stays_after_a_stop(webui, run, plain_pictures, how):  # noqa: F811
     off = repeatable(webui, "img2img", upscale({}, **QUICK))

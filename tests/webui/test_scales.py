@@ -226,6 +226,22 @@ def test_matching_brings_mean_and_contrast_of_the_latent_back(webui, run):
     assert difference(results[0][0], results[1][0]) > 2
 
 
+@pytest.mark.parametrize("path", ["img2img", "txt2img"])
+def test_demofusions_colours_are_those_of_the_first_source_as_a_whole(run, path):
+    """Through two phases, in both places where a first source is known."""
+    guided = {**LIMIT, "match_colours": True, "alpha": 3.0, "fidelity": 0.0, "detail": 0.0}
+
+    def made(formulas):
+        settings = {**guided, "colour_formulas": formulas}
+        request = upscale({**settings, "scale": 1.5}, **QUICK) if path == "img2img" else hires(settings, hr_scale=1.5)
+        return run(path, request)[0][0]
+
+    whole, channels = made("DemoFusion"), made("channels")
+    assert "unfinished" not in whole.parameters
+    assert "Itermix colour formulas: DemoFusion" in whole.parameters
+    assert difference(whole, channels) > 1
+
+
 def test_every_phase_is_saved_if_wanted(webui, run):
     for path, request in (
         ("img2img", upscale({**TWO, "save_phases": True}, save_images=True, **QUICK)),
@@ -268,7 +284,7 @@ def test_without_hires_fix_there_is_nothing_to_replace(webui):
 @pytest.mark.parametrize(
     ("settings", "changes", "parts"),
     [
-        ({"alpha": 99}, {}, ["alpha = 99"]),
+        ({"alpha": 999}, {}, ["alpha = 999"]),
         ({"cleanup": 0.01}, {}, ["cleanup = 0.01", "from 0.05 to 0.25"]),
         ({"cleanup": 0.1, "cleanup_sampler": "Eulre"}, {}, ["cleanup_sampler = 'Eulre'", "Euler a"]),
         ({}, {"hr_scale": 9.0}, ["target width = 576", "512"]),

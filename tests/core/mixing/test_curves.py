@@ -72,6 +72,23 @@ def test_every_curve_falls_within_its_bounds(values, steps):
     assert w.max() <= settings.highest + 1e-6
 
 
+@given(settings_of_curves, st.integers(1, 200))
+def test_in_whole_steps_every_curve_falls_too_or_rises_if_its_ends_are_turned(values, steps):
+    settings = Settings(**values, progress="comfy-steps")
+    turned = settings.replace(lowest=settings.highest, highest=settings.lowest)
+    for w, falls in ((weights(settings, steps), 1), (weights(turned, steps), -1)):
+        assert torch.isfinite(w).all()
+        assert (falls * w.diff() <= 1e-6).all()
+        assert settings.lowest - 1e-6 <= w.min() <= w.max() <= settings.highest + 1e-6
+
+
+def test_in_whole_steps_the_papers_cosine_lies_between_start_and_stop():
+    """Which are steps 2 and 6 of 9."""
+    w = weights(Settings(progress="comfy-steps", alpha=1.0, start=0.3, stop=0.7), 9)
+    expected = [1, 1] + [(1 + math.cos(math.pi * i / 4)) / 2 for i in range(5)] + [0, 0]
+    torch.testing.assert_close(w, torch.tensor(expected))
+
+
 @given(settings_of_curves, st.integers(2, 100))
 def test_clamp_cuts_without_changing_what_comes_before(values, steps):
     clamped = weights(Settings(**values), steps)

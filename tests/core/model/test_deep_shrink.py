@@ -1,4 +1,4 @@
-"""Deep Shrink on a small network with the blocks and the joins of Stable Diffusion's U-Net."""
+"""Deep Shrink on a small network with the blocks of Stable Diffusion's U-Net and the joins of A1111's."""
 
 import math
 
@@ -14,24 +14,34 @@ from itermix.model.deep_shrink import SHRINK_METHODS, DeepShrink, attached, chec
 CHANNELS = 4
 
 
-class Doubled(nn.Module):
-    def forward(self, x):
-        return F.interpolate(x, scale_factor=2, mode="nearest")
-
-
 def conv(channels, stride=1):
     return nn.Conv2d(channels, CHANNELS, 3, stride, padding=1)
 
 
+class Upsample(nn.Module):
+    """Known by its name, as in Stable Diffusion."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = conv(CHANNELS)
+
+    def forward(self, x, size=None):
+        size = size or [2 * side for side in x.shape[2:]]
+        return self.conv(F.interpolate(x, size, mode="nearest"))
+
+
 class UNet(nn.Module):
-    """Sizes of the skip connections, of 32 pixels: 32, 32, 16, 16, 8, 8."""
+    """Sizes of the skip connections, of 32 pixels: 32, 32, 16, 16, 8, 8.
+
+    Where a size is no multiple of 4, doubling may give one pixel more than the skip connection has.
+    """
 
     def __init__(self):
         super().__init__()
         two = 2 * CHANNELS
         self.input_blocks = nn.ModuleList(conv(CHANNELS, stride) for stride in (1, 1, 2, 1, 2, 1))
         self.middle_block = conv(CHANNELS)
-        up = [conv(two), nn.Sequential(conv(two), Doubled()), conv(two), nn.Sequential(conv(two), Doubled())]
+        up = [conv(two), nn.Sequential(conv(two), Upsample()), conv(two), nn.Sequential(conv(two), Upsample())]
         self.output_blocks = nn.ModuleList([*up, conv(two), conv(two)])
 
     def forward(self, x):
@@ -42,7 +52,10 @@ class UNet(nn.Module):
             skips.append(h)
         h = self.middle_block(h)
         for block in self.output_blocks:
-            h = block(torch.cat([h, skips.pop()], dim=1))
+            skip = skips.pop()
+            if h.shape[2:] != skip.shape[2:]:
+                h = F.interpolate(h, skip.shape[2:], mode="nearest")
+            h = block(torch.cat([h, skip], dim=1))
         return h
 
 
@@ -83,30 +96,35 @@ def hooks(network):
 
 
 def by_hand(unet, x, block, factor, mode):
-    """The U-Net's forward with ComfyUI's two patches written into it."""
+    """ComfyUI's forward, which tells each enlargement the size of the next skip connection, with its two patches."""
     skips = []
     h = x
     for k, module in enumerate(unet.input_blocks):
         h = module(h)
         skips.append(h)
         if k == block:
-            h = F.interpolate(h, size=(round(h.shape[2] / factor), round(h.shape[3] / factor)), mode=mode)
+            h = F.interpolate(h, size=[round(side * (1 / factor)) for side in h.shape[2:]], mode=mode)
     h = unet.middle_block(h)
     for module in unet.output_blocks:
         skip = skips.pop()
         if h.shape[2:] != skip.shape[2:]:
             h = F.interpolate(h, size=skip.shape[2:], mode=mode)
-        h = module(torch.cat([h, skip], dim=1))
+        h = torch.cat([h, skip], dim=1)
+        if isinstance(module, nn.Sequential):
+            convolution, upsample = module
+            h = upsample(convolution(h), skips[-1].shape[2:])
+        else:
+            h = module(h)
     return h
 
 
 @pytest.mark.parametrize("method", SHRINK_METHODS)
 @pytest.mark.parametrize("block", range(1, 6))
-@pytest.mark.parametrize("factor", [1.5, 2.0, 3.3, 8.0])
-def test_it_is_the_u_net_with_the_two_patches(unet, x, block, factor, method):
+@pytest.mark.parametrize("factor", [1.5, 2.0, 3.0, 3.3, 8.0])
+def test_it_is_comfyuis_u_net_with_the_two_patches(unet, x, block, factor, method):
     shrink = shrinking(deep_shrink_block=block, deep_shrink_factor=factor, deep_shrink_method=method)
     with attached(unet, shrink):
-        for size in ((32, 32), (24, 40)):
+        for size in ((32, 32), (24, 40), (30, 32), (31, 37)):
             part = x[..., : size[0], :].repeat(1, 1, 1, 2)[..., : size[1]]
             expected = by_hand_without_hooks(unet, part, block, factor, method)
             assert torch.equal(unet(part), expected)
@@ -119,19 +137,40 @@ def by_hand_without_hooks(unet, *args):
     return by_hand(copy.requires_grad_(False), *args)
 
 
-def test_it_changes_the_result_while_it_is_active_alone(unet, x):
+@pytest.mark.parametrize("block", range(1, 6))
+@pytest.mark.parametrize("size", [(32, 32), (30, 32), (32, 29), (31, 27), (17, 18)])
+def test_it_changes_the_result_while_it_is_active_alone(unet, x, size, block):
+    """Whatever the size is: where it isn't a multiple of 4, A1111's joining is left to do what it does."""
+    x = x[..., : size[0], : size[1]]
     plain = unet(x)
-    shrink = shrinking()
+    shrink = shrinking(deep_shrink_block=block)
     with attached(unet, shrink):
-        assert (unet(x) - plain).abs().max() > 1e-3
+        assert not torch.equal(unet(x), plain)
         shrink.active = False
         assert torch.equal(unet(x), plain)
     assert torch.equal(unet(x), plain)
 
 
-def test_a_factor_of_1_changes_nothing(unet, x):
-    with attached(unet, shrinking(deep_shrink_factor=1.0)):
-        assert torch.equal(unet(x), by_hand_without_hooks(unet, x, 5, 1.0, "bicubic"))
+def test_the_steps_after_its_share_are_those_of_a_run_without(unet):
+    """From where it stops on, on the same state, at a size that isn't a multiple of 4."""
+    x = torch.randn(1, CHANNELS, 30, 31, generator=torch.Generator().manual_seed(2))
+    settings = Settings(denoise=1.0, blending="addition", lowest=1.0)  # z' in every step, whatever the model gave
+    made = {}
+    for share in (0.0, 0.35):
+        denoised = []
+        keep = lambda info, into=denoised: into.append(info["denoised"].clone())  # noqa: E731
+        shrunk = settings.replace(deep_shrink=share)
+        sample(euler, Denoiser(unet), x, SIGMAS, shrunk, unet=unet, callback=keep)
+        made[share] = denoised
+    same = [torch.equal(a, b) for a, b in zip(made[0.0], made[0.35])]
+    assert same == [False, False, True, True]
+
+
+def test_a_factor_of_1_changes_nothing(unet):
+    x = torch.randn(1, CHANNELS, 30, 31, generator=torch.Generator().manual_seed(2))
+    off, on = (Settings(denoise=1.0, deep_shrink=share, deep_shrink_factor=1.0) for share in (0.0, 1.0))
+    plain = sample(euler, Denoiser(unet), x, SIGMAS, off)
+    assert torch.equal(sample(euler, Denoiser(unet), x, SIGMAS, on, unet=unet), plain)
 
 
 def test_one_pixel_is_left_of_the_smallest(unet):
@@ -141,7 +180,7 @@ def test_one_pixel_is_left_of_the_smallest(unet):
 
 def test_the_hooks_are_gone_after_an_error(unet, x):
     with attached(unet, shrinking()):
-        assert hooks(unet) == 14  # at each of the 13 blocks but the last, and two before a block
+        assert hooks(unet) == 16  # at each of the 13 blocks but the last, two before a block, and at two enlargements
     with pytest.raises(ZeroDivisionError), attached(unet, shrinking()):
         raise ZeroDivisionError
     assert hooks(unet) == 0

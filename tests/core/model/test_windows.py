@@ -260,6 +260,8 @@ def test_a_known_count():
     settings = Settings(window=128)
     assert parts(settings, 512, 512) == (49, 16)
     assert calls(settings, 512, 512) == 13 + 4
+    counted = [settings.replace(progress=p).calls(512, 512, 10) for p in ("steps", "comfy-steps", "noise level")]
+    assert counted == [170 - 13, 170 - 13, 170]  # counted in steps, the first has no crops
     assert settings.pixels_seen(512, 512) == (49 + 16) * 128**2
     assert parts(settings, 128, 128) == (0, 0)
     assert (calls(settings, 128, 96), settings.pixels_seen(128, 96)) == (1, 128 * 96)

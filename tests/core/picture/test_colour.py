@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from itermix.picture.colour import match_statistics
+from itermix import Settings
+from itermix.picture.colour import anchor_of, match_anchor, match_statistics
 
 
 def drifted(dtype=torch.float64):
@@ -50,3 +51,45 @@ def test_a_faint_mask_changes_that_share():
     x, reference = drifted()
     got = match_statistics(x, reference, torch.full((9, 7), 0.01))
     torch.testing.assert_close(got, torch.lerp(x, match_statistics(x, reference), 0.01))
+
+
+def test_the_whole_of_each_image_gets_the_one_mean_and_deviation_of_the_anchor():
+    """Of a picture of another size, and of channels that differ: what lies between them stays, but for one factor."""
+    x, reference = drifted()
+    x[:, 1] += 3
+    matched = match_anchor(x, anchor_of(reference[..., :5]))
+    for image, wanted in zip(matched, reference[..., :5]):
+        assert torch.allclose(image.mean(), wanted.mean())
+        assert torch.allclose(image.std(), wanted.std())
+    between = matched.mean(dim=(2, 3)) - matched.mean(dim=(2, 3))[:, :1]
+    before = x.mean(dim=(2, 3)) - x.mean(dim=(2, 3))[:, :1]
+    gain = torch.stack([wanted.std() / image.std() for wanted, image in zip(reference[..., :5], x)])
+    assert torch.allclose(between, before * gain[:, None])
+
+
+def test_one_anchor_is_enough_for_a_batch_and_a_mask_holds_for_it_too():
+    x, reference = drifted()
+    where = torch.zeros(9, 7)
+    where[2:] = 1
+    matched = match_anchor(x, anchor_of(reference[:1]), where)
+    assert torch.equal(matched[..., :2, :], x[..., :2, :])
+    for image in matched:
+        assert torch.allclose(image[:, 2:].mean(), reference[0].mean())
+    free = x.clone()
+    free[..., :2, :] += 5
+    assert torch.equal(match_anchor(free, anchor_of(reference[:1]), where)[..., 2:, :], matched[..., 2:, :])
+
+
+@pytest.mark.parametrize(("formulas", "asked"), [("channels", 0), ("DemoFusion", 1)])
+def test_what_a_pass_is_matched_to_is_what_the_settings_say(formulas, asked):
+    x, latent = drifted()
+    before = 3 * latent[..., :5] + 1
+    calls = []
+    settings = Settings(match_colours=True, colour_formulas=formulas)
+    found = settings.finished(x, latent, first=lambda: calls.append(1) or before)
+    expected = match_anchor(x, anchor_of(before)) if asked else match_statistics(x, latent)
+    assert torch.equal(found, expected)
+    assert len(calls) == asked
+    assert torch.equal(settings.replace(match_colours=False).finished(x, latent), x)
+    alone = match_anchor(x, anchor_of(latent)) if asked else expected
+    assert torch.equal(settings.finished(x, latent), alone)

@@ -48,6 +48,7 @@ DEFAULTS_OF_VERSION = {
         "max_scale_per_phase": 2.0,
         "save_phases": False,
         "match_colours": False,
+        "colour_formulas": "channels",
         "cleanup": 0.0,
         "cleanup_steps": 0,
         "cleanup_sampler": SAME_SAMPLER,

@@ -29,7 +29,7 @@ NAMES = [parameter.name for parameter in UpscaleSettings.parameters()]
 FOR_OTHERS = {
     "DemoFusion paper": (1.0, "addition", "cosine", 3.0, "shared", "noise level"),
     "DemoFusion complete": (1.0, "addition", "cosine", 3.0, "shared", "noise level"),
-    "ComfyUI node": (1.0, "addition", "comfy-cosine", 2.4, "independent", "steps"),
+    "ComfyUI node": (1.0, "addition", "comfy-cosine", 2.4, "independent", "comfy-steps"),
 }
 
 
@@ -57,7 +57,9 @@ def test_presets_that_stand_for_other_projects_do_not_lean_on_the_defaults(name,
 
 def test_the_complete_demofusion_names_all_of_it():
     windows = {parameter.name for parameter in DECIDED if parameter.group == "Windows"} - {"window_batch"}
-    assert {*PRESETS["DemoFusion paper"], *windows, "match_colours"} == PRESETS["DemoFusion complete"].keys()
+    assert {*PRESETS["DemoFusion paper"], *windows, "match_colours", "colour_formulas"} == PRESETS[
+        "DemoFusion complete"
+    ].keys()
 
 
 def test_a_preset_decides_what_it_does_not_name_too():
@@ -202,7 +204,7 @@ def test_a_refused_name_is_told_why(file, name, allowed):
     assert error.value.allowed == allowed
 
 
-@pytest.mark.parametrize("values", [{"alhpa": 1}, {"alpha": 99}, {"start": 0.5, "stop": 0.2}, {"width": 7}])
+@pytest.mark.parametrize("values", [{"alhpa": 1}, {"alpha": 999}, {"start": 0.5, "stop": 0.2}, {"width": 7}])
 def test_settings_that_are_not_possible_are_not_saved(file, values):
     with pytest.raises(SettingsError):
         file.save("Mine", values)
@@ -249,8 +251,8 @@ BROKEN = {
     "a number for a preset": (b'{"Sharp": 3}', "its shape isn't {name: {setting: value}}"),
     "an unknown setting": (b'{"Sharp": {"alhpa": 1}}', "in 'Sharp', alhpa = 1 is not possible. Did you mean alpha?"),
     "a value out of range": (
-        b'{"Sharp": {"alpha": 99}}',
-        "in 'Sharp', alpha = 99 is not possible. Allowed: a number from 0.05 to 10.",
+        b'{"Sharp": {"alpha": 999}}',
+        "in 'Sharp', alpha = 999 is not possible. Allowed: a number from 0.05 to 100.",
     ),
     "no number": (b'{"Sharp": {"alpha": NaN}}', "in 'Sharp', alpha = nan is not possible."),
     "a setting that is the user's": (

@@ -96,7 +96,6 @@ def test_the_sizes_belong_to_the_upscale_settings_alone():
     [
         ({"start": 0.6, "stop": 0.5}, "stop", "Allowed: more than start, which is 0.6."),
         ({"start": 0.0, "stop": 0.0}, "stop", "Allowed: more than start, which is 0."),
-        ({"lowest": 0.8, "highest": 0.2}, "lowest", "Allowed: at most highest, which is 0.2."),
         ({"start_at_step": 7, "end_at_step": 7}, "end_at_step", "Allowed: more than start_at_step, which is 7."),
         ({"width": 516}, "width", "Allowed: a multiple of 8."),
         ({"height": 1001}, "height", "Allowed: a multiple of 8."),
@@ -112,7 +111,14 @@ def test_values_that_contradict_each_other_are_an_error(values, field, allowed):
 
 
 @pytest.mark.parametrize(
-    "values", [{"cutoff": 1.0}, {"cleanup": 0.05}, {"lowest": 0.4, "highest": 0.4}, {"start": 0.5, "stop": 0.51}]
+    "values",
+    [
+        {"cutoff": 1.0},
+        {"cleanup": 0.05},
+        {"lowest": 0.8, "highest": 0.2},
+        {"start": 0.5, "stop": 0.51},
+        {"start": 0.5, "stop": 0.2, "progress": "comfy-steps"},
+    ],
 )
 def test_values_that_only_just_agree_are_possible(values):
     assert Settings().replace(**values).changed() == values
