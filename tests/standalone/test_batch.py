@@ -428,7 +428,7 @@ def test_the_dry_run_prints_plan_and_model_calls_and_asks_nobody(fakes, tmp_path
         ("IN OUT --server 127.0.0.1:7860", "--server 127.0.0.1:7860 is not possible. Allowed: an address such as"),
         ("IN OUT --server http://a --server http://a", "--server http://a is given twice."),
         ("IN OUT --server http://a --attempts 0", "--attempts: '0' is not possible. Allowed: a whole number from 1."),
-        ("IN OUT --server http://a --alpha 99", "alpha = 99 is not possible"),
+        ("IN OUT --server http://a --alpha 101", "alpha = 101 is not possible"),
         ("nowhere OUT --server http://a", "nowhere: No such file"),
         ("IN/empty OUT --server http://a", "There is no picture in"),
         ("IN/one IN/one --server http://a", "would be written over"),
