@@ -68,6 +68,7 @@ class Tip:
 AS_IT_COMES = Variant("as it comes")
 IN_TWO = Variant("4x in two phases", scale=4)
 ONE_PHASE = {"max_scale_per_phase": 4.0}
+IN_ONE = Variant("4x in one phase", ONE_PHASE, scale=4)
 
 TIPS = {
     "clean-up": Tip(
@@ -88,7 +89,7 @@ TIPS = {
     "scale": Tip(
         "3. Scale by no more than 2x at a time: 4x in two phases.",
         "*Scale per phase* 2, as it comes",
-        (IN_TWO, Variant("4x in one phase", ONE_PHASE, scale=4)),
+        (IN_TWO, IN_ONE),
     ),
     "controlnet": Tip(
         "4. ControlNet, of depth or pose, of the small picture.",
@@ -100,12 +101,22 @@ TIPS = {
     ),
     "deep shrink": Tip(
         "6. PatchModelAddDownscale, with the scale so far as its factor.",
-        "*Deep Shrink* 0.35; *Deep Shrink factor* 0 is the scale so far",
+        "*Deep Shrink* 0.35; *Deep Shrink factor* 0 is the scale so far. While the weight of the source is near 1, as it is "
+        "in these steps, the mixing overwrites what they do",
+        (AS_IT_COMES, Variant("2x, factor 2", shrink=2.0)),
+    ),
+    "deep shrink, less guidance": Tip(
+        "The same where the guidance lets go earlier.",
+        "*Deep Shrink* 0.35, *Guidance (alpha)* 0.5",
         (
-            AS_IT_COMES,
-            Variant("2x, factor 2", shrink=2.0),
-            Variant("4x in one phase, factor 4", ONE_PHASE, scale=4, shrink=4.0),
+            Variant("alpha 0.5", {"alpha": 0.5}),
+            Variant("alpha 0.5, factor 2", {"alpha": 0.5}, shrink=2.0),
         ),
+    ),
+    "deep shrink in one phase": Tip(
+        "The same where 4x is one phase.",
+        "*Deep Shrink* 0.35, *Scale per phase* 4",
+        (IN_ONE, Variant("4x in one phase, factor 4", ONE_PHASE, scale=4, shrink=4.0)),
     ),
     "alpha": Tip(
         "Try alpha_1 between 0.1 and 2.0.",
