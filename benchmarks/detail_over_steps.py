@@ -64,9 +64,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--detail", type=float, default=Settings().detail)
+    parser.add_argument("--denoise", type=float, default=Settings().denoise)
     parser.add_argument("--pictures", type=int, nargs=2, default=(16, 6), help="of the pixel and of the latent model")
     given = parser.parse_args()
-    settings = Settings(detail=given.detail)
+    settings = Settings(detail=given.detail, denoise=given.denoise)
     rows: list[dict[str, Any]] = []
     for name, make, count in zip(("pixel", "latent"), (in_pixels, in_latents), given.pictures):
         measure = make(settings, count)

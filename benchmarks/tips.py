@@ -101,13 +101,13 @@ TIPS = {
     ),
     "deep shrink": Tip(
         "6. PatchModelAddDownscale, with the scale so far as its factor.",
-        "*Deep Shrink* 0.35; *Deep Shrink factor* 0 is the scale so far. While the weight of the source is near 1, as it is "
-        "in these steps, the mixing overwrites what they do",
+        "*Deep Shrink* 0.35; *Deep Shrink factor* 0 is the scale so far. While the weight of the source is near 1, as "
+        "it is in these steps, the mixing overwrites what they do",
         (AS_IT_COMES, Variant("2x, factor 2", shrink=2.0)),
     ),
     "deep shrink, less guidance": Tip(
         "The same where the guidance lets go earlier.",
-        "*Deep Shrink* 0.35, *Guidance (alpha)* 0.5",
+        "*Deep Shrink* 0.35, *Creativity* 0.5",
         (
             Variant("alpha 0.5", {"alpha": 0.5}),
             Variant("alpha 0.5, factor 2", {"alpha": 0.5}, shrink=2.0),
@@ -120,7 +120,7 @@ TIPS = {
     ),
     "alpha": Tip(
         "Try alpha_1 between 0.1 and 2.0.",
-        "*Guidance (alpha)*",
+        "*Creativity*",
         (AS_IT_COMES, *(Variant(f"alpha {alpha}", {"alpha": alpha}) for alpha in (0.1, 0.5, 1.0, 2.0))),
     ),
     "schedule": Tip(

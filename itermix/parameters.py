@@ -24,6 +24,11 @@ MAX_SCALE = 8.0
 
 SIZE_MULTIPLE = 8  # pixels of a latent pixel: every WebUI accepts sizes in multiples of this
 
+Values = tuple[Any, ...] | None
+"""Values of a setting; None for all but 0 and false, with which a setting is on."""
+
+ON: Values = None
+
 Size = tuple[int, int]
 """Width and height in pixels."""
 
@@ -70,8 +75,11 @@ class Parameter:
     usual: float | None = None  # where its slider ends, if more than what is usual is allowed
     step: float | None = None
     choices: tuple[str, ...] | None = None
-    main: bool = False  # whether its control is always in sight, not under Advanced
+    main: int = 0  # place of its control among those that are always in sight, from 1; 0: in a fold
     in_infotext: bool = True  # whether it has a part in how a picture was made
+    needs: tuple[Mapping[str, Values], ...] = dataclasses.field(default=(), hash=False)
+    """What of the rest has to be so that it has an effect: of each {setting or fact: values} one at least."""
+    formerly: str = ""  # the label under which a WebUI's ui-config.json has kept its value
     name: str = ""
 
     @property

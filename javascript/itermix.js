@@ -4,9 +4,43 @@ const itermix = {
         return gradioApp().querySelector(selector);
     },
 
+    // Of the prefix of a control's id.
+    tab(prefix) {
+        return prefix.split("_")[1];
+    },
+
     number(id) {
         const input = itermix.find(`#${id} input[type=number]`);
         return input ? Number(input.value) : 0;
+    },
+
+    // Where a setting's inputs are.
+    control(id) {
+        return itermix.find(`#${id}-checkbox`) || itermix.find(`#${id}`);
+    },
+
+    // The value of a control of this schema; undefined if there is none, or while a choice is being typed.
+    value(id, {type, enum: choices}) {
+        const input = itermix.control(id)?.querySelector(
+            type === "string" ? "input" : "input[type=number], input[type=checkbox]",
+        );
+        if (!input) return undefined;
+        if (type === "boolean") return input.checked;
+        if (type !== "string") return Number(input.value);
+        return !choices || choices.includes(input.value) ? input.value : undefined;
+    },
+
+    // {name: schema} of all settings, those of the upscale script among them.
+    properties() {
+        itermix.schema ||= itermix.ask("schema").then(({body}) => body);
+        return itermix.schema;
+    },
+
+    // {name: value} of the controls of an accordion.
+    async settings(prefix) {
+        const {mixing} = await itermix.properties();
+        const all = Object.entries(mixing.properties);
+        return Object.fromEntries(all.map(([name, property]) => [name, itermix.value(`${prefix}_${name}`, property)]));
     },
 
     // Steps of the sampling that mixes.

@@ -1,11 +1,11 @@
 // Draws the weights of the current settings. The numbers come from the extension; here they only become a picture.
 (function () {
-    const {find, steps, ask} = itermix;
+    const {find, tab, settings, steps, ask} = itermix;
     const WIDTH = 640, HEIGHT = 220;
     const LEFT = 40, RIGHT = WIDTH - 48, TOP = 26, BOTTOM = HEIGHT - 26;
+    const OPEN = "itermix-chart"; // in the browser's storage
     const HINT = "Point at a step, or use the arrow keys, to read its values.";
     const state = {}; // {prefix: {key, step}}: what is drawn, and which step is being read
-    let properties = null; // of the settings, as the extension's JSON Schema has them
 
     function element(name, attributes = {}, ...children) {
         const made = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -21,28 +21,28 @@
         return made;
     }
 
-    // The value of a control; undefined if there is none, or while a choice is being typed.
-    function value(id, {type, enum: choices}) {
-        const control = find(`#${id}-checkbox`) || find(`#${id}`);
-        const input = control && control.querySelector(type === "string" ? "input" : "input[type=number], input[type=checkbox]");
-        if (!input) return undefined;
-        if (type === "boolean") return input.checked;
-        if (type !== "string") return Number(input.value);
-        return !choices || choices.includes(input.value) ? input.value : undefined;
+    // Whether the chart is open is remembered by the browser.
+    function remember(details) {
+        if (details.dataset.remembered) return;
+        details.dataset.remembered = true;
+        const keep = () => localStorage.setItem(OPEN, details.open ? "open" : "closed");
+        if (details.open) keep(); // somebody was faster
+        details.open ||= localStorage.getItem(OPEN) === "open";
+        details.addEventListener("toggle", keep);
     }
 
     async function update() {
+        gradioApp().querySelectorAll("details:has(> .itermix-chart)").forEach(remember);
         for (const place of gradioApp().querySelectorAll(".itermix-chart")) {
             if (place.offsetParent) await show(place, place.dataset.prefix);
         }
     }
 
     async function show(place, prefix) {
-        properties ||= (await ask("schema")).body.mixing.properties;
-        const settings = Object.entries(properties).map(([name, property]) => [name, value(`${prefix}_${name}`, property)]);
-        const tab = prefix.split("_")[1];
-        const scheduler = find(`#${tab}_scheduler input`)?.value;
-        const query = {settings: Object.fromEntries(settings), steps: steps(tab), scheduler, hires: tab === "txt2img"};
+        const name = tab(prefix);
+        const scheduler = find(`#${name}_scheduler input`)?.value;
+        const hires = name === "txt2img";
+        const query = {settings: await settings(prefix), steps: steps(name), scheduler, hires};
         const key = JSON.stringify(query);
         const mine = (state[prefix] ||= {step: null});
         if (mine.key === key && place.firstChild) return;

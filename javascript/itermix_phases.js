@@ -23,6 +23,19 @@
         return ofHires && ofHires !== "Use same sampler" ? ofHires : find(`#${tab}_sampling input`)?.value || "";
     }
 
+    // Of the mixing alone, at the tab's own size, where the upscale script isn't chosen.
+    function img2imgQuery() {
+        if (find("#itermix_upscale_plan")?.offsetParent) return upscaleQuery();
+        return {
+            width: number("img2img_width"),
+            height: number("img2img_height"),
+            steps: steps("img2img"),
+            sampler: sampler("img2img"),
+            scale: 1,
+            ...mixing("itermix_img2img"),
+        };
+    }
+
     function upscaleQuery() {
         const picture = find("#mode_img2img .tabitem:not([style*='display: none']) img, #img2img_image img");
         if (!picture || !picture.naturalWidth) return null;
@@ -39,8 +52,7 @@
     }
 
     function hiresQuery() {
-        const hires = find("#txt2img_hr-checkbox input");
-        if (!hires || !hires.checked) return null;
+        if (!itermix.value("txt2img_hr", {type: "boolean"})) return null;
         const query = {
             width: number("txt2img_width"),
             height: number("txt2img_height"),
@@ -71,7 +83,9 @@
     }
 
     function update() {
-        show("itermix_upscale_plan", upscaleQuery(), "Put a picture in to see its phases here.");
+        const nothing = "Put a picture in to see its phases here.";
+        show("itermix_upscale_plan", upscaleQuery(), nothing);
+        show("itermix_img2img_plan", img2imgQuery(), nothing);
         show("itermix_txt2img_plan", hiresQuery(), "Tick Hires. fix: this takes the place of its second pass.");
     }
 

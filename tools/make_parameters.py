@@ -4,6 +4,7 @@ from pathlib import Path
 
 from itermix.parameters import Parameter
 from itermix.settings import Settings, UpscaleSettings
+from itermix.settings.effect import needs
 
 PAGE = Path(__file__).parents[1] / "docs" / "parameters.md"
 HEAD = """# Parameters
@@ -17,8 +18,14 @@ def table(parameters: tuple[Parameter, ...]) -> str:
     for p in parameters:
         allowed = p.allowed.removeprefix("Allowed: ").rstrip(".")
         default = str(p.default).lower() if p.type is bool else p.default
-        rows.append(f"| `{p.name}` | {p.label} | {default} | {allowed} | {p.help} |")
+        rows.append(f"| `{p.name}` | {p.label} | {default} | {allowed} | {p.help}{only(p)} |")
     return "\n".join(rows)
+
+
+def only(parameter: Parameter) -> str:
+    """With what else it has an effect, as a sentence that follows its help."""
+    with_what = " and ".join(need["words"] for need in needs(parameter))
+    return f" *Only with {with_what}.*" if with_what else ""
 
 
 def page() -> str:

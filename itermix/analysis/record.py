@@ -26,7 +26,7 @@ class AnalysisSettings(Part):
     analysis: bool = parameter(
         False,
         "Analysis",
-        "Save what each pass went through beside the picture: mean, deviation and normality of the latents at every "
+        "Save what each pass went through beside the picture. Mean, deviation and normality of the latents at every "
         "step, how much the noised source and the sampler's state are alike, and a sheet of small pictures.",
         "analysis",
         "Analysis",

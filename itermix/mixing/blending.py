@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from itermix.mixing.filters import Workspace, haar_low, low_pass
-from itermix.parameters import MAX_SCALE, Part, SettingsError, Size, parameter, scale_between
+from itermix.parameters import MAX_SCALE, ON, Part, SettingsError, Size, parameter, scale_between
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -160,18 +160,18 @@ class BlendingSettings(Part):
         "blending",
         "Blending",
         choices=tuple(BLENDINGS),
-        main=True,
     )
     cutoff: float = parameter(
         0.0,
         "Cut-off",
-        "For the low-pass and wavelet blendings: guided is what a picture this many times smaller can hold; and for "
-        "Detail: what is finer is strengthened. 0: the scale of the upscale, or 2 where there is none.",
+        "Guided is what a picture this many times smaller can hold. For the low-pass and wavelet blendings; and for "
+        "Detail, which strengthens what is finer. 0: the scale of the upscale, or 2 where there is none.",
         "cutoff",
         "Blending",
         low=0.0,
         high=MAX_SCALE,
         step=0.05,
+        needs=({"blending": ("low-pass", "wavelet", "clean low-pass", "clean wavelet"), "detail": ON},),
     )
 
     def _check_together(self) -> None:

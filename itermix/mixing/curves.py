@@ -30,16 +30,18 @@ class CurveSettings(Part):
     )
     alpha: float = parameter(
         0.25,
-        "Guidance (alpha)",
-        "How soon the guidance lets go: with the cosine curve, more is sooner. Exponent of the cosine curves (more is "
-        "later in comfy-cosine), steepness of the logistic one.",
+        "Creativity",
+        "How soon the guidance lets go: more is sooner, with more of the model's own. The papers' alpha: exponent of "
+        "the cosine curves (of comfy-cosine more is later), steepness of the logistic one.",
         "alpha",
         "Curve",
         low=0.05,
         high=100.0,
         usual=10.0,
         step=0.05,
-        main=True,
+        main=1,
+        needs=({"curve": ("cosine", "logistic", "comfy-cosine")},),
+        formerly="Guidance (alpha)",
     )
     start: float = parameter(
         0.0,

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from itermix.mixing.curves import CurveSettings
-from itermix.parameters import SettingsError, parameter
+from itermix.parameters import ON, SettingsError, parameter
 
 MULTIPLY, THRESHOLD = MASK_MODES = ("multiply", "threshold")
 
@@ -30,6 +30,7 @@ class MaskSettings(CurveSettings):
         "mask mode",
         "Mask",
         choices=MASK_MODES,
+        needs=({"mask": ON, "perlin": ON},),
     )
 
     takes = ("mask",)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from itermix.mixing.masks import MaskSettings
-from itermix.parameters import parameter
+from itermix.parameters import ON, parameter
 
 
 @dataclass(frozen=True, init=False)
@@ -38,6 +38,7 @@ class PerlinSettings(MaskSettings):
         low=1.0,
         high=100.0,
         step=1.0,
+        needs=({"perlin": ON},),
     )
 
     def pixels(self, latent: Tensor, seeds: Sequence[int], picture: Tensor | None) -> Tensor | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from itermix.mixing.noising import INVERTED, NoiseSettings
 from itermix.mixing.run import Feature, Run
-from itermix.parameters import SettingsError, Size, parameter
+from itermix.parameters import ON, SettingsError, Size, parameter
 
 
 @dataclass(frozen=True, init=False)
@@ -32,6 +32,7 @@ class RewindSettings(NoiseSettings):
         low=0.05,
         high=0.95,
         step=0.05,
+        needs=({"rewind": ON},),
     )
     rewind_max: float = parameter(
         0.8,
@@ -42,6 +43,7 @@ class RewindSettings(NoiseSettings):
         low=0.05,
         high=1.0,
         step=0.05,
+        needs=({"rewind": ON},),
     )
 
     def _check_together(self) -> None:

@@ -46,14 +46,15 @@ class SkippingSettings(RewindSettings, BlendingSettings):
     skip_tolerance: float = parameter(
         0.0,
         "Skip tolerance",
-        "Leave out the first steps, as many as change the result by no more than this: the mean difference (RMS) in "
-        "units of the latent, whose own deviation is about 1. For the blending addition with shared noise, and Euler, "
-        "DPM++ 2M or DDIM; with others nothing is left out. 0: off.",
+        "Leave out the first steps, as many as change the result by no more than this. It is the mean difference "
+        "(RMS) in units of the latent, whose own deviation is about 1. For the blending addition with shared noise, "
+        "and Euler, DPM++ 2M or DDIM; with others nothing is left out. 0: off.",
         "skip tolerance",
         "Steps",
         low=0.0,
         high=0.5,
         step=0.005,
+        needs=({"blending": ("addition",)}, {"noise": ("shared",)}),
     )
 
     def feature(self, given: Mapping[str, Any]) -> Feature | None:

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from itermix.mixing.blending import DEFAULT_SCALE
 from itermix.mixing.curves import CurveSettings
 from itermix.mixing.run import Feature, Run
-from itermix.parameters import MAX_SCALE, SettingsError, Size, parameter, scale_between
+from itermix.parameters import MAX_SCALE, ON, SettingsError, Size, parameter, scale_between
 from itermix.steps.samplers import ROUNDING
 
 if TYPE_CHECKING:
@@ -36,13 +36,14 @@ class DeepShrinkSettings(CurveSettings):
     deep_shrink: float = parameter(
         0.0,
         "Deep Shrink",
-        "Let the inner blocks of the U-Net work on a picture of the size that the model knows, up to this share of the "
-        "progress: 0.35 is usual. Against parts that are painted twice. For Stable Diffusion 1, 2 and XL. 0: off.",
+        "Let the inner blocks of the U-Net work on a picture of the size that the model knows, up to this share of "
+        "the progress. 0.35 is usual. Against parts that are painted twice. For Stable Diffusion 1, 2 and XL. 0: off.",
         "Deep Shrink",
         "Deep Shrink",
         low=0.0,
         high=1.0,
         step=0.05,
+        needs=({"network": ("U-Net",)},),
     )
     deep_shrink_factor: float = parameter(
         0.0,
@@ -53,6 +54,7 @@ class DeepShrinkSettings(CurveSettings):
         low=0.0,
         high=MAX_SCALE,
         step=0.05,
+        needs=({"deep_shrink": ON},),
     )
     deep_shrink_block: int = parameter(
         3,
@@ -63,6 +65,7 @@ class DeepShrinkSettings(CurveSettings):
         low=1,
         high=11,
         step=1,
+        needs=({"deep_shrink": ON},),
     )
     deep_shrink_method: str = parameter(
         "bicubic",
@@ -71,6 +74,7 @@ class DeepShrinkSettings(CurveSettings):
         "Deep Shrink method",
         "Deep Shrink",
         choices=SHRINK_METHODS,
+        needs=({"deep_shrink": ON},),
     )
 
     takes = ("unet",)
@@ -155,9 +159,14 @@ def last_level(until: float, levels: Tensor, progress: Tensor) -> float:
     return float(levels[acts.to(levels.device)][-1]) * (1 - ROUNDING) if bool(acts.any()) else math.inf
 
 
+def is_unet(network: Any) -> bool:
+    """Whether it has the blocks of the U-Net of Stable Diffusion 1, 2 or XL."""
+    return all(hasattr(network, name) for name in ("input_blocks", "middle_block", "output_blocks"))
+
+
 def check(network: Any, settings: DeepShrinkSettings) -> None:
     """Raises SettingsError if the network isn't a U-Net of Stable Diffusion 1, 2 or XL with such a block."""
-    if not all(hasattr(network, name) for name in ("input_blocks", "middle_block", "output_blocks")):
+    if not is_unet(network):
         allowed = "Allowed with this model: 0. Deep Shrink needs the U-Net of Stable Diffusion 1, 2 or XL."
         raise SettingsError("deep_shrink", settings.deep_shrink, allowed)
     last = len(network.input_blocks) - 1

@@ -44,13 +44,15 @@ class DetailSettings(BlendingSettings):
     detail: float = parameter(
         0.0,
         "Detail",
-        "Strengthens what is finer than the smaller picture could hold in each of the model's estimates, in the last "
-        "phase and with every blending: about exp(detail / 2) times, however many steps there are. 0: off.",
+        "Makes fine detail crisper, 0.05 at a time. What is finer than the smaller picture could hold is strengthened"
+        " in each of the model's estimates, in the last phase and with every blending: about exp(detail / 2) times, "
+        "however many steps there are. 0: off.",
         "detail",
         "Blending",
         low=0.0,
         high=1.5,
         step=0.05,
+        main=2,
     )
 
     def feature(self, given: Mapping[str, Any]) -> Feature | None:

@@ -35,6 +35,7 @@ class InversionSettings(NoiseSettings):
         "prompt. Neither is strengthened by guidance (CFG scale 1).",
         "inversion prompt",
         "Noise",
+        needs=({"noise": (INVERTED,)},),
     )
 
     takes = ("inversion_args",)

@@ -27,7 +27,7 @@ from itermix.mixing.blending import USES_DENOISED
 from itermix.mixing.curves import CurveSettings, cosine
 from itermix.mixing.run import Feature, Run
 from itermix.model.detail import DetailSettings
-from itermix.parameters import SIZE_MULTIPLE, SettingsError, Size, parameter
+from itermix.parameters import ON, SIZE_MULTIPLE, SettingsError, Size, parameter
 from itermix.steps.parametrisation import Parametrisation
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ class WindowSettings(DetailSettings, CurveSettings):
     window: int = parameter(
         0,
         "Window",
-        "Show the model crops of this size (in latent pixels) in the place of the whole picture, and the picture "
-        "thinned out to it, as DemoFusion does: 128 is what SDXL knows, 64 what SD 1 knows. No picture then needs more "
-        "memory in the model than such a crop. It costs time. 0: off.",
+        "Show the model crops of this size in the place of the whole picture: for pictures beyond the memory. In "
+        "latent pixels, and together with the picture thinned out to it, as DemoFusion does: 128 is what SDXL knows, "
+        "64 what SD 1 knows. No picture then needs more memory in the model than such a crop. It costs time. 0: off.",
         "window",
         "Windows",
         low=0,
@@ -60,6 +60,7 @@ class WindowSettings(DetailSettings, CurveSettings):
         "Move the crops a little at random in every step, so that no seams build up.",
         "window jitter",
         "Windows",
+        needs=({"window": ON},),
     )
     window_batch: int = parameter(
         4,
@@ -70,28 +71,31 @@ class WindowSettings(DetailSettings, CurveSettings):
         low=1,
         high=64,
         step=1,
+        needs=({"window": ON},),
     )
     window_formulas: str = parameter(
         "clean picture",
         "Window formulas",
-        "clean picture: what the model finds in a thinned-out picture counts as the clean picture, and crops that "
-        "reach over the edge see its mirror image there. DemoFusion: as in its code, what counts is the noise that is "
-        "found, so that some noise is left; and over the edge there is nothing. Not for the clean blendings, nor with "
-        "detail.",
+        "What counts of a thinned-out picture. clean picture: what the model finds in it is taken for the clean "
+        "picture, and crops that reach over the edge see its mirror image there. DemoFusion: as in its code, what "
+        "counts is the noise that is found, so that some noise is left; and over the edge there is nothing. Not for "
+        "the clean blendings, nor with detail.",
         "window formulas",
         "Windows",
         choices=FORMULAS,
+        needs=({"window": ON},),
     )
     dilated: float = parameter(
         1.0,
         "Dilated sampling",
-        "How soon the thinned-out pictures, which hold the whole together, give way to the crops, which make the "
-        "detail: an exponent, more is sooner. 0: crops alone. Without a window it does nothing.",
+        "How soon the thinned-out pictures give way to the crops: more is sooner. The first hold the whole together, "
+        "the others make the detail. An exponent. 0: crops alone. Without a window it does nothing.",
         "dilated sampling",
         "Windows",
         low=0.0,
         high=10.0,
         step=0.05,
+        needs=({"window": ON},),
     )
     gaussian_sigma: float = parameter(
         1.0,
@@ -102,6 +106,7 @@ class WindowSettings(DetailSettings, CurveSettings):
         low=0.0,
         high=4.0,
         step=0.05,
+        needs=({"window": ON}, {"dilated": ON}),
     )
     gaussian_alpha: float = parameter(
         1.0,
@@ -112,6 +117,7 @@ class WindowSettings(DetailSettings, CurveSettings):
         low=0.0,
         high=10.0,
         step=0.05,
+        needs=({"window": ON}, {"dilated": ON}, {"gaussian_sigma": ON}),
     )
 
     def unguided(self) -> Self:

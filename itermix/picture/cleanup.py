@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from itermix.parameters import Part, Sampling, SettingsError, Size, parameter
+from itermix.parameters import ON, Part, Sampling, SettingsError, Size, parameter
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -27,7 +27,6 @@ class CleanupSettings(Part):
         low=0.0,
         high=0.25,
         step=0.01,
-        main=True,
     )
     cleanup_steps: int = parameter(
         0,
@@ -38,9 +37,15 @@ class CleanupSettings(Part):
         low=0,
         high=150,
         step=1,
+        needs=({"cleanup": ON},),
     )
     cleanup_sampler: str = parameter(
-        SAME_SAMPLER, "Clean-up sampler", "Sampler of the clean-up.", "clean-up sampler", "Clean-up"
+        SAME_SAMPLER,
+        "Clean-up sampler",
+        "Sampler of the clean-up.",
+        "clean-up sampler",
+        "Clean-up",
+        needs=({"cleanup": ON},),
     )
 
     def _check_together(self) -> None:

@@ -26,6 +26,7 @@ class SizeSettings(Part):
         low=1.0,
         high=MAX_SCALE,
         step=0.05,
+        needs=({"width": (0,)}, {"height": (0,)}),
     )
     width: int = parameter(
         0,

@@ -21,9 +21,9 @@ class FidelitySettings(Part):
     fidelity: float = parameter(
         0.5,
         "Fidelity",
-        "After decoding, each phase's picture gets this share of its source's means back, over areas of 8 pixels of "
-        "the source, which are one of its latent: colours and brightness that model and autoencoder drift. What is "
-        "finer isn't changed. 0: off.",
+        "How much of the source's colours and brightness comes back after each phase. After decoding, the picture "
+        "gets this share of its source's means back, over areas of 8 pixels of the source, which are one of its "
+        "latent: model and autoencoder drift. What is finer isn't changed. 0: off.",
         "fidelity",
         "Blending",
         low=0.0,

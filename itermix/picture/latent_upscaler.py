@@ -23,11 +23,12 @@ class LatentUpscalerSettings(Part):
     nn_upscaler: bool = parameter(
         False,
         "NN latent upscaler",
-        "Enlarge the latent by the network of NNLatentUpscale in every phase of a hires pass, in the place of hires "
-        "fix's upscaler. Its weights are to be put into the folder models/itermix; docs/latent-upscaler.md tells which "
-        "and from where. The upscale script has it among its upscalers.",
+        "Enlarge by the network of NNLatentUpscale in every phase, in the place of hires fix's upscaler. Its weights "
+        "are to be put into the folder models/itermix; docs/latent-upscaler.md tells which and from where. The "
+        "upscale script has it among its upscalers.",
         "NN upscaler",
         "Hires pass",
+        needs=({"tab": ("txt2img",)},),
     )
 
 

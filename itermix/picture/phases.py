@@ -30,7 +30,6 @@ class PhaseSettings(Part):
         low=1.25,
         high=MAX_SCALE,
         step=0.05,
-        main=True,
     )
     save_phases: bool = parameter(
         False, "Save every phase", "Save the pictures of the phases before the last, too.", "save phases", "Phases"

@@ -12,7 +12,7 @@ from typing import Any
 from itermix.parameters import Parameter
 from itermix.settings import Settings, UpscaleSettings
 
-VERSION = 4
+VERSION = 5
 """To be raised with every release in which a default, a key or the meaning of a value is another."""
 
 VERSION_KEY = "Itermix version"
@@ -27,7 +27,8 @@ OLD_DEFAULTS: dict[int, dict[str, Any]] = {
     0: {**BEFORE_2, "blending": "addition", "alpha": 1.0},  # 0.1.0, whose texts have no version
     1: BEFORE_2,
     2: BEFORE_3,
-    3: {"detail": 0.06},
+    3: {"denoise": 0.7, "detail": 0.06},
+    4: {"denoise": 0.7},
 }
 """{version: {setting: its default then}}, where that may be another than today's."""
 

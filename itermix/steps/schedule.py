@@ -23,17 +23,17 @@ class DenoiseSettings(Part):
         False, "Iterative Mixing", "Guide this sampling by the picture it starts from.", "enabled", "Main"
     )
     denoise: float = parameter(
-        0.7,
+        0.5,
         "Denoise",
-        "How far up the noise schedule sampling starts: 1 is pure noise, and 0.7 saves a quarter of the steps in "
-        "img2img. What was measured is as good with it. In the hires pass all are run, so nothing is saved there. "
+        "How far up the noise schedule sampling starts: 1 is pure noise, 0.5 saves half of the steps in img2img. "
+        "More lets the model paint more of its own, and stray from the source. In the hires pass all steps are run. "
         "While mixing is on it takes the place of the tab's Denoising strength.",
         "denoise",
         "Main",
         low=0.05,
         high=1.0,
         step=0.05,
-        main=True,
+        main=3,
     )
 
 
@@ -54,7 +54,8 @@ class StepSettings(DenoiseSettings):
     end_at_step: int = parameter(
         10000,
         "End at step",
-        "Leave out this step and all after it; the last step that runs goes straight to the finished picture.",
+        "Leave out this step and all after it: 10000 leaves out none. The last step that runs goes straight to the "
+        "finished picture.",
         "end at step",
         "Steps",
         low=1,

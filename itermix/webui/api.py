@@ -9,19 +9,20 @@ import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fastapi import APIRouter, Body, Depends, FastAPI, HTTPException, Request
+from fastapi import APIRouter, Body, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from modules import shared
 
 import itermix
+from itermix.model import deep_shrink
 from itermix.parameters import SettingsError
 from itermix.picture.phases import described
 from itermix.settings import Settings, UpscaleSettings
 from itermix.settings.presets import PRESETS, REASONS, PresetFileError
 from itermix.settings.schema import json_schema
 from itermix.steps.schedule import steps_by_host
-from itermix.webui import sides
+from itermix.webui import docs, options, results, sides
 from itermix.webui.auth import authorised
 from itermix.webui.curve import curve
 from itermix.webui.limits import SIDES, STEPS, check_size, checked_body
@@ -52,7 +53,16 @@ class Route(APIRoute):
 def add_routes(_: Any, app: FastAPI) -> None:
     """Called by the WebUI with its page and its server when it has started."""
     router = APIRouter(prefix="/itermix/v1", route_class=Route, dependencies=[Depends(authorised)])
-    for path, route in {"schema": schema, "presets": presets, "plan": plan_route, "version": version}.items():
+    for path, route in {
+        "schema": schema,
+        "presets": presets,
+        "plan": plan_route,
+        "facts": facts,
+        "docs/{page:path}": page_of_docs,
+        "results": last_results,
+        "results/{number}/{kind}": picture_of_result,
+        "version": version,
+    }.items():
         router.add_api_route(f"/{path}", route, methods=["GET"])
     for path, route in {
         "presets/save": save_preset,
@@ -70,7 +80,30 @@ def version() -> dict[str, str]:
 
 def schema() -> dict[str, Any]:
     """JSON Schemas of the dicts that the two scripts take."""
-    return {"mixing": json_schema(Settings), "upscale": json_schema(UpscaleSettings)}
+    defaults = options.defaults()
+    return {"mixing": json_schema(Settings, defaults), "upscale": json_schema(UpscaleSettings, defaults)}
+
+
+def facts() -> dict[str, str | None]:
+    """What settings need that no setting says: the kind of the loaded model's network; None if none is loaded."""
+    network = sides.loaded_network()
+    return {"network": network and ("U-Net" if deep_shrink.is_unet(network) else type(network).__name__)}
+
+
+def page_of_docs(page: str) -> Response:
+    """A page of docs/ as HTML, or one of its pictures."""
+    content, kind = docs.file(page)
+    return Response(content, media_type=kind)
+
+
+def last_results() -> list[dict[str, Any]]:
+    """The last pictures that the page has made, the newest last, with their settings."""
+    return results.LAST.listed()
+
+
+def picture_of_result(number: int, kind: str) -> Response:
+    """A PNG file: the result of that number, or its source."""
+    return Response(results.LAST.file(number, kind), media_type="image/png")
 
 
 def presets() -> dict[str, Any]:
@@ -137,8 +170,10 @@ def with_settings(function: Callable) -> inspect.Signature:
     """The signature of a function with every setting in the place of its last argument, as FastAPI reads it."""
     *own, _ = inspect.signature(function).parameters.values()
     more = [
-        inspect.Parameter(TARGETS.get(name, name), inspect.Parameter.KEYWORD_ONLY, default=p.default, annotation=p.type)
-        for name, p in PLANNED.items()
+        inspect.Parameter(
+            TARGETS.get(name, name), inspect.Parameter.KEYWORD_ONLY, default=each.default, annotation=each.type
+        )
+        for name, each in PLANNED.items()
     ]
     return inspect.Signature([*own, *more])
 

@@ -3,27 +3,47 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from fastapi import HTTPException
+
 from itermix.parameters import SettingsError
 from itermix.settings.presets import PresetFileError
 from itermix.steps.samplers import SamplerRefused
 
+USER_ERRORS = (SettingsError, SamplerRefused, PresetFileError)
+log = logging.getLogger(__name__)
+
+
+class Refused(HTTPException):
+    """What the user got wrong: HTTP 422 with the sentence in `detail`. WebUIs print no traceback of this kind."""
+
+    def __init__(self, error: Exception):
+        super().__init__(status_code=422, detail=str(error))
+
+    def __str__(self) -> str:
+        return self.detail
+
 
 @contextmanager
 def as_client_errors() -> Iterator[None]:
-    """Requests that can't be fulfilled become HTTP 422 with the sentence in `detail`; other errors pass unchanged.
+    """Requests that can't be fulfilled become `Refused`, and a line in the log; other errors pass unchanged.
 
     All of them get to the page.
     """
     try:
         yield
+    except USER_ERRORS as error:
+        log.error("%s", error)
+        # Under its own name, which answers of the API have as "error".
+        refused: Exception = type(type(error).__name__, (Refused,), {})(error)
+        keep_for_page(refused)
+        raise refused from None
     except Exception as error:
-        if isinstance(error, (SettingsError, SamplerRefused, PresetFileError)):
-            vars(error).update(status_code=422, detail=str(error))  # what the API's exception handler looks for
         keep_for_page(error)
         raise
 

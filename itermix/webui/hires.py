@@ -26,7 +26,7 @@ from itermix.webui.job import Job, Wrapped, tasks
 from itermix.webui.limits import check_size
 from itermix.webui.progress import Task, shared_out
 
-CHANGED = ("denoising_strength", "hr_upscale_to_x", "hr_upscale_to_y", "truncate_x", "truncate_y", "latent_scale_mode")
+CHANGED = ("hr_upscale_to_x", "hr_upscale_to_y", "truncate_x", "truncate_y", "latent_scale_mode")
 
 
 def replace(p: Any, job: Job) -> None:
@@ -36,7 +36,23 @@ def replace(p: Any, job: Job) -> None:
 
 
 def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> Any:
-    """`sample` of the request: refuses what can't be done before the first pass, and shares out the progress."""
+    """`sample` of the request: shares out the progress."""
+    todo = check_request(p, job)
+    if p.firstpass_image is not None:  # of the gallery; Forge hides the infotext in an alpha channel
+        p.firstpass_image = p.firstpass_image.convert("RGB")
+    else:
+        todo.insert(0, Task(f"first pass, {p.width}x{p.height}", p.steps * p.width * p.height))
+    p.denoising_strength = job.checked().denoise  # for the infotext, too: what runs
+    p.extra_generation_params.pop(UNFINISHED, None)  # of the iteration before
+    job.analyses.clear()
+    with shared_out(todo, 2, note=host.batch_note(p)) as job.progress:
+        if p.firstpass_image is None:
+            job.begin()
+        return original(*args, **kwargs)
+
+
+def check_request(p: Any, job: Job) -> list[Task]:
+    """Raises what can't be done of the request; gives what is to be done after the first pass."""
     settings = job.checked()
     if not p.enable_hr:
         allowed = "Allowed in txt2img: true together with hires fix, whose second pass it replaces."
@@ -50,17 +66,7 @@ def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> A
     if settings.nn_upscaler:
         latent_upscaler.check(settings)
         latent_upscaler.load(p.sd_model)
-    todo = tasks(way, settings, p.hr_second_pass_steps or p.steps, sampler, exact=True)
-    if p.firstpass_image is not None:  # of the gallery; Forge hides the infotext in an alpha channel
-        p.firstpass_image = p.firstpass_image.convert("RGB")
-    else:
-        todo.insert(0, Task(f"first pass, {p.width}x{p.height}", p.steps * p.width * p.height))
-    p.extra_generation_params.pop(UNFINISHED, None)  # of the iteration before
-    job.analyses.clear()
-    with shared_out(todo, 2, note=host.batch_note(p)) as job.progress:
-        if p.firstpass_image is None:
-            job.begin()
-        return original(*args, **kwargs)
+    return tasks(way, settings, p.hr_second_pass_steps or p.steps, sampler, exact=True)
 
 
 def way_of(p: Any, settings: Settings) -> list[Phase]:
@@ -83,13 +89,13 @@ def sample_hr_pass(
     settings = job.checked()
     cut = any(before[name] for name in ("truncate_x", "truncate_y"))
     pictures = None if decoded is None else host.of_hires(p, decoded)
-    first: torch.Tensor | None = None  # what fidelity keeps to
+    # What fidelity keeps to, and the page compares with.
+    first = None if pictures is None else fidelity.of_first_pass(p, samples, pictures)
     job.first = functools.cache(functools.partial(latents_of_first_pass, p, samples, pictures))
     done: Any = None  # the decoded pictures of the last finished phase, as the WebUI gives them
     try:
         for phase in way_of(p, settings):
             job.phase, size = phase, phase.target
-            p.denoising_strength = settings.denoise
             p.hr_upscale_to_x, p.hr_upscale_to_y = size
             p.truncate_x, p.truncate_y = (before["truncate_x"], before["truncate_y"]) if job.last else (0, 0)
             if phase.number > 1:
@@ -121,6 +127,7 @@ def sample_hr_pass(
                 decoded = host.for_hires(p, pictures)
                 if settings.save_phases and host.saves(p):
                     save(p, job, pictures, f"-phase-{phase.number}")
+        job.sources = [] if first is None else host.images_of(first)
         if host.stopped() and host.saves(p):  # what the WebUI takes for incomplete then, and does not save
             save(p, job, host.pictures_of(done))
         return done

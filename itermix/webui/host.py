@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
@@ -36,6 +37,8 @@ from itermix.settings.infotext import UNFINISHED
 from itermix.steps.parametrisation import Amounts, Parametrisation, ve, vp
 from itermix.webui import controlnet, latent_upscaler
 
+log = logging.getLogger(__name__)
+
 
 def is_img2img(p: Any) -> bool:
     return isinstance(p, processing.StableDiffusionProcessingImg2Img)
@@ -44,6 +47,13 @@ def is_img2img(p: Any) -> bool:
 def repairs_a_part(p: Any) -> bool:
     """Whether this is an inpainting of ADetailer's own, which it makes with the arguments of the request around it."""
     return vars(p).get("_ad_inner", False)
+
+
+def alone(p: Any) -> bool:
+    """Whether the page shows the result of this request as it is. It is another's where a plot, a folder or a loop runs
+    it, which count jobs before, and where the gallery puts it in the place of one of its pictures."""
+    within = shared.state.job_count >= 0 or getattr(p, "firstpass_image", None) is not None
+    return not (p.is_api or within)
 
 
 def stopped() -> bool:
@@ -56,11 +66,36 @@ def batch_note(p: Any) -> str:
     return f", batch {p.iteration + 1} of {p.n_iter}" if p.n_iter > 1 else ""
 
 
+def refuse(p: Any, error: Exception) -> None:
+    """Tell the user on the page, and in the console by one line, why there is no picture."""
+    log.error("%s", error)
+    p.comment(str(error))
+
+
 def note(p: Any, what: str, sentence: str) -> None:
     """Tell the user that a part was not finished: in the page's comments and in the infotext, which the API gives."""
     text = f"{what}: {sentence}"
     p.comment(f"Iterative Mixing, {text}.")
     p.extra_generation_params[UNFINISHED] = text
+
+
+GENERATION = {
+    *("prompt", "negative_prompt", "steps", "sampler_name", "scheduler"),
+    *("cfg_scale", "distilled_cfg_scale", "seed", "subseed", "subseed_strength"),
+}
+"""Names of what a request and an infotext say of a generation; not every WebUI has all of them."""
+
+
+def generation_of(p: Any) -> dict[str, Any]:
+    """What the request says of its generation."""
+    return {name: value for name, value in vars(p).items() if name in GENERATION}
+
+
+def set_generation(p: Any, values: Mapping[str, Any]) -> None:
+    """The other way round; what this WebUI's requests don't have is left out."""
+    for name, value in values.items():
+        if hasattr(p, name):
+            setattr(p, name, value)
 
 
 def samplers() -> list[str]:
@@ -139,6 +174,12 @@ def save_batch(p: Any, pictures: Tensor, suffix: str = "") -> list[str]:
         )
         names.append(save(p, Image.fromarray(picture.numpy()), p.seeds[k], p.prompts[k], info, suffix))
     return names
+
+
+def images_of(pictures: Tensor) -> list[Image.Image]:
+    """Of pictures [B, 3, H, W] in [0, 1]."""
+    pixels = (pictures * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu()
+    return [Image.fromarray(picture.numpy()) for picture in pixels]
 
 
 def save(p: Any, picture: Image.Image, seed: int, prompt: str, info: str, suffix: str = "") -> str:

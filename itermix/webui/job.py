@@ -43,7 +43,8 @@ class Job:
         progress: where to tell that a sampling begins.
         finished: whether the last pass of mixing came to its end.
         samples: the latents that it made.
-        made: the finished pictures of an img2img request.
+        made: the finished pictures of the request.
+        sources: the pictures of a batch that they are compared with on the page.
         mask: how much of the weight each part of the picture gets, stretched over it.
         weights: the same of each latent pixel of the sampling that runs, with the Perlin noise; None if it is all.
         first: gives the latents of the first source, before it was enlarged; None if it isn't.
@@ -51,6 +52,7 @@ class Job:
         analysis: of the pass that runs.
         analyses: of the finished passes that made the picture, if they were wanted.
         awaited: number in its batch of the picture that the WebUI saves next, where an analysis goes beside it.
+        refused: whether the request ends without a picture, with a sentence in the page's comments.
     """
 
     settings: Settings | Exception
@@ -61,6 +63,7 @@ class Job:
     finished: bool = False
     samples: Tensor | None = None
     made: list[Image.Image] = field(default_factory=list)
+    sources: Sequence[Image.Image] = ()
     mask: Image.Image | None = None
     weights: Tensor | None = None
     first: Callable[[], Tensor] | None = None
@@ -68,6 +71,7 @@ class Job:
     analysis: Analysis | None = None
     analyses: list[Analysis] = field(default_factory=list)
     awaited: int | None = None
+    refused: bool = False
 
     @property
     def last(self) -> bool:

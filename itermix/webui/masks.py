@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageFilter, ImageOps
 
 from itermix.parameters import SettingsError
 from itermix.settings import Settings
@@ -16,10 +16,13 @@ from itermix.webui.limits import check_size
 NAME = "mask"
 """In the dict of an API request."""
 
-PLACE = len(Settings.parameters())
-"""Among the values of the accordion's controls: behind the settings."""
+INPAINT = "inpaint"
+"""In the place of a picture: the mask of inpainting, painted on the source of img2img."""
 
-ALLOWED = "Allowed: a picture, in an API request base64 of its file."
+PLACE = len(Settings.parameters())
+"""Among the values of the accordion's controls: behind the settings. After it comes whether to use the inpaint mask."""
+
+ALLOWED = f"Allowed: a picture, in an API request base64 of its file, or {INPAINT}."
 
 
 def without(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,13 +32,36 @@ def without(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def given(args: Sequence[Any], p: Any) -> Image.Image | None:
     """The mask in the arguments of a script, an API dict or the values of the accordion's controls; or in
-    `p.itermix_settings`, which stands above them. Raises SettingsError for what is no picture."""
+    `p.itermix_settings`, which stands above them. Raises SettingsError for what is no picture.
+
+    If that is the mask of inpainting, the request has none any more: all of its picture is sampled.
+    """
     changes = getattr(p, "itermix_settings", None) or {}
     if NAME in changes:
-        return picture(changes[NAME])
-    if args and isinstance(args[0], dict):
-        return picture(args[0].get(NAME))
-    return picture(args[PLACE] if len(args) > PLACE else None)
+        value = changes[NAME]
+    elif args and isinstance(args[0], dict):
+        value = args[0].get(NAME)
+    else:
+        own, painted = ([*args[PLACE : PLACE + 2], None, None])[:2]
+        value = INPAINT if painted else own
+    return of_inpainting(p) if value == INPAINT else picture(value)
+
+
+def controls_without(args: Sequence[Any]) -> list[Any]:
+    """The values of the settings' controls alone."""
+    return [*args[:PLACE], *args[PLACE + 2 :]]
+
+
+def of_inpainting(p: Any) -> Image.Image:
+    """What is not painted, white, for it is guided; taken from the request. Raises SettingsError if nothing is."""
+    painted = getattr(p, "image_mask", None)
+    if painted is None:
+        raise SettingsError(NAME, INPAINT, "Allowed with a mask that is painted in the Inpaint tab of img2img.")
+    p.image_mask = None
+    values = painted.getchannel("A") if painted.mode == "RGBA" else painted.convert("L")
+    if not p.inpainting_mask_invert:
+        values = ImageOps.invert(values)
+    return values.filter(ImageFilter.GaussianBlur(p.mask_blur_x)) if p.mask_blur_x else values
 
 
 def picture(value: Any) -> Image.Image | None:

@@ -48,7 +48,9 @@ def defaults() -> dict[str, Any]:
 
 
 def set_log_level() -> None:
-    """Log from the chosen level on, to the console if the WebUI has said nothing about logs."""
+    """Log from the chosen level on, to the console if the WebUI has said nothing about logs, and once, whatever it
+    says later."""
     if not LOG.handlers and not logging.getLogger().handlers:
         LOG.addHandler(logging.StreamHandler())
+        LOG.propagate = False
     LOG.setLevel(shared.opts.itermix_log_level)

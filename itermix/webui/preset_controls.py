@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -16,6 +17,10 @@ from itermix.webui.presets import OWN
 
 INFO = "Fills in all settings but the seed."
 QUIET = {"show_progress": "hidden"}
+LAST = {"trigger_mode": "always_last"} if gr.__version__ >= "4" else {}
+"""Of clicks while one is being answered, gradio 4 would leave out all; gradio 3 answers all."""
+
+MOST_NAMED = 4  # settings in a sentence
 log = logging.getLogger(__name__)
 
 
@@ -25,14 +30,15 @@ def choice(prefix: str) -> tuple[Any, Any]:
     The list fills other controls, so it is no setting itself and ui-config.json has none of it.
     """
     with gr.Row(elem_classes=["itermix-row"]):
-        preset = unsaved(gr.Dropdown(names(), label="Preset", info=INFO, elem_id=f"{prefix}_preset"))
-        refresh = unsaved(gr.Button("Refresh", elem_id=f"{prefix}_preset_refresh", elem_classes=["itermix-refresh"]))
-        refresh.click(lambda: gr.update(choices=names()), None, [preset], **QUIET)  # by the page's script
-        return preset, gr.HTML(elem_id=f"{prefix}_preset_reason")
+        start = next(iter(PRESETS))
+        preset = unsaved(gr.Dropdown(names(), value=start, label="Preset", info=INFO, elem_id=f"{prefix}_preset"))
+        refresh = for_script("Refresh", f"{prefix}_preset_refresh")
+        refresh.click(lambda: gr.update(choices=names()), None, [preset], **QUIET)
+        return preset, gr.HTML(shown(REASONS[start], f"{prefix}_preset_reason"))
 
 
 def connect(prefix: str, preset: Any, reason: Any, controls: Mapping[str, Any]) -> None:
-    """Let the list fill the controls, and make those that change the list."""
+    """Let the list fill the controls and follow them, and make those that change the list."""
     settings = [controls[parameter.name] for parameter in DECIDED]
     with gr.Row():
         name = unsaved(gr.Textbox(label="Preset name", max_lines=1, elem_id=f"{prefix}_preset_name"))
@@ -41,11 +47,19 @@ def connect(prefix: str, preset: Any, reason: Any, controls: Mapping[str, Any]) 
             unsaved(gr.Button(f"{verb} preset", elem_id=f"{prefix}_preset_{verb.lower()}", size="sm"))
             for verb in ("Save", "Rename", "Delete")
         )
-    message = gr.HTML(elem_id=f"{prefix}_preset_message")
-    preset.input(filled, [preset], [*settings, reason], **QUIET)
-    save.click(saved, [name, *settings], [preset, message], **QUIET)
-    rename.click(renamed, [preset, name], [preset, message], **QUIET)
-    delete.click(deleted, [preset], [preset, message], **QUIET)
+    told, wrong = f"{prefix}_preset_reason", f"{prefix}_preset_message"
+    message = gr.HTML(shown("", wrong))
+    follow = for_script("Follow", f"{prefix}_preset_follow")
+    preset.input(functools.partial(filled, told), [preset], [*settings, reason], **QUIET)
+    follow.click(functools.partial(in_force, told), [preset, *settings], [preset, reason], **QUIET, **LAST)
+    save.click(functools.partial(saved, wrong), [name, *settings], [preset, message], **QUIET)
+    rename.click(functools.partial(renamed, wrong), [preset, name], [preset, message], **QUIET)
+    delete.click(functools.partial(deleted, wrong), [preset], [preset, message], **QUIET)
+
+
+def for_script(label: str, elem_id: str) -> Any:
+    """A button out of sight, which the page's script presses."""
+    return unsaved(gr.Button(label, elem_id=elem_id, elem_classes=["itermix-unseen"]))
 
 
 def unsaved(control: Any) -> Any:
@@ -63,37 +77,66 @@ def names() -> list[str]:
         return list(PRESETS)
 
 
-def filled(preset: str) -> list[Any]:
+def filled(place: str, preset: str) -> list[Any]:
     """The values of a preset and why to choose it; no changes and what is wrong instead, if there is no such one."""
     try:
         values = PRESETS[preset] if preset in PRESETS else OWN.load()[preset]
     except (KeyError, PresetFileError) as error:
         text = f"There is no preset {preset!r} any more." if isinstance(error, KeyError) else str(error)
-        return [*(gr.update() for _ in DECIDED), shown(text)]
-    return [*decided({**options.defaults(), **values}).values(), shown(REASONS.get(preset, "Your own."))]
+        return [*(gr.update() for _ in DECIDED), shown(text, place)]
+    return [*decided({**options.defaults(), **values}).values(), shown(REASONS.get(preset, "Your own."), place)]
 
 
-def saved(name: str, *values: Any) -> tuple[Any, str]:
+def in_force(place: str, chosen: str | None, *values: Any) -> tuple[Any, str]:
+    """The preset that these values are, the chosen one first, and why to choose it; or else none, and in what they
+    differ from the nearest."""
+    known = all_presets()
+    order = sorted(known, key=lambda name: name != chosen)
+    differing = {name: differences(known[name], values) for name in order}
+    nearest = min(order, key=lambda name: len(differing[name]))
+    if not differing[nearest]:
+        return gr.update(value=nearest), shown(REASONS.get(nearest, "Your own."), place)
+    labels, more = differing[nearest][:MOST_NAMED], len(differing[nearest]) - MOST_NAMED
+    rest = f" and {more} more" if more > 0 else ""
+    return gr.update(value=None), shown(f"{nearest}, but for {', '.join(labels)}{rest}.", place)
+
+
+def differences(preset: Mapping[str, Any], values: Sequence[Any]) -> list[str]:
+    """Labels of the settings whose values aren't those of a preset."""
+    return [parameter.label for parameter, value in zip(DECIDED, values) if value != preset[parameter.name]]
+
+
+def all_presets() -> dict[str, dict[str, Any]]:
+    """{name: the values of all that it decides}; the built-in ones where the file of the user's own can't be read."""
+    try:
+        own = OWN.load()
+    except PresetFileError:
+        own = {}
+    return {name: decided({**options.defaults(), **values}) for name, values in {**PRESETS, **own}.items()}
+
+
+def saved(place: str, name: str, *values: Any) -> tuple[Any, str]:
     settings = {parameter.name: value for parameter, value in zip(DECIDED, values)}
-    return changed(lambda: OWN.save(name, settings), name, f"Saved {name}.")
+    return changed(place, lambda: OWN.save(name, settings), name, f"Saved {name}.")
 
 
-def renamed(preset: str | None, name: str) -> tuple[Any, str]:
-    return changed(lambda: OWN.rename(preset or "", name), name, f"Renamed {preset} to {name}.")
+def renamed(place: str, preset: str | None, name: str) -> tuple[Any, str]:
+    return changed(place, lambda: OWN.rename(preset or "", name), name, f"Renamed {preset} to {name}.")
 
 
-def deleted(preset: str | None) -> tuple[Any, str]:
-    return changed(lambda: OWN.delete(preset or ""), None, f"Deleted {preset}.")
+def deleted(place: str, preset: str | None) -> tuple[Any, str]:
+    return changed(place, lambda: OWN.delete(preset or ""), None, f"Deleted {preset}.")
 
 
-def changed(change: Callable[[], None], chosen: str | None, done: str) -> tuple[Any, str]:
+def changed(place: str, change: Callable[[], None], chosen: str | None, done: str) -> tuple[Any, str]:
     """The list with `chosen` after a change and what was done; the list as it was and what is wrong otherwise."""
     try:
         change()
     except (SettingsError, PresetFileError) as error:
-        return gr.update(), shown(str(error))
-    return gr.update(choices=names(), value=chosen), shown(done)
+        return gr.update(), shown(str(error), place)
+    return gr.update(choices=names(), value=chosen), shown(done, place)
 
 
-def shown(text: str) -> str:
-    return f'<p role="status">{html.escape(text)}</p>'
+def shown(text: str, elem_id: str) -> str:
+    """A text that screen readers are told of. The id is of its own, since gradio 3 would give it to two elements."""
+    return f'<p id="{elem_id}" role="status">{html.escape(text)}</p>'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -12,11 +13,11 @@ from torch import Tensor
 from itermix.picture.phases import walk
 from itermix.settings import Settings
 from itermix.settings.infotext import UNFINISHED, written
-from itermix.webui import analysis, fidelity, hires, host, infotext, latent_upscaler, masks, options, ui
-from itermix.webui.errors import kept
+from itermix.webui import analysis, fidelity, hires, host, infotext, latent_upscaler, masks, options, results, ui
+from itermix.webui.errors import USER_ERRORS, kept
 from itermix.webui.job import Job, Wrapped, tasks
 from itermix.webui.presets import with_preset
-from itermix.webui.progress import shared_out
+from itermix.webui.progress import Task, shared_out
 
 TITLE = "Iterative Mixing"
 AnySettings = TypeVar("AnySettings", bound=Settings)
@@ -31,7 +32,7 @@ class IterativeMixing(scripts.Script):
 
     def ui(self, is_img2img: bool) -> list[Any]:
         prefix = "itermix_img2img" if is_img2img else "itermix_txt2img"
-        controls = ui.accordion(prefix, host.samplers(), with_plan=not is_img2img, defaults=options.defaults())
+        controls = ui.accordion(prefix, host.samplers(), defaults=options.defaults())
         self.infotext_fields = list(zip(controls, infotext.MIXING))
         self.paste_field_names = infotext.MIXING
         return controls
@@ -49,11 +50,14 @@ class IterativeMixing(scripts.Script):
             p.extra_generation_params = {**p.extra_generation_params, **written(job.settings)}
             if host.is_img2img(p):
                 p.denoising_strength = job.settings.denoise
+                job.sources = () if job.by_script else [host.flatten(each) for each in p.init_images or () if each]
                 if job.settings.fidelity:
                     fidelity.keep_source(p, job)
         if not host.is_img2img(p):
+            Wrapped(p, "init", job, functools.partial(init, hires.check_request))
             hires.replace(p, job)
         elif not job.by_script:
+            Wrapped(p, "init", job, functools.partial(init, check_request))
             Wrapped(p, "sample", job, sample)
 
     def process_before_every_sampling(self, p: Any, *args: Any, **kwargs: Any) -> None:
@@ -66,10 +70,13 @@ class IterativeMixing(scripts.Script):
 
     def postprocess_image_after_composite(self, p: Any, pp: Any, *args: Any) -> None:
         analysis.await_picture(p, p.itermix)
-        if p.itermix.by_script:
+        if p.itermix.active:
+            results.keep(p, p.itermix.sources, pp.image, len(p.itermix.made), p.itermix.settings)
             p.itermix.made.append(pp.image)
 
     def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
+        if p.itermix.refused:
+            processed.info = ""  # of no picture
         for value in list(vars(p).values()):
             if isinstance(value, Wrapped):
                 value.remove(p)
@@ -79,7 +86,7 @@ def settings_of(args: Sequence[Any]) -> Settings:
     """Of an API dict or of the UI's values in order. A dict switches mixing on unless it says otherwise."""
     if args and isinstance(args[0], dict):
         return Settings(**{"enabled": True, **options.defaults(), **with_preset(masks.without(args[0]))})
-    return Settings.from_list([*args[: masks.PLACE], *args[masks.PLACE + 1 :]])
+    return Settings.from_list(masks.controls_without(args))
 
 
 def overridden(settings: AnySettings, p: Any) -> AnySettings:
@@ -93,13 +100,35 @@ def overridden(settings: AnySettings, p: Any) -> AnySettings:
     return type(settings)(**{**dataclasses.asdict(settings), "enabled": True, **with_preset(masks.without(changes))})
 
 
-def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> Tensor:
-    """`sample` of an img2img request at the tab's own size: refuses what can't be done, and shares out the progress."""
+def init(check: Callable[[Any, Job], Any], p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> None:
+    """`init` of a request, after which the WebUI samples: refuses what can't be done.
+
+    On the page that is no error: there are no iterations then, and the sentence is among the comments. The WebUI would
+    print a traceback of an error, and reForge and Forge Classic lose it.
+    """
+    original(*args, **kwargs)
+    try:
+        check(p, job)
+    except USER_ERRORS as error:
+        if not host.alone(p):
+            raise
+        host.refuse(p, error)
+        job.refused = True
+        p.n_iter = 0
+
+
+def check_request(p: Any, job: Job) -> list[Task]:
+    """Raises what can't be done of an img2img request at the tab's own size; gives what is to be done."""
     settings = job.checked()
     latent_upscaler.refuse_of_hires(settings)
     analysis.check(p, settings)
     size = p.width, p.height
-    todo = tasks(walk(size, [size]), settings, p.steps, p.sampler_name, exact=shared.opts.img2img_fix_steps)
+    return tasks(walk(size, [size]), settings, p.steps, p.sampler_name, exact=shared.opts.img2img_fix_steps)
+
+
+def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> Tensor:
+    """`sample` of an img2img request at the tab's own size: shares out the progress."""
+    todo = check_request(p, job)
     p.extra_generation_params.pop(UNFINISHED, None)  # of the iteration before
     job.analyses.clear()
     with shared_out(todo, 1, note=host.batch_note(p)) as job.progress:

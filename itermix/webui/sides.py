@@ -17,12 +17,17 @@ def latent_pixels() -> int:
     return processing.opt_f
 
 
+def loaded_network() -> Any:
+    """The network that takes the latents, of the model that is loaded; None if none is."""
+    model: Any = sd_models.model_data.sd_model
+    of_forge = getattr(getattr(model, "forge_objects", None), "unet", model)
+    return getattr(getattr(of_forge, "model", None), "diffusion_model", None)
+
+
 def patch_pixels() -> int:
     """Pixels of the picture along one side of what the model takes for one: a patch of latent pixels in transformers,
     which go around the picture's edge for what is missing of the last. A U-Net's is one latent pixel."""
-    network: Any = sd_models.model_data.sd_model
-    for name in ("forge_objects", "unet", "model", "diffusion_model"):
-        network = getattr(network, name, None)
+    network = loaded_network()
     patch = getattr(network, "patch_size", None) or getattr(network, "patch_spatial", None) or 1
     patch = patch[-1] if isinstance(patch, (list, tuple)) else patch
     return latent_pixels() * patch

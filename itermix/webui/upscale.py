@@ -22,8 +22,21 @@ from itermix.picture.phases import described, walk
 from itermix.settings import UpscaleSettings
 from itermix.settings.infotext import UNFINISHED
 from itermix.steps.schedule import steps_by_host
-from itermix.webui import analysis, cleanup, fidelity, host, infotext, latent_upscaler, masks, options, sides, ui
-from itermix.webui.errors import as_client_errors
+from itermix.webui import (
+    analysis,
+    cleanup,
+    fidelity,
+    folder,
+    host,
+    infotext,
+    latent_upscaler,
+    masks,
+    options,
+    results,
+    sides,
+    ui,
+)
+from itermix.webui.errors import Refused, as_client_errors
 from itermix.webui.job import Job, tasks
 from itermix.webui.limits import check_size
 from itermix.webui.presets import with_preset
@@ -31,6 +44,9 @@ from itermix.webui.progress import shared_out
 from itermix.webui.script import IterativeMixing, overridden, settings_of
 
 log = logging.getLogger(__name__)
+
+OWN = len(UpscaleSettings.own_parameters())
+"""Controls of the script's own settings, after which come those of the folders."""
 
 
 class IterativeMixingUpscale(scripts.Script):
@@ -41,18 +57,30 @@ class IterativeMixingUpscale(scripts.Script):
         return is_img2img
 
     def ui(self, is_img2img: bool) -> list[Any]:
-        controls = ui.upscale_controls("itermix_upscale", host.upscalers())
+        offered = not shared.cmd_opts.hide_ui_dir_config
+        controls = ui.upscale_controls("itermix_upscale", host.upscalers(), folders=offered)
         self.infotext_fields = list(zip(controls, infotext.SIZES))
         return controls
 
     def run(self, p: Any, *args: Any) -> Any:
-        return upscaled(p, args)
+        alone = host.alone(p)
+        try:
+            return upscaled(p, args)
+        except Refused as error:
+            if not alone:
+                raise
+            p.comment(str(error))
+            return processing.Processed(p, [])
 
 
 @as_client_errors()
 def upscaled(p: Any, args: Sequence[Any]) -> Any:
     """The WebUI's result of the request `p`, with the script's arguments."""
     settings = upscale_settings(p, args)
+    folders = folder.wanted(args[OWN:], p)
+    if folders:
+        p.comment(folder.made(p, *folders, settings, lambda q: upscaled(q, args[:OWN])))
+        return processing.Processed(p, [])
     mask = masks.given(args if args and isinstance(args[0], dict) else accordion_args(p), p)
     host.check_upscaler(settings.upscaler)
     if settings.upscaler == latent_upscaler.NAME:
@@ -72,11 +100,11 @@ def upscaled(p: Any, args: Sequence[Any]) -> Any:
     log.info("Iterative Mixing: %s", described(size, sizes, steps, settings))
     if shared.state.job_count < 0:
         shared.state.job_count = p.n_iter
-    results = []
+    made = []
     for q, n in iterations(p):
         note = f", batch {n + 1} of {p.n_iter}" if p.n_iter > 1 else ""
-        results.append(iteration(q, numbered(settings, n * p.batch_size), sources, sizes, note, mask))
-    return joined(results)
+        made.append(iteration(q, numbered(settings, n * p.batch_size), sources, sizes, note, mask))
+    return joined(made)
 
 
 def upscale_settings(p: Any, args: Sequence[Any]) -> UpscaleSettings:
@@ -133,7 +161,7 @@ def iteration(
 ) -> Any:
     """All phases of one iteration; gives the WebUI's result of the last one that was finished."""
     finished: tuple[Any, Any, list[Image.Image]] | None = None
-    way = walk(sources[0].size, sizes)
+    way, begun = walk(sources[0].size, sizes), sources
     originals = fidelity.tensor_of([source.resize(way[0].first) for source in sources])
     first = functools.cache(functools.partial(cleanup.encoded, p, originals))
     analyses: list[Analysis] = []
@@ -164,6 +192,8 @@ def iteration(
             sources = job.made
     assert finished is not None
     q, result, pictures = finished
+    for k, picture in enumerate(pictures):
+        results.keep(q, begun, picture, k, settings)
     if host.saves(p) and not q.save_samples():  # was not to be the last, or was stopped after its end
         for k, picture in enumerate(pictures):
             name = host.save(p, picture, result.all_seeds[k], result.all_prompts[k], result.infotexts[k])

@@ -152,6 +152,12 @@ def test_a_checkout_is_read_without_importing_it(tmp_path):
     there = {path: signature for path, signature in found.items() if signature}
     expected = ["shared", "shared.OptionInfo", "shared.state", "shared.opts.samples_save", "shared.cmd_opts.api_auth"]
     expected += ["processing", "processing.process_images", "processing.StableDiffusionProcessingImg2Img"]
-    assert set(there) == {f"modules.{name}" for name in expected} | {"p.steps", "p.comment", "p.mask", "p.seeds"}
+    assert set(there) == {f"modules.{name}" for name in expected} | {
+        "p.steps",
+        "p.comment",
+        "p.mask",
+        "p.seeds",
+        "p.init",
+    }
     assert there["modules.shared.OptionInfo"] == "(default=..., *, section)"
     assert there["p.comment"] == "(text)"

@@ -92,8 +92,25 @@ def test_what_runs_without_a_webui_imports_none(path):
 
 @pytest.mark.parametrize("path", WEBUI, ids=name)
 def test_what_runs_in_a_webui_needs_nothing_of_the_standalone_part(path):
-    names = set(imported(path))
+    names = set(imported(path)) - OF_BATCHES.get(path.name, set())
     assert not any(name.startswith("itermix.standalone") or "k_diffusion" in name for name in names)
+
+
+OF_BATCHES = {
+    "folder.py": {
+        f"itermix.standalone.batch.{name}"
+        for name in ("journal", "journal.Journal", "plan", *(f"plan.{n}" for n in ("Files", "Picture", "PlanError")))
+    }
+    | {"itermix.standalone.batch.plan.found", "itermix.standalone.batch.plan.looked_at"}
+}
+"""A folder from the page has the journal of the command: these need nothing that a WebUI doesn't have."""
+
+
+def test_what_a_folder_of_the_page_takes_of_batches_loads_nothing_that_a_webui_may_lack():
+    lacked = {"k_diffusion", "matplotlib", "ray", "requests", "scipy", "skimage"}
+    code = f"import itermix.standalone.batch.plan, sys; print({lacked} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_importing_itermix_loads_neither_host_nor_k_diffusion():

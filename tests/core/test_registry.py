@@ -6,6 +6,7 @@ The WebUI's modules, gradio and fastapi are stood in for, so that the code that 
 import importlib
 import importlib.abc
 import importlib.machinery
+import json
 import re
 import sys
 import types
@@ -63,6 +64,10 @@ class Fakes(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def exec_module(self, module):
         if module.__name__ == "modules.paths_internal":
             module.data_path = "/nowhere"
+        if module.__name__ == "gradio":
+            module.__version__ = "3.41.2"
+        if module.__name__ == "modules.shared":
+            module.cmd_opts = types.SimpleNamespace(ui_config_file="/nowhere/ui-config.json")
 
 
 def forget():
@@ -82,14 +87,15 @@ def webui(monkeypatch):
 
 def test_the_page_has_a_control_for_each(webui):
     ui = webui("ui")
-    *mixing, mask = ui.accordion("tab", ["Euler"], with_plan=True)
-    assert mask.elem_id == "tab_mask"
+    *mixing, mask, painted = ui.accordion("itermix_img2img", ["Euler"])
+    assert (mask.elem_id, painted.elem_id) == ("itermix_img2img_mask", "itermix_img2img_mask_painted")
     assert mask.do_not_save_to_config
-    for controls, parameters in (
-        (mixing, MIXING),
-        (ui.upscale_controls("tab", ["Lanczos"]), SIZES),
+    assert painted.do_not_save_to_config
+    for prefix, controls, parameters in (
+        ("itermix_img2img", mixing, MIXING),
+        ("tab", ui.upscale_controls("tab", ["Lanczos"]), SIZES),
     ):
-        assert [control.elem_id for control in controls] == [f"tab_{parameter.name}" for parameter in parameters]
+        assert [control.elem_id for control in controls] == [f"{prefix}_{parameter.name}" for parameter in parameters]
         assert [control.label for control in controls] == [parameter.label for parameter in parameters]
 
 
@@ -97,7 +103,7 @@ def test_a_slider_ends_where_values_are_usual(webui):
     """And more is allowed to all that don't come from a slider."""
     ui = webui("ui")
     for parameter in UPSCALE:
-        if isinstance(slider := ui.control(parameter, "id"), ui.gr.Slider):
+        if isinstance(slider := ui.control(parameter, "id", parameter.default), ui.gr.Slider):
             assert slider.minimum == parameter.low
             assert slider.maximum == (parameter.usual or parameter.high)
             assert parameter.low < parameter.default + parameter.step <= slider.maximum <= parameter.high
@@ -114,6 +120,28 @@ def test_the_infotext_has_a_key_for_each_that_makes_the_picture_and_restores_it(
     assert tuple(function.args[0] for function in infotext.SIZES) == SIZES
     left = [p.name for p in MIXING if infotext.restored(p, {"Itermix enabled": "True"}) is None]
     assert left == [p.name for p in MIXING if not p.in_infotext] == ["analysis"]
+
+
+def test_a_value_that_ui_config_keeps_under_a_former_label_is_not_lost(webui, tmp_path):
+    """As 0.1.0 wrote it, whose alpha was 1 by default; the WebUI itself restores what has kept its label."""
+    ui_config = webui("ui_config")
+    file = tmp_path / "ui-config.json"
+    sys.modules["modules.shared"].cmd_opts.ui_config_file = str(file)
+    key = "customscript/iterative_mixing.py/img2img/{}/value"
+    before, now = key.format("Guidance (alpha)"), key.format("Creativity")
+    assert ui_config.kept(MIXING, "img2img") == {}  # no file yet
+    for saved, kept in (
+        ({before: 1.0, "customscript/iterative_mixing.py/img2img/Stop/value": 2.0}, {"alpha": 1.0}),
+        ({before: 1.0, now: 0.4}, {}),  # it is the WebUI's already
+        ({before: "much"}, {}),
+        ({before.replace("img2img", "txt2img"): 2.0}, {}),
+    ):
+        file.write_text(json.dumps(saved), encoding="utf-8")
+        assert ui_config.kept(MIXING, "img2img") == kept
+    file.write_text(json.dumps({before: 1.0}), encoding="utf-8")
+    controls = webui("ui").accordion("itermix_img2img", ["Euler"])
+    (alpha,) = (control for control in controls if control.label == "Creativity")
+    assert alpha.value == 1.0
 
 
 def another_than_default(parameter):

@@ -22,7 +22,7 @@ from itermix.steps.schedule import run_by_host
 ORDER = 4
 SECTION = """## The ComfyUI Iterative Mixing nodes
 
-The preset *ComfyUI node* has their values as they come: *Denoise* 1, *Weight curve* comfy-cosine, *Guidance (alpha)*
+The preset *ComfyUI node* has their values as they come: *Denoise* 1, *Weight curve* comfy-cosine, *Creativity*
 2.4, *Progress in* comfy-steps, *Blending* addition, *Noise* independent, and neither *Detail* nor *Fidelity*. It
 stands for both nodes that mix, which differ from it, and from each other, in what the first two rows say. The nodes'
 weight is that of the sampler's state, ours that of z': one is 1 minus the other.
@@ -159,7 +159,7 @@ def test_the_newer_node_is_a_level_late(sizes):
 
 @row(
     "alpha_1",
-    "*Guidance (alpha)*",
+    "*Creativity*",
     "From 0.05 to 100, as there; sliders of the page end at 10. In the paper's curve, *cosine*, more is less guidance.",
 )
 @pytest.mark.parametrize("alpha", [0.05, 0.5, 2.4, 10.0, 100.0])

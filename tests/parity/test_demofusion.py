@@ -85,7 +85,7 @@ def skip_residual(z0, noise, step, exponent=3.0):
 
 @row(
     "cosine_scale_1 (3)",
-    "*Guidance (alpha)* 3, *Progress in* noise level",
+    "*Creativity* 3, *Progress in* noise level",
     "The same curve along the model's timesteps, to 1e-6.",
 )
 def test_the_curve():

@@ -32,7 +32,7 @@ def made(source, **settings):
 
 @row(
     "Denoising strength",
-    "*Guidance (alpha)*",
+    "*Creativity*",
     "Not used while mixing is on. Low strength: lower alpha. High strength: higher alpha.",
 )
 def test_strength():
@@ -45,11 +45,11 @@ def test_strength():
 @row(
     "-",
     "*Denoise*",
-    "0.7: the pass starts far up the schedule, and the mixing keeps the composition. 1 is pure noise. All hires "
+    "0.5: the pass starts half-way up the schedule, and the mixing keeps the composition. 1 is pure noise. All hires "
     "steps are run, whatever it is.",
 )
 def test_denoise():
-    assert Settings().denoise == 0.7
+    assert Settings().denoise == 0.5
     assert {steps_by_host(Settings(denoise=d), 20, "Euler", exact=True) for d in (0.1, 0.5, 0.7, 1.0)} == {20}
 
 

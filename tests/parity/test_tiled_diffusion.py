@@ -26,7 +26,7 @@ STEPS = 20
 
 @row(
     "Cosine scale 1 (3)",
-    "*Guidance (alpha)* 3, *Blending* addition, *Progress in* steps, or the preset *DemoFusion paper*",
+    "*Creativity* 3, *Blending* addition, *Progress in* steps, or the preset *DemoFusion paper*",
     "The same exponent. There the cosine is a step ahead, up to {ahead:.2f} of weight less at 20 steps; and the mix "
     "enters the model's input alone, here also the sampler's state.",
     ahead=0.12,

@@ -389,9 +389,9 @@ def test_the_dry_run_prints_plan_and_model_calls_and_asks_nobody(fakes, tmp_path
     (source / "c.png").write_text("no picture")
     assert batch(source, out, fake, flags="--scale 4 --steps 10 --sampler Heun --dry-run") == 1
     said = capsys.readouterr().out.splitlines()
-    plan = "16x16 -> 32x32 -> 64x64, 8 steps each: 30 model calls; prompt of its PNG text"
+    plan = "16x16 -> 32x32 -> 64x64, 6 steps each: 22 model calls; prompt of its PNG text"
     assert said[:2] == [f"{name}.png: {plan}" for name in "ab"]
-    assert said[-1] == "2 to make with 60 model calls, 1 failed, 0 done before."
+    assert said[-1] == "2 to make with 44 model calls, 1 failed, 0 done before."
     assert fake.requests == fake.logins == []
     assert not out.exists()
     (source / "c.png").unlink()
@@ -407,16 +407,16 @@ def test_the_dry_run_prints_plan_and_model_calls_and_asks_nobody(fakes, tmp_path
     flags = "--dry-run --scale 8 --steps 10 --window-batch 4 --cleanup 0.2 --window"
     assert batch(source, tmp_path / "new", fake, flags=f"{flags} 16") == 0
     # 16x16 -> 32x32 -> 64x64 -> 128x128: a latent of 16 pixels fits, so a call stays one.
-    assert "-> 128x128, 8 steps each: 26 model calls" in capsys.readouterr().out
+    assert "-> 128x128, 6 steps each: 20 model calls" in capsys.readouterr().out
     assert batch(source, tmp_path / "new", fake, flags=f"{flags} 8") == 0
     # Of the last phase 9 crops and 4 sub-grids in 3 + 1 calls, but no crops in the first step; 2 of the clean-up.
     said = capsys.readouterr().out
-    assert "8 steps each, 1, then 1, then 4 calls of the model in the place of one: " in said
-    assert f": {8 + 8 + 8 * 4 - 3 + 2 * 3} model calls" in said
+    assert "6 steps each, 1, then 1, then 4 calls of the model in the place of one: " in said
+    assert f": {6 + 6 + 6 * 4 - 3 + 2 * 3} model calls" in said
     assert batch(source, tmp_path / "new", fake, flags="--dry-run --steps 20 --skip-tolerance 0.01") == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == "a.png: 16x16 -> 32x32, 15 steps: at most 15 model calls; prompt of its PNG text"
-    assert said[-1].startswith("2 to make with at most 30 model calls")
+    assert said[0] == "a.png: 16x16 -> 32x32, 11 steps: at most 11 model calls; prompt of its PNG text"
+    assert said[-1].startswith("2 to make with at most 22 model calls")
     assert batch(source, tmp_path / "new", fake, flags="--dry-run --start-at-step 2") == 1
     assert "a.png failed: start_at_step = 2 is not possible. Allowed: less than" in capsys.readouterr().out
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import requests
+from browsing import opened
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -61,7 +62,7 @@ def context(browser, server):
 
 @pytest.fixture
 def page(context, server):
-    """The img2img tab with the accordion open."""
+    """The img2img tab with the accordion and its chart open."""
     page = context.new_page()
     page.set_default_timeout(60_000)
     scripts = [HERE / "webui.js", *sorted((ROOT / "javascript").glob("*.js"))]  # in the order of WebUIs
@@ -69,8 +70,7 @@ def page(context, server):
     problems = []
     page.on("pageerror", lambda problem: problems.append(problem))
     page.goto(server.url)
-    page.locator("#itermix_img2img_enabled .label-wrap").first.click()
-    page.locator("#itermix_img2img_chart svg").wait_for()
+    opened(page)
     yield page
     page.close()
     assert not problems

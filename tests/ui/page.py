@@ -11,13 +11,14 @@ from pathlib import Path
 import gradio as gr
 import uvicorn
 from fastapi import FastAPI
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).with_name("webui"))]
 
 from itermix.parameters import SettingsError  # noqa: E402
 from itermix.settings import Settings  # noqa: E402
-from itermix.webui import api, ui  # noqa: E402
+from itermix.webui import api, masks, results, ui  # noqa: E402
 
 SAMPLERS = ["Euler", "DPM++ 2M"]
 
@@ -27,9 +28,9 @@ def slider(elem_id, value, high):
 
 
 def settings(*values):
-    """What a request would be given of the values of the controls, as JSON, or why it can't. The mask comes last."""
+    """What a request would be given of the values of the controls, as JSON, or why it can't. The mask's come last."""
     try:
-        return json.dumps(dataclasses.asdict(Settings.from_list(values[:-1])))
+        return json.dumps(dataclasses.asdict(Settings.from_list(masks.controls_without(values))))
     except SettingsError as error:
         return str(error)
 
@@ -40,11 +41,15 @@ with gr.Blocks(css=(ROOT / "style.css").read_text(), analytics_enabled=False) as
             slider(f"{tab}_steps", 20, 150)
             if tab == "txt2img":
                 slider("txt2img_hires_steps", 0, 150)
-            controls = ui.accordion(f"itermix_{tab}", SAMPLERS, with_plan=tab == "txt2img")
+            controls = ui.accordion(f"itermix_{tab}", SAMPLERS)
             if tab == "img2img":
-                ui.upscale_controls("itermix_upscale", ["Lanczos"])
+                ui.upscale_controls("itermix_upscale", ["Lanczos"], folders=True)
             given = gr.Textbox(label="Settings", elem_id=f"{tab}_settings")
             gr.Button("Generate", elem_id=f"{tab}_generate").click(settings, controls, given)
+
+for alpha in (0.25, 0.8):  # results of two settings, their sources blue
+    made = Image.new("RGB", (64, 32), (int(255 * alpha), 0, 0))
+    results.LAST.add(Image.new("RGB", (32, 16), (0, 0, 255)), made, {"Creativity": alpha, "Detail": 0.0})
 
 app = FastAPI()
 api.add_routes(page, app)

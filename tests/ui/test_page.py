@@ -4,10 +4,11 @@ import json
 from collections import Counter
 
 import pytest
-from browsing import choose, curve, enter, offered, shown
+from browsing import choose, curve, enter, offered, shown, unfold
 
 from itermix.settings import Settings, UpscaleSettings
 from itermix.settings.presets import PRESETS, REASONS, decided
+from itermix.steps.schedule import steps_by_host
 
 CHART = "#itermix_img2img_chart"
 
@@ -28,11 +29,6 @@ def open_tab(page, tab):
     page.locator("button", has_text=tab).first.click()
 
 
-def advanced(page):
-    page.locator("#itermix_img2img_advanced .label-wrap").first.click()
-    page.locator("#itermix_img2img_start").wait_for()
-
-
 def test_every_parameter_has_a_control_that_shows_its_default(page):
     for parameter in Settings.parameters():
         for tab in ("img2img", "txt2img"):
@@ -42,11 +38,13 @@ def test_every_parameter_has_a_control_that_shows_its_default(page):
         assert shown(page, f"#itermix_upscale_{parameter.name}", parameter.type) == parameter.default
 
 
-def test_the_main_parameters_are_in_sight_and_the_others_under_advanced(page):
+def test_three_knobs_are_in_sight_and_the_others_in_folds(page):
     seen = {p.name for p in Settings.parameters() if page.locator(f"#itermix_img2img_{p.name}").is_visible()}
-    assert seen == {"enabled", "denoise", "alpha", "blending", "max_scale_per_phase", "cleanup"}
-    assert not page.locator("#itermix_img2img_preset_refresh").is_visible()
-    advanced(page)
+    assert seen == {"enabled", *(p.name for p in Settings.parameters() if p.main)}
+    assert seen == {"enabled", "alpha", "detail", "denoise"}
+    for button in ("refresh", "follow"):
+        assert not page.locator(f"#itermix_img2img_preset_{button}").is_visible()
+    unfold(page)
     assert all(page.locator(f"#itermix_img2img_{p.name}").is_visible() for p in Settings.parameters())
 
 
@@ -56,7 +54,7 @@ def test_no_label_is_used_twice_since_ui_config_knows_controls_by_them():
 
 
 def test_a_request_gets_each_value_under_its_name(page):
-    advanced(page)
+    unfold(page)
     changes = {"alpha": 0.5, "cleanup": 0.1, "clamp": 0.75, "end_at_step": 12, "cleanup_steps": 4, "seed": 9}
     for name, number in changes.items():
         enter(page, f"#itermix_img2img_{name}", number)
@@ -74,12 +72,13 @@ def test_moving_a_slider_changes_the_curve(page):
     page.wait_for_function(
         f"before => document.querySelector('{CHART} path.weight').getAttribute('d') != before", arg=before
     )
-    assert page.locator(f"{CHART} circle").count() == 15
+    assert page.locator(f"{CHART} circle").count() == steps_by_host(Settings(), 20)
 
 
 def test_the_steps_of_the_tab_are_drawn(page):
     enter(page, "#img2img_steps", 7)
-    page.wait_for_function(f"document.querySelectorAll('{CHART} circle').length == 5")
+    run = steps_by_host(Settings(), 7)
+    page.wait_for_function(f"document.querySelectorAll('{CHART} circle').length == {run}")
 
 
 def draw_all_steps(page):
@@ -117,7 +116,7 @@ def test_a_step_is_read_by_pointing(page):
 
 
 def test_steps_that_are_left_out_and_unguided_ones_are_shaded_and_told(page):
-    advanced(page)
+    unfold(page)
     draw_all_steps(page)
     enter(page, "#itermix_img2img_start_at_step", 3)
     enter(page, "#itermix_img2img_end_at_step", 18)
@@ -131,7 +130,7 @@ def test_steps_that_are_left_out_and_unguided_ones_are_shaded_and_told(page):
 
 
 def test_settings_that_contradict_are_told_in_the_charts_place(page):
-    advanced(page)
+    unfold(page)
     enter(page, "#itermix_img2img_start", 0.9)
     enter(page, "#itermix_img2img_stop", 0.5)
     page.locator(CHART, has_text="stop = 0.5 is not possible. Allowed: more than start, which is 0.9.").wait_for()
@@ -146,13 +145,13 @@ def test_a_preset_fills_the_controls(page, name):
     page.wait_for_function(f"document.querySelectorAll('{CHART} circle').length == 8")
     choose(page, "#itermix_img2img_preset", name)
     page.locator("#itermix_img2img_preset_reason").get_by_text(REASONS[name]).wait_for()
-    steps = 20 if decided(PRESETS[name])["denoise"] == 1 else 15
+    steps = steps_by_host(Settings(denoise=decided(PRESETS[name])["denoise"]), 20)
     page.wait_for_function(f"document.querySelectorAll('{CHART} circle').length == {steps}")
     assert given(page).items() >= decided(PRESETS[name]).items()
 
 
 def test_presets_of_ones_own_are_saved_renamed_and_deleted(page, server):
-    advanced(page)
+    unfold(page)
     message = page.locator("#itermix_img2img_preset_message")
     name = page.locator("#itermix_img2img_preset_name").locator("input, textarea")
     file = server.data / "itermix-presets.json"
@@ -188,7 +187,7 @@ def test_presets_of_ones_own_are_saved_renamed_and_deleted(page, server):
 def test_a_broken_file_of_presets_is_told_and_kept(page, server):
     file = server.data / "itermix-presets.json"
     file.write_text('{"Mine": ')
-    advanced(page)
+    unfold(page)
     page.locator("#itermix_img2img_preset_name").locator("input, textarea").fill("Portraits")
     page.locator("#itermix_img2img_preset_save").click()
     page.locator("#itermix_img2img_preset_message").get_by_text("The file is left as it is").wait_for()

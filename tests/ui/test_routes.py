@@ -114,7 +114,7 @@ def test_a_plan_that_would_exhaust_the_server_is_refused(call, query, part):
 def test_a_plan_tells_what_windows_cost(server):
     query = "width=1024&height=1024&scale=4&steps=20&window=128&window_batch=4&dilated=1"
     answer = requests.get(f"{server.url}/itermix/v1/plan?{query}", timeout=30).json()
-    assert answer["text"].endswith("4096x4096, 15 steps each, 4, then 17 calls of the model in the place of one")
+    assert answer["text"].endswith("4096x4096, 11 steps each, 4, then 17 calls of the model in the place of one")
 
 
 def test_a_plan_takes_every_setting_and_checks_it(call, server):
@@ -122,7 +122,7 @@ def test_a_plan_takes_every_setting_and_checks_it(call, server):
     answer = requests.get(
         f"{server.url}/itermix/v1/plan?{query}&noise=inverted&rewind=false&target_width=96", timeout=30
     )
-    assert answer.json() == {"phases": [[96, 96]], "text": "64x64 -> 96x96, 15 steps and an inversion of 15 calls"}
+    assert answer.json() == {"phases": [[96, 96]], "text": "64x64 -> 96x96, 11 steps and an inversion of 11 calls"}
     status, detail = call(f"plan?{query}&alpha=-1")
     assert (status, "alpha = -1.0 is not possible" in detail) == (422, True)
 

@@ -42,6 +42,22 @@ def shown(page, element, kind):
     return kind(float(place.locator("input[type=number]").first.input_value()))
 
 
+def opened(page, tab="img2img"):
+    """The accordion, with its chart."""
+    page.locator(f"#itermix_{tab}_enabled .label-wrap").first.click()
+    page.locator(f"#itermix_{tab}_enabled summary").first.evaluate("summary => (summary.parentElement.open = true)")
+    page.locator(f"#itermix_{tab}_chart svg").wait_for()
+
+
+def unfold(page, *names, tab="img2img"):
+    """Open folds; all of them if none is named."""
+    folds = page.locator(f"#itermix_{tab}_enabled .itermix-fold")
+    for k in range(folds.count()):
+        label = folds.nth(k).locator(".label-wrap").first
+        if not names or label.inner_text().partition("\n")[0].strip() in names:
+            label.click()
+
+
 def curve(page, tab="img2img"):
     """The drawn curve of the weights, an SVG path."""
     return page.locator(f"#itermix_{tab}_chart path.weight").get_attribute("d")

@@ -205,9 +205,9 @@ class WebUI:
         self._wait()
 
     def _wait(self, starts: int = 1) -> None:
-        # By its log: A1111's API stays at 404 after a request that comes before it is ready.
+        # By its log, whose lines other threads may write into: A1111's API stays at 404 after a request that comes before it is ready.
         end = time.monotonic() + START_SECONDS
-        while sum(line.startswith("Startup time:") for line in self.log.read_text().splitlines()) < starts:
+        while self.log.read_text().count("Startup time:") < starts:
             if self.process.poll() is not None or time.monotonic() > end:
                 self.stop()
                 raise RuntimeError(f"{self.host.name} did not start:\n{self.log.read_text()[-3000:]}")
@@ -215,7 +215,7 @@ class WebUI:
 
     def reload(self) -> None:
         """Reload the UI, as the button of the settings page does; the probe has a route for it."""
-        starts = sum(line.startswith("Startup time:") for line in self.log.read_text().splitlines())
+        starts = self.log.read_text().count("Startup time:")
         requests.post(f"{self.url}/probe/reload", timeout=30)
         self._wait(starts + 1)
 

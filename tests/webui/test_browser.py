@@ -5,12 +5,16 @@ import json
 import hosts
 import numpy as np
 import pytest
-from browsing import choose, curve, enter, offered, send_by_png_info, shown
+from browsing import choose, curve, enter, offered, opened, send_by_png_info, shown, unfold
 from payloads import SIZE, STEPS, mixing, photograph
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from itermix.settings import Settings, UpscaleSettings
 from itermix.settings.presets import DECIDED, PRESETS, decided
+from itermix.steps.schedule import steps_by_host
+
+RUN = steps_by_host(Settings(), STEPS)
 
 
 @pytest.fixture
@@ -60,15 +64,83 @@ def test_choosing_the_script_upscales(page, webui):
     assert "Itermix enabled: True" in parameters
 
 
+def test_a_source_picture_is_upscaled_with_the_defaults_in_three_clicks_and_laid_over_its_source(page, webui):
+    page.evaluate(
+        "window.clicks = 0; document.addEventListener('click', event => (window.clicks += event.isTrusted), true)"
+    )
+    choose(page, "#img2img_script_container #script_list", "Iterative Mixing upscale")
+    pixels, _ = generated(page, webui)
+    assert pixels.shape == (2 * SIZE, 2 * SIZE, 3)
+    assert page.evaluate("window.clicks") <= 3
+    page.locator("#itermix_img2img_enabled .label-wrap").first.click()
+    compared(page, "img2img")
+
+
+def compared(page, tab):
+    """Wait until the last result, of twice the size, lies over its source."""
+    page.locator(f"#itermix_{tab}_enabled summary", has_text="Before and after").click()
+    widths = f"[...document.querySelectorAll('#itermix_{tab}_compare img')].map(image => image.naturalWidth)"
+    page.wait_for_function(f"String({widths}) === '{SIZE},{2 * SIZE}'")
+
+
+def test_what_has_no_effect_is_greyed_out_and_a_fold_says_what_was_changed(page):
+    page.locator("#itermix_img2img_enabled .label-wrap").first.click()
+    unfold(page, "Curve and blending")
+    choose(page, "#itermix_img2img_blending", "addition")
+    page.locator("#itermix_img2img_cutoff_reason").get_by_text("No effect without Blending low-pass").wait_for()
+    assert page.locator("#itermix_img2img_cutoff input").first.is_disabled()
+    fold = page.locator("#itermix_img2img_fold_curve_and_blending")
+    fold.locator(".itermix-changed[title='Blending']").get_by_text("changed").wait_for()
+    page.locator("#itermix_img2img_fold_curve_and_blending_reset").click()
+    fold.locator(".itermix-changed:empty").wait_for(state="attached")
+    assert page.locator("#itermix_img2img_cutoff input").first.is_enabled()
+
+
+def test_the_page_leads_to_the_docs(page, webui):
+    page.locator("#itermix_img2img_enabled .label-wrap").first.click()
+    link = page.locator("#itermix_img2img_enabled a", has_text="How it works").get_attribute("href")
+    page.goto(f"{webui.url}/{link}")
+    page.locator("h1", has_text="A first picture").wait_for()
+    page.wait_for_function(
+        "[...document.images].length > 5 && [...document.images].every(image => image.naturalWidth > 0)"
+    )
+
+
 def test_a_contradiction_is_shown_on_the_page_and_gives_no_picture(page, webui):
     page.locator("#itermix_img2img_enabled .label-wrap").first.click()
-    page.locator("#itermix_img2img_advanced .label-wrap").click()
+    unfold(page, "Curve and blending")
     enter(page, "#itermix_img2img_start", 0.9)
     enter(page, "#itermix_img2img_stop", 0.5)
-    before = set(webui.data.rglob("*.png"))
+    refused(page, webui, "stop = 0.5 is not possible")
+
+
+def refused(page, webui, sentence):
+    """Press Generate: the sentence is on the page and on one line of the console, and there is no picture."""
+    before, logged = set(webui.data.rglob("*.png")), len(webui.log.read_text())
     page.locator("#img2img_generate").click()
-    page.locator("#img2img_results").get_by_text("stop = 0.5 is not possible").first.wait_for()
+    page.locator("#img2img_results").get_by_text(sentence).first.wait_for()
     assert set(webui.data.rglob("*.png")) == before
+    said = webui.log.read_text()[logged:]
+    assert said.count(sentence) == 1
+    assert "Traceback" not in said
+
+
+def test_a_contradiction_of_the_script_is_shown_on_the_page_and_gives_no_picture(page, webui):
+    choose_script(page)
+    enter(page, "#itermix_upscale_width", 516)
+    refused(page, webui, "width = 516 is not possible")
+
+
+def test_a_refused_request_is_followed_by_one_that_is_made(page, webui):
+    page.locator("#itermix_img2img_enabled .label-wrap").first.click()
+    unfold(page, "Curve and blending")
+    enter(page, "#itermix_img2img_start", 0.9)
+    enter(page, "#itermix_img2img_stop", 0.5)
+    refused(page, webui, "stop = 0.5 is not possible")
+    page.locator("#itermix_img2img_fold_curve_and_blending_reset").click()
+    page.wait_for_function("document.querySelector('#itermix_img2img_stop input').value === '1'")
+    _, parameters = generated(page, webui)
+    assert "Itermix enabled: True" in parameters
 
 
 def choose_script(page):
@@ -81,9 +153,9 @@ def choose_script(page):
 def test_the_phases_are_shown_before_generating(page):
     choose_script(page)
     plan = page.locator("#itermix_upscale_plan")
-    plan.get_by_text(f"{SIZE}x{SIZE} -> 128x128, {STEPS - 1} steps").wait_for()
+    plan.get_by_text(f"{SIZE}x{SIZE} -> 128x128, {RUN} steps").wait_for()
     enter(page, "#itermix_upscale_scale", 4)
-    plan.get_by_text(f"{SIZE}x{SIZE} -> 128x128 -> 256x256, {STEPS - 1} steps each").wait_for()
+    plan.get_by_text(f"{SIZE}x{SIZE} -> 128x128 -> 256x256, {RUN} steps each").wait_for()
     enter(page, "#itermix_upscale_width", 1024)
     plan.get_by_text("target width = 1024 is not possible").wait_for()
 
@@ -96,11 +168,14 @@ def test_hires_fix_is_replaced_and_its_phases_are_shown(page, webui):
     plan = page.locator("#itermix_txt2img_plan")
     plan.get_by_text("Tick Hires. fix").wait_for()
     page.locator("#txt2img_hr .label-wrap").click()
+    enter(page, "#txt2img_hires_steps", STEPS)  # Forge Neo has 32 of its own
     plan.get_by_text(f"{SIZE}x{SIZE} -> 128x128, {STEPS} steps").wait_for()
     pixels, parameters = generated(page, webui, "txt2img")
     assert pixels.shape == (128, 128, 3)
     assert "Itermix enabled: True" in parameters
     assert "Hires upscale: 2" in parameters
+    assert f"Denoising strength: {Settings().denoise}, " in parameters  # what ran, not what hires fix asks for
+    compared(page, "txt2img")
 
 
 def test_the_gallerys_upscale_button_mixes(page, webui):
@@ -139,6 +214,52 @@ def test_a_folder_of_pictures_of_several_sizes_is_upscaled(page, tmp_path):
     assert all("Itermix enabled: True" in image.info["parameters"] for image in found)
 
 
+def test_the_script_s_own_folders_have_a_journal_and_go_on(page, webui, tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    (source / "deeper").mkdir(parents=True)
+    said = PngInfo()
+    said.add_text("parameters", "a red door\nSteps: 3, Sampler: Euler, CFG scale: 4, Seed: 77")
+    photograph(SIZE).save(source / "said.png", pnginfo=said)
+    photograph(SIZE).resize((80, 48)).save(source / "deeper" / "wide.png")
+    (source / "broken.png").write_bytes(b"no picture")
+    choose_script(page)
+    page.locator("#itermix_upscale_fold_a_folder_of_pictures .label-wrap").first.click()
+    page.locator("#itermix_upscale_source_folder input, #itermix_upscale_source_folder textarea").fill(str(source))
+    page.locator("#itermix_upscale_target_folder input, #itermix_upscale_target_folder textarea").fill(str(target))
+    before = set(webui.data.rglob("*.png"))
+    results = page.locator("#img2img_results")
+
+    page.locator("#img2img_generate").click()
+    results.get_by_text("of 3 pictures 2 made, 1 failed (broken.png; the console says why)").wait_for()
+    assert set(webui.data.rglob("*.png")) == before  # they are in the folder alone
+    with Image.open(target / "said.png") as image:
+        assert image.size == (2 * SIZE, 2 * SIZE)
+        parameters = image.info["parameters"]
+    assert parameters.startswith("a red door\n")
+    assert "Steps: 3, " in parameters
+    assert "Seed: 77, " in parameters
+    with Image.open(target / "deeper" / "wide.png") as image:
+        assert image.size == (160, 96)
+        assert image.info["parameters"].startswith("a photograph\n")
+    assert (target / ".itermix-batch.sqlite").exists()
+
+    (target / "deeper" / "wide.png").unlink()
+    (source / "broken.png").unlink()
+    whole = (target / "said.png").read_bytes()
+    page.locator("#img2img_generate").click()
+    results.get_by_text("of 2 pictures 1 made, 1 were there.").wait_for()
+    assert (target / "deeper" / "wide.png").exists()
+    assert (target / "said.png").read_bytes() == whole
+
+    enter(page, "#itermix_upscale_scale", 1.5)
+    page.locator("#img2img_generate").click()
+    results.get_by_text("of 2 pictures 0 made, 2 were there (2 made otherwise, left as they are").wait_for()
+    assert (target / "said.png").read_bytes() == whole
+
+    page.locator("#itermix_upscale_source_folder input, #itermix_upscale_source_folder textarea").fill("/nowhere")
+    refused(page, webui, "source folder = '/nowhere' is not possible")
+
+
 CHART = "#itermix_img2img_chart"
 
 
@@ -152,7 +273,7 @@ def unlike(page, before):
 @pytest.fixture
 def charted(page):
     """The img2img tab with the accordion open and the curve drawn."""
-    page.locator("#itermix_img2img_enabled .label-wrap").first.click()
+    opened(page)
     enter(page, "#itermix_img2img_denoise", 1)
     page.wait_for_function(f"document.querySelectorAll('{CHART} circle').length == {STEPS}")
     return page
@@ -179,7 +300,7 @@ def test_a_generated_picture_sent_back_by_png_info_restores_every_control(charte
 
     defaults, before = everything(), curve(charted)
     choose_script(charted)
-    charted.locator("#itermix_img2img_advanced .label-wrap").first.click()
+    unfold(charted)
     choose(charted, "#itermix_img2img_blending", "slerp")
     for name, value in (("alpha", 0.6), ("cleanup", 0.2), ("start", 0.1), ("seed", 5)):
         enter(charted, f"#itermix_img2img_{name}", value)
@@ -206,7 +327,7 @@ def test_a_generated_picture_sent_back_by_png_info_restores_every_control(charte
 
 
 def test_contradicting_settings_are_told_in_the_charts_place(charted):
-    charted.locator("#itermix_img2img_advanced .label-wrap").first.click()
+    unfold(charted, "Curve and blending")
     enter(charted, "#itermix_img2img_start", 0.9)
     enter(charted, "#itermix_img2img_stop", 0.5)
     charted.locator(CHART, has_text="stop = 0.5 is not possible").wait_for()
@@ -224,7 +345,7 @@ def test_a_preset_of_ones_own_is_saved_renamed_and_deleted(charted, webui):
     file = webui.data / "itermix-presets.json"
     message = charted.locator("#itermix_img2img_preset_message")
     name = charted.locator("#itermix_img2img_preset_name").locator("input, textarea")
-    charted.locator("#itermix_img2img_advanced .label-wrap").first.click()
+    unfold(charted, "Own presets")
     enter(charted, "#itermix_img2img_alpha", 0.45)
     name.fill("Mine")
     charted.locator("#itermix_img2img_preset_save").click()
@@ -240,7 +361,7 @@ def test_a_preset_of_ones_own_is_saved_renamed_and_deleted(charted, webui):
     choose(charted, "#itermix_img2img_preset", "Portraits")
     charted.locator("#itermix_img2img_preset_reason").get_by_text("Your own.").wait_for()
     assert shown(charted, "#itermix_img2img_alpha", float) == 0.45
-    charted.locator("#itermix_img2img_advanced .label-wrap").first.click()
+    unfold(charted, "Own presets")
     charted.locator("#itermix_img2img_preset_delete").click()
     message.get_by_text("Deleted Portraits.").wait_for()
     assert json.loads(file.read_text()) == {}
@@ -250,8 +371,7 @@ def test_a_preset_of_ones_own_is_saved_renamed_and_deleted(charted, webui):
 def test_the_accordion_is_drawn_in_both_themes(charted, webui, theme):
     charted.goto(f"{webui.url}/?__theme={theme}")
     charted.locator("#tabs button", has_text="img2img").first.click()
-    charted.locator("#itermix_img2img_enabled .label-wrap").first.click()
-    charted.locator(f"{CHART} svg").wait_for()
+    opened(charted)
     assert not charted.locator("#itermix_img2img_preset_refresh").is_visible()  # for the page's script only
     charted.locator("#itermix_img2img_enabled").screenshot(path=webui.data / f"accordion-{theme}.png")
     colours = [
@@ -310,9 +430,9 @@ def test_the_settings_page_has_a_section(page):
 
 
 TRANSLATED = {
-    "Guidance (alpha)": "Führung",
+    "Creativity": "Freiheit",
     "Preset": "Vorlage",
-    "Advanced": "Mehr",
+    "Curve and blending": "Kurve und Mischung",
     "weight of the source": "Gewicht der Quelle",
     "How the noised source and the sampler's state become one.": "Wie beide eins werden.",
 }
@@ -334,8 +454,9 @@ def test_labels_help_and_chart_are_in_the_language_of_the_webui(browser, transla
     page.set_default_timeout(60_000)
     page.goto(translated.url)
     page.locator("#tabs > .tab-nav button").nth(1).click()
-    page.locator("#itermix_img2img_enabled .label-wrap").first.click()
+    opened(page)
     accordion = page.locator("#itermix_img2img_enabled")
+    unfold(page, TRANSLATED["Curve and blending"])
     for text, other in TRANSLATED.items():
         accordion.get_by_text(other, exact=True).first.wait_for()
         assert not accordion.get_by_text(text, exact=True).count()

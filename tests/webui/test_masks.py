@@ -122,9 +122,30 @@ def test_a_mask_among_the_values_of_the_controls(webui):
     values[: len(Settings.parameters())] = [
         {"enabled": True, **TIED}.get(p.name, value) for p, value in zip(Settings.parameters(), values)
     ]
-    by_controls = repeatable(webui, "img2img", mixing(*values[:-1], RIGHT, **QUICK))
+    by_controls = repeatable(webui, "img2img", mixing(*values[:-2], RIGHT, **QUICK))
     assert equal(by_controls, repeatable(webui, "img2img", mixing({**TIED, "mask": RIGHT}, **QUICK)))
     assert not equal(by_controls, repeatable(webui, "img2img", mixing(*values, **QUICK)))
+
+
+PAINTED = {"mask": hosts.encoded(mask().point(lambda value: 255 - value)), "mask_blur": 0}  # the left
+
+
+@pytest.mark.parametrize("request_of", [mixing, upscale])
+def test_the_inpaint_mask_says_where_not_to_guide_and_all_is_sampled(webui, request_of):
+    expected = repeatable(webui, "img2img", request_of({**TIED, "mask": RIGHT}, **QUICK))
+    made = repeatable(webui, "img2img", request_of({**TIED, "mask": "inpaint"}, **PAINTED, **QUICK))
+    assert equal(made, expected)
+    turned = {"mask": RIGHT, "mask_blur": 0, "inpainting_mask_invert": 1}
+    assert equal(repeatable(webui, "img2img", request_of({**TIED, "mask": "inpaint"}, **turned, **QUICK)), expected)
+    plain_inpainting = repeatable(webui, "img2img", request_of(TIED, **PAINTED, **QUICK))
+    assert not equal(plain_inpainting, expected)
+
+
+@pytest.mark.parametrize(("path", "request_of"), KINDS)
+def test_without_a_painted_mask_there_is_none_to_use(webui, path, request_of):
+    answer = webui.post(path, request_of({"mask": "inpaint"}, **QUICK))
+    assert answer.status_code == 422
+    assert "mask = 'inpaint' is not possible. Allowed with a mask that is painted" in answer.json()["detail"]
 
 
 def test_a_mask_of_another_extension(webui):
@@ -204,7 +225,7 @@ def test_a_stop_in_a_rewound_pass_leaves_nothing(webui, run, plain_pictures, how
 
 def test_the_plan_and_the_progress_count_what_is_rewound(webui):
     answer = webui.get("../../itermix/v1/plan?width=64&height=64&steps=20&scale=2&rewind=true")
-    assert answer["text"] == "64x64 -> 128x128, 15 steps, and 8 + 4 of them again"
+    assert answer["text"] == "64x64 -> 128x128, 11 steps, and 6 + 3 of them again"
     request = upscale(
         {**REWOUND, "scale": 1.5, "max_scale_per_phase": 1.25, "cleanup": 0.25, "cleanup_steps": 3}, steps=40
     )

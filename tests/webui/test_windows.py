@@ -171,7 +171,7 @@ def test_what_can_not_be_combined_is_refused_before_anything_is_made(webui):
 def test_the_plan_tells_what_they_cost(webui):
     query = "width=1024&height=1024&scale=4&steps=20&window=128&window_batch=4&dilated=1"
     text = requests.get(f"{webui.url}/itermix/v1/plan?{query}", timeout=30).json()["text"]
-    assert text.endswith("4096x4096, 15 steps each, 4, then 17 calls of the model in the place of one")
+    assert text.endswith("4096x4096, 11 steps each, 4, then 17 calls of the model in the place of one")
 
 
 @PATHS

@@ -92,6 +92,7 @@ DEFAULTS_OF_VERSION[3] = {
     "alpha": 0.25,
     "detail": 0.28,
 }
+DEFAULTS_OF_VERSION[4] = {**DEFAULTS_OF_VERSION[3], "detail": 0.0}
 
 
 def as_a_webui_writes(values):

@@ -127,7 +127,7 @@ def test_every_setting_that_came_later_is_known_as_such():
 
 
 def test_what_is_named_beside_a_preset_stands_above_it():
-    values = {**decided({"blending": "wavelet", "detail": 0.0, "fidelity": 0.0}), "alpha": 0.5, "scale": 3.0}
+    values = {**decided({"denoise": 0.7, "blending": "wavelet", "fidelity": 0.0}), "alpha": 0.5, "scale": 3.0}
     assert expanded({"preset": "Creative", "alpha": 0.5, "scale": 3.0}) == values
     assert expanded({"alpha": 0.5}) == {"alpha": 0.5}
     assert expanded({"preset": "Mine"}, {"Mine": {"curve": "linear"}}) == decided({"curve": "linear"})
@@ -168,7 +168,7 @@ def test_an_own_preset_holds_what_was_a_default_when_it_was_saved(file):
 
 def test_the_file_can_be_read_and_edited_by_hand(file):
     file.save("für Leinwand · 画", {})
-    assert file.path.read_text(encoding="utf-8").startswith('{\n  "für Leinwand · 画": {\n    "denoise": 0.7,\n')
+    assert file.path.read_text(encoding="utf-8").startswith('{\n  "für Leinwand · 画": {\n    "denoise": 0.5,\n')
 
 
 def test_the_longest_name_is_possible(file):

@@ -139,10 +139,10 @@ def test_declarations_are_complete_and_the_default_is_allowed(parameter):
 def test_a_declaration_carries_all_that_it_was_made_with():
     @dataclasses.dataclass(frozen=True, init=False)
     class WithMore(Settings):
-        more: int = parameter(3, "More", "What it does.", "more", "Group", low=1, high=9, step=2, main=True)
+        more: int = parameter(3, "More", "What it does.", "more", "Group", low=1, high=9, step=2, main=4)
 
     expected = Parameter(
-        int, 3, "More", "What it does.", "Itermix more", "Group", low=1, high=9, step=2, main=True, name="more"
+        int, 3, "More", "What it does.", "Itermix more", "Group", low=1, high=9, step=2, main=4, name="more"
     )
     assert WithMore.parameters() == (*Settings.parameters(), expected)
     assert WithMore.more == 3

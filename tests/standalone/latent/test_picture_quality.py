@@ -18,7 +18,7 @@ def readings():
     built_in = Model(latent.denoiser, "dpmpp_2m", STEPS, bench.CFG, "karras", latent.space())
     some = bench.sources(latent, built_in, chosen, "true")
     truths = bench.drawn(chosen, 2 * model.SIZE)
-    assert Settings().denoise == 0.7
+    assert Settings().denoise == 0.5
     methods = [Method("ours", Settings()), Method("with detail", Settings(detail=0.3)), Method("hires fix", 0.7)]
     return {
         method.name: bench.measured(list(bench.results(built_in, method, some, 2)), truths, some) for method in methods

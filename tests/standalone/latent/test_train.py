@@ -14,7 +14,7 @@ def test_every_part_takes_what_the_part_before_has_left(tmp_path):
     names = ["red-apple", "man-light", "man-dark"]
     np.save(tmp_path / "pictures.npy", chooser.integers(0, 256, (3, train.SIZE, train.SIZE, 4), dtype=np.uint8))
     (tmp_path / "names.json").write_text(json.dumps(names))
-    train.train_autoencoder(tmp_path, 2)
+    train.train_autoencoder(tmp_path, 2, 0)
     train.encode_pictures(tmp_path)
     latents = np.load(tmp_path / "latents.npy")
     assert latents.shape == (3, 5, 4, 32, 32)
@@ -23,7 +23,7 @@ def test_every_part_takes_what_the_part_before_has_left(tmp_path):
     assert len(prompts) == 15
     assert prompts[0].startswith("red apple ")
     assert prompts[4].startswith("detail ")
-    train.train_unet(tmp_path, 2)
+    train.train_unet(tmp_path, 2, 1)
     train.write_weights(tmp_path, tmp_path / "weights.safetensors")
     made, shipped = load_file(tmp_path / "weights.safetensors"), load_file(WEIGHTS)
     assert {name: tensor.shape for name, tensor in made.items()} == {n: t.shape for n, t in shipped.items()}
