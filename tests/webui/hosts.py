@@ -205,7 +205,8 @@ class WebUI:
         self._wait()
 
     def _wait(self, starts: int = 1) -> None:
-        # By its log, whose lines other threads may write into: A1111's API stays at 404 after a request that comes before it is ready.
+        # By its log, into whose lines other threads may write: A1111's API stays at 404 after a request that comes
+        # before it is ready.
         end = time.monotonic() + START_SECONDS
         while self.log.read_text().count("Startup time:") < starts:
             if self.process.poll() is not None or time.monotonic() > end:
