@@ -101,11 +101,12 @@ TIPS = {
     ),
     "deep shrink": Tip(
         "6. PatchModelAddDownscale, with the scale so far as its factor.",
-        "*Deep Shrink* 0.35; *Deep Shrink factor* 0 is the scale so far",
+        "*Deep Shrink* 0.35; *Deep Shrink factor* 0 is the scale so far. While the weight of the source is near 1, as "
+        "it is in these steps, the mixing overwrites what they do",
         (AS_IT_COMES, Variant("2x, factor 2", shrink=2.0)),
     ),
     "deep shrink, less guidance": Tip(
-        "The same where the guidance lets go early. With the preset's, the mixing overwrites what the first 0.35 does.",
+        "The same where the guidance lets go earlier.",
         "*Deep Shrink* 0.35, *Creativity* 0.5",
         (
             Variant("alpha 0.5", {"alpha": 0.5}),
