@@ -111,7 +111,7 @@ def test_every_phase_takes_as_many_calls_again(webui, run, path, first):  # noqa
 
 def test_the_plan_tells_of_the_calls(webui):
     plan = webui.get("../../itermix/v1/plan?width=64&height=64&steps=5&noise=inverted")
-    assert plan["text"] == "64x64 -> 128x128, 4 steps and an inversion of 4 calls"
+    assert plan["text"] == "64x64 -> 128x128, 3 steps and an inversion of 3 calls"
 
 
 def test_the_progress_moves_on_through_the_inversion(webui):
