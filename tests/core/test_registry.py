@@ -103,7 +103,7 @@ def test_a_slider_ends_where_values_are_usual(webui):
     """And more is allowed to all that don't come from a slider."""
     ui = webui("ui")
     for parameter in UPSCALE:
-        if isinstance(slider := ui.control(parameter, "id"), ui.gr.Slider):
+        if isinstance(slider := ui.control(parameter, "id", parameter.default), ui.gr.Slider):
             assert slider.minimum == parameter.low
             assert slider.maximum == (parameter.usual or parameter.high)
             assert parameter.low < parameter.default + parameter.step <= slider.maximum <= parameter.high
