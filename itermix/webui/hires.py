@@ -42,7 +42,8 @@ def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> A
         p.firstpass_image = p.firstpass_image.convert("RGB")
     else:
         todo.insert(0, Task(f"first pass, {p.width}x{p.height}", p.steps * p.width * p.height))
-    p.denoising_strength = job.checked().denoise  # for the infotext, too: what runs
+    p.denoising_strength = job.checked().denoise
+    p.extra_generation_params["Denoising strength"] = p.denoising_strength  # as the WebUI does, before it is ours
     p.extra_generation_params.pop(UNFINISHED, None)  # of the iteration before
     job.analyses.clear()
     with shared_out(todo, 2, note=host.batch_note(p)) as job.progress:

@@ -230,7 +230,7 @@ def test_the_script_s_own_folders_have_a_journal_and_go_on(page, webui, tmp_path
     results = page.locator("#img2img_results")
 
     page.locator("#img2img_generate").click()
-    results.get_by_text("of 3 pictures 2 made, 1 failed (broken.png; the console says why)").wait_for()
+    results.get_by_text("of 3 pictures 2 made, 1 failed (broken.png; the console says why)").wait_for(timeout=300_000)
     assert set(webui.data.rglob("*.png")) == before  # they are in the folder alone
     with Image.open(target / "said.png") as image:
         assert image.size == (2 * SIZE, 2 * SIZE)
@@ -247,7 +247,7 @@ def test_the_script_s_own_folders_have_a_journal_and_go_on(page, webui, tmp_path
     (source / "broken.png").unlink()
     whole = (target / "said.png").read_bytes()
     page.locator("#img2img_generate").click()
-    results.get_by_text("of 2 pictures 1 made, 1 were there.").wait_for()
+    results.get_by_text("of 2 pictures 1 made, 1 were there.").wait_for(timeout=300_000)
     assert (target / "deeper" / "wide.png").exists()
     assert (target / "said.png").read_bytes() == whole
 
