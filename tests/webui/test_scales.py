@@ -12,6 +12,8 @@ from payloads import PLAIN, SIZE, hires, mask, mixing, needs, photograph, plain,
 from PIL import Image
 from test_img2img import difference, equal
 
+from itermix import Settings
+
 STEPS = 3
 QUICK = {"steps": STEPS}
 LIMIT = {"max_scale_per_phase": 1.25}
@@ -44,7 +46,9 @@ def failing(number, how, call=2):
     ("scale", "sizes"), [(2.0, [(128, 128)]), (3.0, [(112, 112), (192, 192)]), (4.0, [(128, 128), (256, 256)])]
 )
 def test_the_script_reaches_any_scale_in_phases_with_a_clean_up(run, scale, sizes):
-    (picture,), calls = run("img2img", upscale({"scale": scale, "cleanup": 0.25, "cleanup_steps": 2}, **QUICK))
+    (picture,), calls = run(
+        "img2img", upscale({"denoise": 0.7, "scale": scale, "cleanup": 0.25, "cleanup_steps": 2}, **QUICK)
+    )
     assert calls == [[*size, STEPS] for size in sizes] + [[*sizes[-1], 2]]
     assert picture.pixels.shape == (*sizes[-1][::-1], 3)
     assert f"Size: {sizes[-1][0]}x{sizes[-1][1]}" in picture.parameters
@@ -216,7 +220,7 @@ def test_soft_inpainting_without_any_weight_is_the_hosts_own(run, sampler):
     painted = {"mask": hosts.encoded(mask()), "inpaint_full_res": False, "inpainting_fill": 1, "mask_blur": 4}
     request = mixing({"clamp": 0.0, "detail": 0.0, "fidelity": 0.0}, sampler=sampler, **painted, **QUICK)
     (ours,), _ = run("img2img", {**request, "alwayson_scripts": {**request["alwayson_scripts"], **SOFT}})
-    by_host = {**request, "alwayson_scripts": SOFT, "denoising_strength": 0.7}
+    by_host = {**request, "alwayson_scripts": SOFT, "denoising_strength": Settings().denoise}
     (alone,), _ = run("img2img", by_host)
     assert difference(ours, alone) <= 1
 
