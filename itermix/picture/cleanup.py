@@ -64,6 +64,3 @@ class CleanupSettings(Part):
             sampler = "" if self.cleanup_sampler == SAME_SAMPLER else self.cleanup_sampler
             found.append(Sampling("clean-up", own, self.unguided(), sampler, self.cleanup))
         return found
-
-
-SAME_SAMPLER = "Use same sampler"

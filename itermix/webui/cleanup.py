@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -30,8 +32,8 @@ def check(settings: Settings) -> None:
 def finish(p: Any, job: Any, latent: Tensor, samples: Tensor, args: tuple, kwargs: dict) -> Tensor:
     """What comes of the latents [B, C, H, W] or [B, C, T, H, W] of a mixing pass over `latent`.
 
-    An interrupted pass is given back as it is. If the clean-up fails or is interrupted its input is the result, and a
-    comment says so. Raises ValueError if the pass gave NaN, which not every WebUI notices.
+    An interrupted pass is given back as it is. What follows it can't lose it, see `or_before`. Raises ValueError if the
+    pass gave NaN, which not every WebUI notices.
     """
     if host.stopped():
         return samples
@@ -42,20 +44,30 @@ def finish(p: Any, job: Any, latent: Tensor, samples: Tensor, args: tuple, kwarg
         job.analyses.append(job.analysis)
     where = getattr(p, "nmask", None)
     where = None if where is None else where.reshape(-1, *where.shape[-2:])[0]
-    pictures = settings.finished(frames.pictures(samples), frames.pictures(latent.to(samples)), where, job.first)
-    samples = frames.latents(pictures, samples)
+
+    def finished(samples: Tensor) -> Tensor:
+        pictures, source = frames.pictures(samples), frames.pictures(latent.to(samples))
+        return frames.latents(settings.finished(pictures, source, where, job.first), samples)
+
+    samples = or_before(p, "matching of colours", finished, samples)
     for more in settings.after_phase(kwargs.get("steps") or p.steps):
-        try:
-            sampled = run(p, job, more, samples, args, kwargs)
-            check_numbers(sampled)
-            if host.stopped():
-                host.note(p, more.name, "it was stopped; this is the picture before it")
-            else:
-                samples = sampled
-        except Exception as error:
-            errors.report(f"Iterative Mixing: the {more.name} failed; this is the picture before it", exc_info=True)
-            host.note(p, more.name, f"it failed ({error}); this is the picture before it")
+        samples = or_before(p, more.name, functools.partial(run, p, job, more, args, kwargs), samples)
     job.samples = samples
+    return samples
+
+
+def or_before(p: Any, name: str, step: Callable[[Tensor], Tensor], samples: Tensor) -> Tensor:
+    """What a step makes of the samples; the samples, and a comment that says so, if it fails or is interrupted."""
+    try:
+        made = step(samples)
+        check_numbers(made)
+        if not host.stopped():
+            return made
+        problem = "it was stopped"
+    except Exception as error:
+        errors.report(f"Iterative Mixing: the {name} failed; this is the picture before it", exc_info=True)
+        problem = f"it failed ({error})"
+    host.note(p, name, f"{problem}; this is the picture before it")
     return samples
 
 
@@ -73,7 +85,7 @@ def check_numbers(samples: Tensor) -> None:
         raise ValueError("the model gave values that are not numbers; it may need more than half precision")
 
 
-def run(p: Any, job: Any, sampling: Sampling, samples: Tensor, args: tuple, kwargs: dict) -> Tensor:
+def run(p: Any, job: Any, sampling: Sampling, args: tuple, kwargs: dict, samples: Tensor) -> Tensor:
     """The latents after a sampling of their own, without mixing; `args` and `kwargs` are the conditioning."""
     noise = draw(torch.empty_like(samples), [int(seed) for seed in p.seeds], STEP_OF_NOISE)
     before = p.sampler, p.denoising_strength

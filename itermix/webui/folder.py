@@ -89,8 +89,9 @@ def _made(p: Any, files: Files, journal: Journal, settings: UpscaleSettings, one
                 continue
             journal.done(target, key, data, HERE, time.monotonic() - start)
             done += 1
-        except (Refused, ValueError, OSError) as error:
-            log.error("Iterative Mixing: %s has no result: %s", file, error)
+        except Exception as error:  # of any kind: the others are to be made
+            fault = not isinstance(error, (Refused, ValueError, OSError))
+            log.error("Iterative Mixing: %s has no result: %s", file, error, exc_info=fault)
             journal.failed(target, str(error), for_good=False)
             problems.append(target)
     left = len(files.pictures) - done - len(problems) - len(kept)
