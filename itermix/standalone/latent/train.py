@@ -6,11 +6,12 @@
     python -m itermix.standalone.latent.train autoencoder --work FOLDER
     python -m itermix.standalone.latent.train latents --work FOLDER
     python -m itermix.standalone.latent.train unet --work FOLDER
+    python -m itermix.standalone.latent.train errors --work FOLDER
     python -m itermix.standalone.latent.train weights --work FOLDER
 
 Each part leaves its files in the folder and takes those of the parts before it; the first and the last write what the
-package ships: the held-out pictures and the words of prompts, and the weights. Everything is drawn from a seed.
-Convolutions run in bfloat16 where the machine has it.
+package ships: the held-out pictures and the words of prompts, and the weights. `errors` prints how good the U-Net is.
+Everything is drawn from a seed. Convolutions run in bfloat16 where the machine has it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,14 @@ from torch.nn import functional as F
 
 from itermix.standalone.latent import pictures
 from itermix.standalone.latent.autoencoder import Autoencoder
-from itermix.standalone.latent.model import AUTOENCODER_PREFIX, SCALE_FACTOR, UNET_PREFIX, WEIGHTS, training_sigmas
+from itermix.standalone.latent.model import (
+    AUTOENCODER_PREFIX,
+    SCALE_FACTOR,
+    UNET_PREFIX,
+    WEIGHTS,
+    Denoiser,
+    training_sigmas,
+)
 from itermix.standalone.latent.text import VOCABULARY_FILE, TextEncoder
 from itermix.standalone.latent.unet import UNet
 
@@ -275,6 +283,25 @@ def train_unet(work: Path, steps: int, seed: int) -> None:
     trained(model, loss, steps, UNET_RATE, UNET_EMA, lambda averaged: "", file)
 
 
+def print_errors(work: Path, count: int = 48) -> None:
+    """Errors of the U-Net's estimates of held-out pictures at some noise levels, with their prompts and with others."""
+    denoiser, autoencoder, encoder = UNet().eval(), Autoencoder(), TextEncoder()
+    denoiser.load_state_dict(load_file(work / "unet.safetensors"))
+    autoencoder.load_state_dict(load_file(work / "standardised.safetensors"))
+    chosen = dict(list(pictures.held_out("tuning").items())[:count])
+    drawn = torch.stack([to_tensor(pictures.truth(name, body, 256)) for name, body in chosen.items()])
+    context = encoder.encode([pictures.prompt(name, pictures.background(name)) for name in chosen])
+    noise = torch.randn(len(chosen), 4, 32, 32, generator=torch.Generator().manual_seed(0))
+    model = Denoiser(denoiser, encoder.encode([""]))
+    with torch.no_grad():
+        x = SCALE_FACTOR * autoencoder.encode(drawn)
+        for level in (14.0, 6.0, 3.0, 1.5, 0.7, 0.3, 0.1):
+            sigma = torch.full((len(x),), level)
+            errors = (model(x + level * noise, sigma, said) - x for said in (context, context.roll(5, 0)))
+            own, other = (float(error.square().mean().sqrt()) for error in errors)
+            print(f"noise level {level:g}: {own:.4f}, with other prompts {other:.4f}")
+
+
 def write_weights(work: Path, file: Path = WEIGHTS) -> None:
     """What the package ships: the networks in half precision, under the names of Stable Diffusion 1."""
     parts = {UNET_PREFIX: "unet.safetensors", AUTOENCODER_PREFIX: "standardised.safetensors"}
@@ -294,7 +321,7 @@ TRAINED = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["subjects", "pictures", *TRAINED, "latents", "weights"])
+    parser.add_argument("part", choices=["subjects", "pictures", *TRAINED, "latents", "errors", "weights"])
     parser.add_argument("package", type=Path, nargs="?", help="icons.json, for subjects and pictures")
     parser.add_argument("--work", type=Path, required=True, help="folder for what the parts leave")
     parser.add_argument("--steps", type=int, help="of training")
@@ -309,6 +336,8 @@ def main() -> None:
         draw_pictures(given.package, given.work)
     elif given.part == "latents":
         encode_pictures(given.work)
+    elif given.part == "errors":
+        print_errors(given.work)
     elif given.part == "weights":
         write_weights(given.work)
     else:

@@ -3,13 +3,14 @@
 import json
 
 import numpy as np
+import pytest
 from safetensors.torch import load_file
 
 from itermix.standalone.latent import train
 from itermix.standalone.latent.model import WEIGHTS
 
 
-def test_every_part_takes_what_the_part_before_has_left(tmp_path):
+def test_every_part_takes_what_the_part_before_has_left(tmp_path, capsys):
     chooser = np.random.default_rng(0)
     names = ["red-apple", "man-light", "man-dark"]
     np.save(tmp_path / "pictures.npy", chooser.integers(0, 256, (3, train.SIZE, train.SIZE, 4), dtype=np.uint8))
@@ -24,6 +25,13 @@ def test_every_part_takes_what_the_part_before_has_left(tmp_path):
     assert prompts[0].startswith("red apple ")
     assert prompts[4].startswith("detail ")
     train.train_unet(tmp_path, 2, 1)
+    capsys.readouterr()
+    train.print_errors(tmp_path, count=2)
+    first, *more = capsys.readouterr().out.splitlines()
+    own, other = (float(part.split()[-1]) for part in first.removeprefix("noise level 14: ").split(","))
+    assert len(more) == 6
+    assert own == pytest.approx(other, rel=0.05)  # two steps teach no prompt
+    assert own > float(more[-1].split()[3].rstrip(","))  # less noise, less error
     train.write_weights(tmp_path, tmp_path / "weights.safetensors")
     made, shipped = load_file(tmp_path / "weights.safetensors"), load_file(WEIGHTS)
     assert {name: tensor.shape for name, tensor in made.items()} == {n: t.shape for n, t in shipped.items()}
