@@ -11,7 +11,7 @@ import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +31,18 @@ ON: Values = None
 
 Size = tuple[int, int]
 """Width and height in pixels."""
+
+
+class Known(NamedTuple):
+    """The pictures that a model knows from training.
+
+    Attributes:
+        side: in latent pixels.
+        factor: pixels of the picture along one side of a latent pixel.
+    """
+
+    side: int
+    factor: int = SIZE_MULTIPLE
 
 
 def scaled_side(side: int, scale: float, multiple: int = SIZE_MULTIPLE) -> int:
@@ -161,6 +173,11 @@ class Part:
         """
         return self
 
+    def of_model(self, size: Size, known: Known | None) -> Self:
+        """The settings for a picture of this size (width, height) in pixels, with a model that knows such; None: it
+        isn't known which."""
+        return self
+
     def begins(self, steps: int) -> list[int]:
         """The step at which each pass over a schedule of `steps` begins, 0 first."""
         return [0]
@@ -203,7 +220,7 @@ class Part:
         """What a phase of `steps` has besides, as words that follow "15 steps"."""
         return ""
 
-    def words_of_all(self, steps: int, sizes: Sequence[Size]) -> str:
+    def words_of_all(self, steps: int, sizes: Sequence[Size], known: Known | None = None) -> str:
         """What all phases, to these sizes (width, height) in pixels, have besides, as words that follow."""
         return ""
 

@@ -43,9 +43,10 @@ const itermix = {
         return Object.fromEntries(all.map(([name, property]) => [name, itermix.value(`${prefix}_${name}`, property)]));
     },
 
-    // Steps of the sampling that mixes.
+    // The tab's steps, as the routes take them.
     steps(tab) {
-        return (tab === "txt2img" && itermix.number("txt2img_hires_steps")) || itermix.number(`${tab}_steps`);
+        const steps = itermix.number(`${tab}_steps`);
+        return tab === "txt2img" ? {steps, hires_steps: itermix.number("txt2img_hires_steps")} : {steps};
     },
 
     // {body} of one of the extension's routes, or {problem}: a sentence.

@@ -42,7 +42,7 @@
         const name = tab(prefix);
         const scheduler = find(`#${name}_scheduler input`)?.value;
         const hires = name === "txt2img";
-        const query = {settings: await settings(prefix), steps: steps(name), scheduler, hires};
+        const query = {settings: await settings(prefix), ...steps(name), scheduler, hires};
         const key = JSON.stringify(query);
         const mine = (state[prefix] ||= {step: null});
         if (mine.key === key && place.firstChild) return;

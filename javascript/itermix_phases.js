@@ -12,6 +12,7 @@
         return {
             // While a choice is being typed it counts as another.
             noise: find(`#${prefix}_noise input`)?.value === "inverted" ? "inverted" : "shared",
+            mixing_steps: number(`${prefix}_steps`),
             rewind: Boolean(find(`#${prefix}_rewind input`)?.checked),
             ...Object.fromEntries(names.map((name) => [name, number(`${prefix}_${name}`)])),
         };
@@ -29,7 +30,7 @@
         return {
             width: number("img2img_width"),
             height: number("img2img_height"),
-            steps: steps("img2img"),
+            ...steps("img2img"),
             sampler: sampler("img2img"),
             scale: 1,
             ...mixing("itermix_img2img"),
@@ -42,7 +43,7 @@
         return {
             width: picture.naturalWidth,
             height: picture.naturalHeight,
-            steps: steps("img2img"),
+            ...steps("img2img"),
             sampler: sampler("img2img"),
             scale: number("itermix_upscale_scale"),
             target_width: number("itermix_upscale_width"),
@@ -56,7 +57,7 @@
         const query = {
             width: number("txt2img_width"),
             height: number("txt2img_height"),
-            steps: steps("txt2img"),
+            ...steps("txt2img"),
             sampler: sampler("txt2img"),
             hires: true,
             scale: number("txt2img_hr_scale"),

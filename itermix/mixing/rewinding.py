@@ -8,7 +8,7 @@ from typing import Any
 
 from itermix.mixing.noising import INVERTED, NoiseSettings
 from itermix.mixing.run import Feature, Run
-from itermix.parameters import ON, SettingsError, Size, parameter
+from itermix.parameters import ON, Known, SettingsError, Size, parameter
 
 
 @dataclass(frozen=True, init=False)
@@ -65,10 +65,10 @@ class RewindSettings(NoiseSettings):
             found.append(start)
         return found
 
-    def words_of_all(self, steps: int, sizes: Sequence[Size]) -> str:
+    def words_of_all(self, steps: int, sizes: Sequence[Size], known: Known | None = None) -> str:
         again = [str(steps - start) for start in self.begins(steps)[1:]]
         own = f", and {' + '.join(again)} of them again" if again else ""
-        return super().words_of_all(steps, sizes) + own
+        return super().words_of_all(steps, sizes, known) + own
 
     def feature(self, given: Mapping[str, Any]) -> Feature | None:
         return Rewinding(self, given.get("rewound")) if self.rewind else None

@@ -27,7 +27,7 @@ from itermix.mixing.blending import USES_DENOISED
 from itermix.mixing.curves import CurveSettings, cosine
 from itermix.mixing.run import Feature, Run
 from itermix.model.detail import DetailSettings
-from itermix.parameters import ON, SIZE_MULTIPLE, SettingsError, Size, parameter
+from itermix.parameters import ON, SIZE_MULTIPLE, Known, SettingsError, Size, parameter
 from itermix.steps.parametrisation import Parametrisation
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 DEMOFUSION = "DemoFusion"
 FORMULAS = ("clean picture", DEMOFUSION)
 WINDOW_MULTIPLE = 8  # latent pixels: sides that every U-Net can halve
+SHOWN = {"window": ON, "window_auto": ON}
+"""Of which one at least is on where the model may be shown crops."""
 
 
 @dataclass(frozen=True, init=False)
@@ -45,9 +47,8 @@ class WindowSettings(DetailSettings, CurveSettings):
     window: int = parameter(
         0,
         "Window",
-        "Show the model crops of this size in the place of the whole picture: for pictures beyond the memory. In "
-        "latent pixels, and together with the picture thinned out to it, as DemoFusion does: 128 is what SDXL knows, "
-        "64 what SD 1 knows. No picture then needs more memory in the model than such a crop. It costs time. 0: off.",
+        "Show the model crops of this size, in latent pixels, in the place of the whole picture: 128 is what SDXL "
+        "knows, 64 what SD 1 knows. 0: none, unless the automatic window has one.",
         "window",
         "Windows",
         low=0,
@@ -60,7 +61,7 @@ class WindowSettings(DetailSettings, CurveSettings):
         "Move the crops a little at random in every step, so that no seams build up.",
         "window jitter",
         "Windows",
-        needs=({"window": ON},),
+        needs=(SHOWN,),
     )
     window_batch: int = parameter(
         4,
@@ -71,7 +72,7 @@ class WindowSettings(DetailSettings, CurveSettings):
         low=1,
         high=64,
         step=1,
-        needs=({"window": ON},),
+        needs=(SHOWN,),
     )
     window_formulas: str = parameter(
         "clean picture",
@@ -83,19 +84,19 @@ class WindowSettings(DetailSettings, CurveSettings):
         "window formulas",
         "Windows",
         choices=FORMULAS,
-        needs=({"window": ON},),
+        needs=(SHOWN,),
     )
     dilated: float = parameter(
-        1.0,
+        0.0,
         "Dilated sampling",
-        "How soon the thinned-out pictures give way to the crops: more is sooner. The first hold the whole together, "
-        "the others make the detail. An exponent. 0: crops alone. Without a window it does nothing.",
+        "Show the model the picture thinned out to the window, too, as DemoFusion does, and how soon this gives way to "
+        "the crops: an exponent, more is sooner. 0: crops alone, which the mixing holds together.",
         "dilated sampling",
         "Windows",
         low=0.0,
         high=10.0,
         step=0.05,
-        needs=({"window": ON},),
+        needs=(SHOWN,),
     )
     gaussian_sigma: float = parameter(
         1.0,
@@ -106,7 +107,7 @@ class WindowSettings(DetailSettings, CurveSettings):
         low=0.0,
         high=4.0,
         step=0.05,
-        needs=({"window": ON}, {"dilated": ON}),
+        needs=(SHOWN, {"dilated": ON}),
     )
     gaussian_alpha: float = parameter(
         1.0,
@@ -117,11 +118,16 @@ class WindowSettings(DetailSettings, CurveSettings):
         low=0.0,
         high=10.0,
         step=0.05,
-        needs=({"window": ON}, {"dilated": ON}, {"gaussian_sigma": ON}),
+        needs=(SHOWN, {"dilated": ON}, {"gaussian_sigma": ON}),
     )
 
     def unguided(self) -> Self:
         return super().unguided().replace(dilated=0.0)
+
+    @property
+    def overlapping(self) -> float:
+        """Share of a crop that its neighbour shows, too."""
+        return 0.5
 
     def calls(self, height: int, width: int, count: int) -> int:
         """Counted in steps, progress is 0 in the first call: it has no crops."""
@@ -136,10 +142,11 @@ class WindowSettings(DetailSettings, CurveSettings):
             return whole
         return local * min(self.window, height) * min(self.window, width) + (whole if thinned else 0)
 
-    def words_of_all(self, steps: int, sizes: Sequence[Size]) -> str:
-        found = [calls(self, height // SIZE_MULTIPLE, width // SIZE_MULTIPLE) for width, height in sizes]
+    def words_of_all(self, steps: int, sizes: Sequence[Size], known: Known | None = None) -> str:
+        side = known.factor if known else SIZE_MULTIPLE
+        found = [calls(self.of_model(size, known), size[1] // side, size[0] // side) for size in sizes]
         own = f", {', then '.join(map(str, found))} calls of the model in the place of one"
-        return super().words_of_all(steps, sizes) + (own if max(found, default=1) > 1 else "")
+        return super().words_of_all(steps, sizes, known) + (own if max(found, default=1) > 1 else "")
 
     def feature(self, given: Mapping[str, Any]) -> Feature | None:
         if not self.window:
@@ -151,6 +158,45 @@ class WindowSettings(DetailSettings, CurveSettings):
         super()._check_together()
         if self.window % WINDOW_MULTIPLE:
             raise SettingsError("window", self.window, f"Allowed: a multiple of {WINDOW_MULTIPLE}, or 0.")
+
+
+@dataclass(frozen=True, init=False)
+class CropSettings(WindowSettings):
+    """When crops are shown without being asked for, and how they are put together."""
+
+    window_auto: bool = parameter(
+        True,
+        "Automatic window",
+        "Show the model crops of the size that it knows wherever the picture is larger than *Windows per call* of "
+        "them. From there on crops cost less time than the whole, and the memory doesn't grow with the picture.",
+        "automatic window",
+        "Windows",
+        needs=({"window": (0,)},),
+    )
+    window_overlap: float = parameter(
+        0.25,
+        "Window overlap",
+        "Share of a crop that its neighbour shows, too, where one gives way to the other. Less is faster.",
+        "window overlap",
+        "Windows",
+        low=0.1,
+        high=0.75,
+        step=0.05,
+        needs=(SHOWN, {"window_formulas": FORMULAS[:1]}),
+    )
+
+    @property
+    def overlapping(self) -> float:
+        return 0.5 if self.window_formulas == DEMOFUSION else self.window_overlap
+
+    def of_model(self, size: Size, known: Known | None) -> Self:
+        settings = super().of_model(size, known)
+        if not self.window_auto or self.window or not known:
+            return settings
+        width, height = (side // known.factor for side in size)
+        if width * height <= self.window_batch * known.side**2:
+            return settings
+        return settings.replace(window=known.side)
 
 
 View = tuple[slice, slice]
@@ -253,21 +299,27 @@ class Windows(Feature):
         return result.to(x.dtype)
 
     def _local(self, model: Model, x: Tensor) -> Tensor:
-        """The mean over all crops that show a pixel, like x but in single precision at least."""
+        """The mean over all crops that show a pixel, like x but in single precision at least.
+
+        A crop counts the less the nearer the pixel is to its edge, but for DemoFusion's formulas.
+        """
         height, width = x.shape[-2:]
-        window = self._settings.window
+        settings = self._settings
         # The same in every picture, so that it doesn't matter with which others it is made.
-        jitter = np.random.default_rng(self._calls) if self._settings.window_jitter else None
-        above, before = margins(height, width, window) if jitter else (0, 0)
-        views = crops(height, width, window, jitter)
+        jitter = np.random.default_rng(self._calls) if settings.window_jitter else None
+        above, before = margins(settings, height, width) if jitter else (0, 0)
+        views = crops(settings, height, width, jitter)
         mode = "constant" if self._exact else "reflect"
         surrounded = functools.partial(F.pad, pad=(before, before, above, above), mode=mode)
         padded = surrounded(x)
         total = torch.zeros_like(padded, dtype=torch.promote_types(x.dtype, torch.float32))
         count = total.new_zeros(total.shape[-2:])
+        share = total.new_ones(())
+        if not self._exact:
+            share = feather(min(settings.window, height), min(settings.window, width)).to(total)
         for (rows, columns), part in self._outputs(model, x, padded, views, surrounded):
-            total[..., rows, columns] += part
-            count[rows, columns] += 1
+            total[..., rows, columns] += share * part
+            count[rows, columns] += share
         rows, columns = slice(above, above + height), slice(before, before + width)
         return total[..., rows, columns] / count[rows, columns]
 
@@ -312,35 +364,50 @@ def check(settings: WindowSettings) -> None:
         raise SettingsError("window_formulas", settings.window_formulas, allowed)
 
 
-def margins(height: int, width: int, window: int) -> tuple[int, int]:
+def feather(height: int, width: int) -> Tensor:
+    """[height, width] shares of the pixels of a crop, above 0: a raised cosine along each side."""
+    rows, columns = (torch.sin(math.pi * (torch.arange(side) + 0.5) / side) ** 2 for side in (height, width))
+    return rows[:, None] * columns
+
+
+def stride(settings: WindowSettings) -> int:
+    """How far apart neighbouring crops begin at the most."""
+    return round(settings.window * (1 - settings.overlapping))
+
+
+def margins(settings: WindowSettings, height: int, width: int) -> tuple[int, int]:
     """How far a crop may be moved, up or down and to the sides: a quarter of what neighbours overlap by."""
-    most = (window - window // 2) // 4
-    return most * (height > window), most * (width > window)
+    most = (settings.window - stride(settings)) // 4
+    return most * (height > settings.window), most * (width > settings.window)
 
 
-def crops(height: int, width: int, window: int, jitter: np.random.Generator | None = None) -> list[View]:
-    """Crops that cover a picture larger than the window, neighbours overlapping by half of it or more.
+def crops(settings: WindowSettings, height: int, width: int, jitter: np.random.Generator | None = None) -> list[View]:
+    """Crops that cover a picture larger than the window, neighbours overlapping by `window_overlap` of it or more.
 
     With `jitter` each is moved at random, but at the picture's edges only outwards, so that it stays covered; rows and
     columns then count from `margins` outside of the picture.
     """
 
     def moved(start: int, side: int, margin: int) -> slice:
-        length = min(window, side)
+        length = min(settings.window, side)
         if jitter and margin:
             low = 0 if start + length == side else -margin
             start += margin + int(jitter.integers(low, 0 if start == 0 else margin, endpoint=True))
         return slice(start, start + length)
 
-    above, before = margins(height, width, window)
-    places = [(top, left) for top in starts(height, window) for left in starts(width, window)]
+    above, before = margins(settings, height, width)
+    places = [(top, left) for top in starts(settings, height) for left in starts(settings, width)]
     return [(moved(top, height, above), moved(left, width, before)) for top, left in places]
 
 
-def starts(side: int, window: int) -> list[int]:
-    """Where crops begin along a side: at every half window, the last where it ends with the side."""
-    last, stride = max(0, side - window), window // 2
-    return [min(k * stride, last) for k in range(math.ceil(last / stride) + 1)]
+def starts(settings: WindowSettings, side: int) -> list[int]:
+    """Where crops begin along a side, the last where it ends with the side: as far apart as they may; with DemoFusion's
+    formulas at every half window."""
+    last = max(0, side - settings.window)
+    gaps = math.ceil(last / stride(settings))
+    if settings.window_formulas == DEMOFUSION:
+        return [min(k * stride(settings), last) for k in range(gaps + 1)]
+    return [round(k * last / max(gaps, 1)) for k in range(gaps + 1)]
 
 
 def dilation(height: int, width: int, window: int) -> int:
@@ -356,7 +423,7 @@ def parts(settings: WindowSettings, height: int, width: int) -> tuple[int, int]:
     window = settings.window
     if not window or max(height, width) <= window:
         return 0, 0
-    local = len(starts(height, window)) * len(starts(width, window))
+    local = len(starts(settings, height)) * len(starts(settings, width))
     return local, dilation(height, width, window) ** 2 if settings.dilated else 0
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from itermix.parameters import MAX_SCALE, Part, SettingsError, Size, parameter, scaled_side
+from itermix.parameters import MAX_SCALE, Known, Part, SettingsError, Size, parameter, scaled_side
 
 Declared = TypeVar("Declared", bound=Part)
 
@@ -118,16 +118,19 @@ def plan(
     )
 
 
-def described(source: Size, sizes: Sequence[Size], steps: int, settings: Part | None = None) -> str:
+def described(
+    source: Size, sizes: Sequence[Size], steps: int, settings: Part | None = None, known: Known | None = None
+) -> str:
     """What will be done, in words: "768x512 -> 1536x1024 -> 3072x2048, 15 steps each" for 15 `steps` that are run.
 
     And what the settings add: ", 15 steps and an inversion of 15 calls each" with inverted noise; "..., and 8 + 4 of
-    them again" with rewinding; "..., 1, then 6 calls of the model in the place of one" with windows.
+    them again" with rewinding; "..., 1, then 6 calls of the model in the place of one" with windows. `known` is what
+    the model knows.
     """
     settings = settings or Part()
     ways = " -> ".join(f"{width}x{height}" for width, height in (source, *sizes))
     each = " each" if len(sizes) > 1 else ""
-    return f"{ways}, {steps} steps{settings.words_of_phase(steps)}{each}{settings.words_of_all(steps, sizes)}"
+    return f"{ways}, {steps} steps{settings.words_of_phase(steps)}{each}{settings.words_of_all(steps, sizes, known)}"
 
 
 def _sides(start: int, end: int, count: int, most: float, multiple: int) -> list[int] | None:

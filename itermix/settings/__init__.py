@@ -19,7 +19,7 @@ from itermix.mixing.skipping import SkippingSettings
 from itermix.model.deep_shrink import DeepShrinkSettings
 from itermix.model.detail import DetailSettings
 from itermix.model.inversion import InversionSettings
-from itermix.model.windows import WindowSettings
+from itermix.model.windows import CropSettings, WindowSettings
 from itermix.parameters import Parameter, SettingsError, shortened
 from itermix.picture.cleanup import CleanupSettings
 from itermix.picture.colour import ColourFormulaSettings, ColourSettings
@@ -27,13 +27,15 @@ from itermix.picture.enlarging import SizeSettings
 from itermix.picture.fidelity import FidelitySettings
 from itermix.picture.latent_upscaler import LatentUpscalerSettings
 from itermix.picture.phases import PhaseSettings
-from itermix.steps.schedule import DenoiseSettings, StepSettings
+from itermix.steps.schedule import CountSettings, DenoiseSettings, StepSettings
 
 __all__ = ["Parameter", "Settings", "SettingsError", "UpscaleSettings", "shortened"]
 
 
 @dataclass(frozen=True, init=False)
 class Settings(
+    CropSettings,
+    CountSettings,
     ColourFormulaSettings,
     AnalysisSettings,
     SkippingSettings,

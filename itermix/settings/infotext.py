@@ -12,7 +12,7 @@ from typing import Any
 from itermix.parameters import Parameter
 from itermix.settings import Settings, UpscaleSettings
 
-VERSION = 5
+VERSION = 6
 """To be raised with every release in which a default, a key or the meaning of a value is another."""
 
 VERSION_KEY = "Itermix version"
@@ -20,15 +20,18 @@ VERSION_KEY = "Itermix version"
 UNFINISHED = "Itermix unfinished"
 """Key under which a picture says what of it could not be finished."""
 
-BEFORE_3 = {"denoise": 1.0, "blending": "clean wavelet", "alpha": 0.35, "detail": 0.07}
+BEFORE_6 = {"steps": 0, "window_auto": False, "window_overlap": 0.5, "dilated": 1.0}
+BEFORE_5 = {**BEFORE_6, "denoise": 0.7}
+BEFORE_3 = {**BEFORE_6, "denoise": 1.0, "blending": "clean wavelet", "alpha": 0.35, "detail": 0.07}
 BEFORE_2 = {**BEFORE_3, "detail": 0.0, "fidelity": 0.0, "back_projection": False}
 
 OLD_DEFAULTS: dict[int, dict[str, Any]] = {
     0: {**BEFORE_2, "blending": "addition", "alpha": 1.0},  # 0.1.0, whose texts have no version
     1: BEFORE_2,
     2: BEFORE_3,
-    3: {"denoise": 0.7, "detail": 0.06},
-    4: {"denoise": 0.7},
+    3: {**BEFORE_5, "detail": 0.06},
+    4: BEFORE_5,
+    5: BEFORE_6,
 }
 """{version: {setting: its default then}}, where that may be another than today's."""
 
@@ -44,11 +47,11 @@ SCALE, DETAIL = DECLARED["scale"], DECLARED["detail"]
 
 
 def written(settings: Settings) -> dict[str, Any]:
-    """{key: value} of what differs from the defaults and has a part in the picture, and the version.
+    """{key: value} of what differs from the defaults and has a part in the picture, the steps and the version.
 
     Those of the upscale script always have the scale: by that they are told from those of the mixing alone.
     """
-    named = {"enabled", SCALE.name, *settings.changed()}
+    named = {"enabled", "steps", SCALE.name, *settings.changed()}
     declared = [p for p in settings.parameters() if p.name in named and p.in_infotext]
     return {p.key: getattr(settings, p.name) for p in declared} | {VERSION_KEY: VERSION}
 

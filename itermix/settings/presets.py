@@ -28,6 +28,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Other projects' values are all written out, so that they stay when the defaults change.
     "DemoFusion paper": {
         "denoise": 1.0,
+        "steps": 0,
+        "window_auto": False,
         "blending": "addition",
         "curve": "cosine",
         "alpha": 3.0,
@@ -38,6 +40,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "DemoFusion complete": {
         "denoise": 1.0,
+        "steps": 0,
+        "window_auto": False,
         "blending": "addition",
         "curve": "cosine",
         "alpha": 3.0,
@@ -56,6 +60,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "ComfyUI node": {
         "denoise": 1.0,
+        "steps": 0,
+        "window_auto": False,
         "blending": "addition",
         "curve": "comfy-cosine",
         "alpha": 2.4,
@@ -87,9 +93,9 @@ FIRST = (
 )
 """Settings that the first presets that were saved hold."""
 
-LATER = {parameter.name: parameter.default for parameter in DECIDED if parameter.name not in FIRST} | {"fidelity": 0.0}
-"""The others, at what presets without them were made with: all came with a default that does nothing, and of fidelity
-it has changed since."""
+NOTHING = {"fidelity": 0.0, "steps": 0, "window_auto": False, "window_overlap": 0.5}
+LATER = {parameter.name: parameter.default for parameter in DECIDED if parameter.name not in FIRST} | NOTHING
+"""The others, at what presets without them were made with: what does nothing, which the default of most does."""
 
 BEFORE_VERSIONS = 3
 """Version of the infotexts when whole presets had none."""

@@ -81,7 +81,7 @@ Every command explains its options: itermix demo --help
 BATCH_INTRODUCTION = """\
 Upscale the pictures of a folder through one or many WebUIs that run with --api and have the extension.
 
-Prompt, seed, steps, sampler, schedule and CFG scale come from each picture's own infotext, if it has one; options
+Prompt, seed, sampler, schedule and CFG scale come from each picture's own infotext, if it has one; options
 stand above it. Results are PNG files with their infotext, in the same sub-folders. A journal in OUT lets the same
 command go on where it ended, however it ended.
 """
@@ -107,7 +107,10 @@ PICTURE_SEED = 300_000
 """Seed of the built-in model's picture, where none is given."""
 
 
-BUILT_IN_FIELDS = {"steps", "sampler_name", "seed", "cfg_scale"}
+BUILT_IN_STEPS = 25
+"""Of its picture, and of what samples without mixing or with steps = 0."""
+
+BUILT_IN_FIELDS = {"sampler_name", "seed", "cfg_scale"}
 """Fields that the built-in model has, too."""
 
 
@@ -209,7 +212,6 @@ def parser() -> Parser:
 
     plot = command("plot", run_plot, "Plot weight curves, and a strip of what is mixed in.")
     add_out(plot, "FILE", "PNG file to write.")
-    plot.add_argument("--steps", type=whole, default=25, metavar="N", help="Sampler steps (default 25).")
     plot.add_argument("--picture", type=Path, help="Picture for the strip; else one of the built-in model's kind.")
     plot.add_argument("--mixing", action="append", default=[], help=f"A further curve. {MIXING_HELP}")
     add_settings(plot, Settings)
@@ -344,10 +346,10 @@ def run_plot(options: argparse.Namespace) -> int:
     else:
         picture = images.to_picture(images.opened(options.picture.read_bytes(), options.picture))
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    plots.mixing_plot(curves, picture, options.steps, options.out)
+    plots.mixing_plot(curves, picture, options.out)
     print(options.out)
     if curves[label].analysis:
-        analysis = plots.noised_analysis(curves[label], picture, options.steps)
+        analysis = plots.noised_analysis(curves[label], picture)
         print(*written_beside(options.out, [analysis], other="z'"), sep="\n")
     return 0
 
@@ -420,7 +422,7 @@ def built_in_upscale(
     from itermix.standalone import images, network, upscaling
 
     options.sampler = given.get("sampler_name", upscaling.SAMPLERS[0])
-    options.steps = given.get("steps", 25)
+    options.steps = BUILT_IN_STEPS
     options.cfg = given.get("cfg_scale", 1.0)
     options.schedule = "karras"
     seed = given.get("seed", PICTURE_SEED)
@@ -435,7 +437,7 @@ def built_in_upscale(
     *_, result = upscaling.phases(model, method, sources, size, analyses if settings.analysis else None)
     image = images.to_image(result[0])
     facts = {
-        "Steps": model.steps,
+        "Steps": settings.steps or model.steps,
         "Sampler": model.sampler,
         "Schedule type": "Karras",
         "CFG scale": model.cfg,

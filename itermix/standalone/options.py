@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from itermix.parameters import Parameter, SettingsError, shortened
 from itermix.settings import Settings, UpscaleSettings
 from itermix.settings.presets import PRESETS, expanded
-from itermix.standalone.client import MAX_STEPS
 
 if TYPE_CHECKING:
     from itermix.standalone.upscaling import Method
@@ -23,13 +22,6 @@ MIXING_HELP = 'Settings as "name=value name=value", or "preset=NAME"; may be giv
 
 class UsageError(ValueError):
     """Options that can't be used together; the message says what is allowed."""
-
-
-def some_steps(text: str) -> int:
-    """A number of steps, for argparse."""
-    if not text.isdecimal() or not 1 <= len(text) <= len(str(MAX_STEPS)) or not 1 <= int(text) <= MAX_STEPS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not possible. Allowed: a whole number from 1 to {MAX_STEPS}.")
-    return int(text)
 
 
 def finite(text: str) -> float:
@@ -43,8 +35,6 @@ def finite(text: str) -> float:
 REQUEST_OPTIONS: dict[str, tuple[str, Any, str]] = {
     "--prompt": ("prompt", str, "What the picture shows."),
     "--negative-prompt": ("negative_prompt", str, "What it must not show."),
-    "--steps": ("steps", some_steps, "Sampling steps. Default: the picture's own, or the WebUI's; the built-in "
-                "model: 25."),
     "--sampler": ("sampler_name", str, "Sampler by the WebUI's name; the built-in model: dpmpp_2m, dpmpp_2m_sde, "
                   "euler or euler_ancestral."),
     "--scheduler": ("scheduler", str, "Noise schedule by the WebUI's name; the built-in model has Karras alone."),
@@ -73,7 +63,7 @@ def add_model(parser: argparse.ArgumentParser, steps: int | None) -> None:
         type=whole,
         default=steps,
         metavar="N",
-        help=f"Sampler steps (default {steps or '16, with --quick 12'}).",
+        help=f"Steps of all but mixing, which has its own (default {steps or '16, with --quick 12'}).",
     )
     parser.add_argument(
         "--cfg", type=float, default=1.0, help="Classifier-free guidance of upscaling (default 1, none)."
@@ -103,7 +93,7 @@ def add_settings(parser: argparse.ArgumentParser, settings: type[Settings], **de
 def add_request(parser: argparse.ArgumentParser) -> None:
     request = parser.add_argument_group("Generation")
     for flag, (field, kind, help) in REQUEST_OPTIONS.items():
-        metavar = {some_steps: "INT", finite: "FLOAT"}.get(kind, kind.__name__.upper())
+        metavar = "FLOAT" if kind is finite else kind.__name__.upper()
         request.add_argument(flag, dest=f"request_{field}", type=kind, help=help, metavar=metavar)
 
 

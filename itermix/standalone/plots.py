@@ -20,36 +20,37 @@ from itermix.standalone.evaluation import DIRECT, TRUE_RENDER, Group
 from itermix.standalone.images import to_image
 from itermix.standalone.upscaling import karras
 from itermix.steps.parametrisation import ve
-from itermix.steps.schedule import steps_range
+from itermix.steps.schedule import run_by_host, steps_range
 
 DPI = 110
 MARKERS = "osD^vP*X<>"
 LEGEND_COLUMNS = 4
+STEPS = 25  # of the whole schedule, where settings leave it to what samples
 
 STRIP = 8
 """Pictures in the strip of the noised sequence."""
 
 
-def mixing_plot(curves: Mapping[str, Settings], picture: Tensor, steps: int, path: Path) -> None:
+def mixing_plot(curves: Mapping[str, Settings], picture: Tensor, path: Path) -> None:
     """Write a PNG of weight curves over the steps that are run, and below it z' of a picture at some of them.
 
     Args:
         curves: {label: settings}; the strip shows the first of them.
         picture: [3, H, W] in [-1, 1].
-        steps: of the whole Karras schedule of the built-in model, from 1.
         path: where to write.
 
     Raises:
         SettingsError: settings that don't fit each other or the number of steps.
     """
-    runs = {label: _run(settings, steps) for label, settings in curves.items()}
+    runs = {label: _run(settings) for label, settings in curves.items()}
 
     figure = Figure(figsize=(11, 6.4), dpi=DPI, layout="constrained")
     upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=(2.4, 1)).ravel()
     axes = upper.subplots()
     for label, (first, _, values) in runs.items():
         axes.plot(np.arange(first, first + len(values)), values, marker="o", markersize=3.5, label=label)
-    axes.set(xlabel="step", ylabel="weight of the noised source", ylim=(-0.03, 1.03), xlim=(-0.5, steps - 0.5))
+    end = max(first + len(values) for first, _, values in runs.values())
+    axes.set(xlabel="step", ylabel="weight of the noised source", ylim=(-0.03, 1.03), xlim=(-0.5, end - 0.5))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
     axes.legend()
@@ -68,13 +69,13 @@ def mixing_plot(curves: Mapping[str, Settings], picture: Tensor, steps: int, pat
     figure.savefig(path)
 
 
-def noised_analysis(settings: Settings, picture: Tensor, steps: int) -> Analysis:
+def noised_analysis(settings: Settings, picture: Tensor) -> Analysis:
     """What of an analysis needs no model: the noised sequence of a picture [3, H, W], compared with itself.
 
     Raises:
         SettingsError: settings that don't fit the number of steps.
     """
-    _, sigmas, values = _run(settings, steps)
+    _, sigmas, values = _run(settings)
     noised = _noised(settings, picture, sigmas)
     analysis = Analysis(lambda pictures: pictures)
     for step, (sigma, weight) in enumerate(zip(sigmas, values.tolist())):
@@ -83,10 +84,14 @@ def noised_analysis(settings: Settings, picture: Tensor, steps: int) -> Analysis
     return analysis
 
 
-def _run(settings: Settings, steps: int) -> tuple[int, Tensor, Tensor]:
-    """(first, sigmas, weights) of the steps of the schedule that are run, from `first` on."""
-    first, last = steps_range(settings, steps)
-    sigmas = karras(steps)[first:last]
+def _run(settings: Settings) -> tuple[int, Tensor, Tensor]:
+    """(first, sigmas, weights) of the steps of the built-in model's Karras schedule that are run, from `first` on."""
+    whole, skipped = STEPS, 0
+    if settings.steps:
+        whole, skipped = run_by_host(settings.denoise, settings.steps, exact=True)
+        settings = settings.replace(denoise=1.0)
+    first, last = (skipped + step for step in steps_range(settings, whole - skipped))
+    sigmas = karras(whole)[first:last]
     return first, sigmas, weights(settings, last - first, ve().progress(sigmas))
 
 

@@ -24,7 +24,7 @@ from itermix.mixing.filters import shrunk
 from itermix.mixing.masks import mask_of
 from itermix.mixing.noising import draw
 from itermix.model.windows import Windows, attached, dilation
-from itermix.parameters import MAX_SEED, Sampling, SettingsError, Size
+from itermix.parameters import MAX_SEED, Known, Sampling, SettingsError, Size
 from itermix.picture.cleanup import SAME_SAMPLER
 from itermix.picture.enlarging import back_projected
 from itermix.picture.fidelity import put_back
@@ -68,6 +68,7 @@ class Space:
         multiple: sides of pictures in pixels must be multiples of it.
         sigma_min, sigma_max: the range of noise levels.
         channels: of what it samples.
+        known: sides that the model knows, of what it samples.
         nothing: the condition "anything" in place of each of those given, for inversion without a prompt.
         encode: pictures [N, 3, H, W] in [-1, 1] to what it samples, [N, channels, H / factor, W / factor].
         decode: the way back, not clamped.
@@ -78,12 +79,13 @@ class Space:
     sigma_min: float
     sigma_max: float
     channels: int
+    known: int
     nothing: Callable[[Tensor], Tensor]
     encode: Callable[[Tensor], Tensor] = lambda pictures: pictures
     decode: Callable[[Tensor], Tensor] = lambda pictures: pictures
 
 
-PIXELS = Space(1, MULTIPLE, SIGMA_MIN, SIGMA_MAX, 3, lambda labels: torch.full_like(labels, NULL))
+PIXELS = Space(1, MULTIPLE, SIGMA_MIN, SIGMA_MAX, 3, RESOLUTION, lambda labels: torch.full_like(labels, NULL))
 """Of the built-in model that paints pixels."""
 
 
@@ -116,7 +118,7 @@ class Model:
     Attributes:
         denoiser: the network with guidance, called as denoiser(x, sigma, label=, cfg=).
         sampler: a name in `SAMPLERS`.
-        steps: model calls of one sampling, from 1.
+        steps: model calls of one sampling, from 1; of a mixing pass only where its settings say none.
         cfg: guidance of upscaling; 1 is the plain conditional model.
         schedule: a name in `SCHEDULES`.
         space: what is sampled.
@@ -257,6 +259,7 @@ def phases(
             if method.back_projection:
                 current = back_projected(current, small).clamp(-1, 1)
             settings = phase.settings(method.recipe)
+            settings = settings.of_model(phase.target, Known(model.space.known, model.space.factor))
             if settings.seed >= 0:
                 seed = settings.seed + (phase.number - 1) * STREAM
             analysis = Analysis(model.space.decode) if analyses is not None else None
@@ -364,7 +367,10 @@ def mix(
         SettingsError: settings that don't fit the number of steps.
     """
     check_sub_grids(settings, *(side // model.space.factor for side in enlarged.shape[-2:]))
-    sigmas, begin = model.sigmas(model.steps), seed
+    sigmas, begin, steps = model.sigmas(model.steps), seed, settings.steps or model.steps
+    if settings.steps:
+        sigmas = within(dataclasses.replace(model, steps=steps), settings.denoise)
+        settings = settings.replace(denoise=1.0)
 
     def run(enlarged: Tensor, labels: Tensor, seed: int) -> Tensor:
         latent = model.space.encode(enlarged)
@@ -382,7 +388,7 @@ def mix(
         )
         some = sources.pictures[seed - begin :][: len(latent)]
         result = settings.finished(result, latent, first=lambda: model.space.encode(some))
-        for more in settings.after_phase(model.steps):
+        for more in settings.after_phase(steps):
             result = sampled_again(model, result, labels, more, seed + STREAM)
         return model.space.decode(result)
 

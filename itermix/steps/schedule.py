@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -69,6 +70,26 @@ class StepSettings(DenoiseSettings):
             raise SettingsError(
                 "end_at_step", self.end_at_step, f"Allowed: more than start_at_step, which is {self.start_at_step}."
             )
+
+
+@dataclass(frozen=True, init=False)
+class CountSettings(StepSettings):
+    """How many steps a pass has."""
+
+    steps: int = parameter(
+        8,
+        "Steps",
+        "How many steps a pass runs, whatever the denoise. It begins with a picture, so it needs fewer than one from "
+        "nothing. A number in Hires steps stands above it. 0: as many as without mixing: the share of the tab's steps "
+        "that denoise leaves, and in the hires pass all of them.",
+        "steps",
+        "Main",
+        low=0,
+        high=10000,
+        usual=40,
+        step=1,
+        main=4,
+    )
 
 
 ADAPTIVE_LEVELS = 100
@@ -252,6 +273,22 @@ def steps_by_host(settings: StepSettings, steps: int, sampler: str = "", exact: 
     left = max(1, whole - skipped - 2 * (sampler in TWO_STEPS_FEWER))
     first, last = steps_range(settings.replace(denoise=1.0), left)
     return last - first
+
+
+def steps_asked(settings: CountSettings, steps: int, sampler: str = "", exact: bool = False) -> int:
+    """The steps to ask a WebUI for, so that it runs as many as the settings say; `steps` where they leave it to it.
+
+    `sampler` and `exact` are those of `steps_by_host`.
+    """
+    if not settings.steps:
+        return steps
+    wanted = settings.steps + 2 * (sampler in TWO_STEPS_FEWER)
+
+    def left(asked: int) -> int:
+        whole, skipped = run_by_host(settings.denoise, asked, exact)
+        return whole - skipped
+
+    return next(asked for asked in itertools.count(wanted) if left(asked) == wanted)
 
 
 def run_by_host(denoise: float, steps: int, exact: bool) -> tuple[int, int]:

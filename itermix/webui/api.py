@@ -21,7 +21,7 @@ from itermix.picture.phases import described
 from itermix.settings import Settings, UpscaleSettings
 from itermix.settings.presets import PRESETS, REASONS, PresetFileError
 from itermix.settings.schema import json_schema
-from itermix.steps.schedule import steps_by_host
+from itermix.steps.schedule import steps_asked, steps_by_host
 from itermix.webui import docs, options, results, sides
 from itermix.webui.auth import authorised
 from itermix.webui.curve import curve
@@ -136,32 +136,52 @@ def weights_route(
     steps: Any = Body(STEPS.default),
     scheduler: str | None = Body(None),
     hires: bool = Body(False),
+    hires_steps: Any = Body(0),
 ) -> dict[str, Any]:
     """The curve of these settings; see `itermix.webui.curve.curve`.
 
-    `hires`: of the hires pass of txt2img.
+    `hires`: of the hires pass of txt2img, with `hires_steps` of its own unless these are 0.
     """
     checked = UpscaleSettings(**given(settings))
+    asked, exact = asked_for(checked, STEPS.check(steps), hires, hires_steps)
+    return curve(checked, asked, exact, scheduler)
+
+
+def asked_for(
+    settings: UpscaleSettings, steps: int, hires: bool, hires_steps: Any, sampler: str = ""
+) -> tuple[int, bool]:
+    """(steps, exact) of `steps_by_host` that a request with these of the tab comes to."""
     exact = hires or shared.opts.img2img_fix_steps
-    return curve(checked, STEPS.check(steps), exact, scheduler)
+    if hires and hires_steps:
+        return STEPS.check(hires_steps), exact
+    return steps_asked(settings, steps, sampler, exact), exact
 
 
-def plan_route(width: int, height: int, steps: int, sampler: str = "", hires: bool = False, **asked: Any) -> Any:
+def plan_route(
+    width: int,
+    height: int,
+    steps: int,
+    sampler: str = "",
+    hires: bool = False,
+    hires_steps: int = 0,
+    **asked: Any,
+) -> Any:
     """The phases to a scale or a target: {"phases": [[width, height], ...], "text": the same in words}.
 
-    The text tells the steps that are run of `steps` with the WebUI's `sampler`, in img2img or in the `hires` pass, and
-    what the settings that are `asked` for cost.
+    The text tells the steps that are run with the WebUI's `sampler`, in img2img or in the `hires` pass, where the tab
+    has so many `steps` and `hires_steps`, and what the settings that are `asked` for cost.
     """
     width, height = (side.check(value) for side, value in zip(SIDES, (width, height)))
     settings = UpscaleSettings(**{name: asked[TARGETS.get(name, name)] for name in PLANNED})
     sizes = sides.planned(settings, width, height, hires)
     check_size(*sizes[-1])
-    run = steps_by_host(settings, STEPS.check(steps), sampler, exact=hires or shared.opts.img2img_fix_steps)
-    return {"phases": sizes, "text": described((width, height), sizes, run, settings)}
+    whole, exact = asked_for(settings, STEPS.check(steps), hires, hires_steps, sampler)
+    run = steps_by_host(settings, whole, sampler, exact)
+    return {"phases": sizes, "text": described((width, height), sizes, run, settings, sides.known())}
 
 
-TARGETS = {"width": "target_width", "height": "target_height"}
-"""{setting: what the query of a plan calls it}, where the name is that of the source's."""
+TARGETS = {"width": "target_width", "height": "target_height", "steps": "mixing_steps"}
+"""{setting: what the query of a plan calls it}, where the name is that of the source's or the tab's."""
 
 PLANNED = {parameter.name: parameter for parameter in UpscaleSettings.parameters()}
 

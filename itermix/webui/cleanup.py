@@ -37,7 +37,7 @@ def finish(p: Any, job: Any, latent: Tensor, samples: Tensor, args: tuple, kwarg
     """
     if host.stopped():
         return samples
-    settings = job.phase.settings(job.settings) if job.phase else job.settings
+    settings = job.of_pass(latent)
     check_numbers(samples)
     job.finished = True
     if job.analysis:

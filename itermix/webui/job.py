@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from modules import shared
 from PIL import Image
 from torch import Tensor
 
@@ -22,7 +23,7 @@ from itermix.parameters import Part, Size
 from itermix.picture.phases import Phase
 from itermix.sampling import Pass
 from itermix.settings import Settings, UpscaleSettings
-from itermix.steps.schedule import run_by_host, steps_by_host
+from itermix.steps.schedule import run_by_host, steps_asked, steps_by_host
 from itermix.webui import cleanup, host, masks, sides
 from itermix.webui.errors import as_client_errors, kept
 from itermix.webui.progress import Progress, Task
@@ -53,6 +54,7 @@ class Job:
         analyses: of the finished passes that made the picture, if they were wanted.
         awaited: number in its batch of the picture that the WebUI saves next, where an analysis goes beside it.
         refused: whether the request ends without a picture, with a sentence in the page's comments.
+        steps: (those that the request named, those that the WebUI is asked for in their place).
     """
 
     settings: Settings | Exception
@@ -72,6 +74,7 @@ class Job:
     analyses: list[Analysis] = field(default_factory=list)
     awaited: int | None = None
     refused: bool = False
+    steps: tuple[int, int] | None = None
 
     @property
     def last(self) -> bool:
@@ -103,6 +106,31 @@ class Job:
                 "extension off or this one"
             )
 
+    def of_pass(self, latent: Tensor) -> Settings:
+        """The settings of a pass over a latent [B, C, H, W], of what is left of the picture by a cut."""
+        settings = self.checked()
+        height, width = (side * sides.latent_pixels() for side in latent.shape[-2:])
+        if self.phase:
+            settings = dataclasses.replace(self.phase, target=(width, height)).settings(settings)
+        return settings.of_model((width, height), sides.known())
+
+    def ask_for_steps(self, p: Any, before: Job | None) -> None:
+        """Ask the WebUI for the steps that the settings say; in the hires pass for those that the request names, if it
+        does. `before` is the job of the last run of the same request, in which ours stand already."""
+        assert isinstance(self.settings, Settings)
+        hires = not host.is_img2img(p)
+        name = "hr_second_pass_steps" if hires else "steps"
+        named = getattr(p, name)
+        if before and before.steps and named == before.steps[1]:
+            named = before.steps[0]
+        if hires and named:
+            self.settings = self.settings.replace(steps=named)
+            return
+        sampler = (hires and p.hr_sampler_name) or p.sampler_name
+        asked = steps_asked(self.settings, named, sampler, exact=hires or shared.opts.img2img_fix_steps)
+        self.steps = named, asked
+        setattr(p, name, asked)
+
     def attach(self, p: Any) -> None:
         """Mix in the next sampling of `p`."""
         self.finished = False
@@ -123,11 +151,8 @@ class Job:
     @contextmanager
     def _mixing(self, p: Any, func: Callable, latent: Tensor, noise: Tensor) -> Iterator[Callable]:
         """The sampler function that mixes, for MixedSampling; raises what was wrong before."""
-        settings = self.checked()
+        settings = self.of_pass(latent)
         self.begin()
-        if self.phase:
-            height, width = (side * sides.latent_pixels() for side in latent.shape[-2:])  # of what is left by a cut
-            settings = dataclasses.replace(self.phase, target=(width, height)).settings(settings)
         log.debug("Iterative Mixing: mixes with %s", dict(settings.changed()))
         settings = settings.replace(denoise=1.0)  # the WebUI has left out the steps that it leaves out
         parametrisation = host.parametrisation(p.sampler)
@@ -195,7 +220,7 @@ def tasks(way: Sequence[Phase], settings: Settings, steps: int, sampler: str, ex
     runs = sum(run - begin for begin in settings.begins(run)) / counted
     found: list[Task] = []
     for phase in way:
-        own = phase.settings(settings)
+        own = phase.settings(settings).of_model(phase.target, sides.known())
         before, after = own.before_phase(run), own.after_phase(steps)
         found += [task(f"{phase}, {more.name}", phase.target, more.settings, more.steps) for more in before]
         found.append(task(str(phase), phase.target, own, counted, runs))

@@ -40,12 +40,16 @@ class IterativeMixing(scripts.Script):
     def process(self, p: Any, *args: Any) -> None:
         if host.repairs_a_part(p):
             p.itermix = Job(Settings())
-        elif not (hasattr(p, "itermix") and p.itermix.by_script):
+            return
+        before = getattr(p, "itermix", None)
+        if not (before and before.by_script):
             made = kept(lambda: Job(overridden(settings_of(args), p), mask=masks.given(args, p)))
             p.itermix = made if isinstance(made, Job) else Job(made)
         job = p.itermix
         if not job.active:
             return
+        if isinstance(job.settings, Settings):
+            job.settings = kept(job.ask_for_steps, p, before) or job.settings
         if isinstance(job.settings, Settings):
             p.extra_generation_params = {**p.extra_generation_params, **written(job.settings)}
             if host.is_img2img(p):

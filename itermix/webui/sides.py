@@ -6,7 +6,7 @@ from typing import Any
 
 from modules import processing, sd_models
 
-from itermix.parameters import SettingsError
+from itermix.parameters import Known, SettingsError
 from itermix.picture.phases import Size, plan
 from itermix.settings import UpscaleSettings
 
@@ -31,6 +31,16 @@ def patch_pixels() -> int:
     patch = getattr(network, "patch_size", None) or getattr(network, "patch_spatial", None) or 1
     patch = patch[-1] if isinstance(patch, (list, tuple)) else patch
     return latent_pixels() * patch
+
+
+def known() -> Known | None:
+    """The pictures that the loaded model knows: of 512 px where it is a U-Net of Stable Diffusion 1 or 2, of 1024 px
+    where it is SDXL's or a transformer. None if no model is loaded."""
+    network = loaded_network()
+    if network is None:
+        return None
+    small = hasattr(network, "input_blocks") and not getattr(sd_models.model_data.sd_model, "is_sdxl", False)
+    return Known((512 if small else 1024) // latent_pixels(), latent_pixels())
 
 
 def planned(settings: UpscaleSettings, width: int, height: int, hires: bool = False) -> list[Size]:

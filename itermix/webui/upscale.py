@@ -21,7 +21,7 @@ from itermix.parameters import SettingsError, Size
 from itermix.picture.phases import described, walk
 from itermix.settings import UpscaleSettings
 from itermix.settings.infotext import UNFINISHED
-from itermix.steps.schedule import steps_by_host
+from itermix.steps.schedule import steps_asked, steps_by_host
 from itermix.webui import (
     analysis,
     cleanup,
@@ -96,8 +96,8 @@ def upscaled(p: Any, args: Sequence[Any]) -> Any:
     size = sources[0].size
     sizes = sides.planned(settings, *size)
     check_size(*sizes[-1])
-    steps = steps_by_host(settings, p.steps, p.sampler_name, exact=shared.opts.img2img_fix_steps)
-    log.info("Iterative Mixing: %s", described(size, sizes, steps, settings))
+    steps = steps_by_host(settings, asked(p, settings), p.sampler_name, exact=shared.opts.img2img_fix_steps)
+    log.info("Iterative Mixing: %s", described(size, sizes, steps, settings, sides.known()))
     if shared.state.job_count < 0:
         shared.state.job_count = p.n_iter
     made = []
@@ -105,6 +105,11 @@ def upscaled(p: Any, args: Sequence[Any]) -> Any:
         note = f", batch {n + 1} of {p.n_iter}" if p.n_iter > 1 else ""
         made.append(iteration(q, numbered(settings, n * p.batch_size), sources, sizes, note, mask))
     return joined(made)
+
+
+def asked(p: Any, settings: UpscaleSettings) -> int:
+    """The steps that each phase asks the WebUI for."""
+    return steps_asked(settings, p.steps, p.sampler_name, exact=shared.opts.img2img_fix_steps)
 
 
 def upscale_settings(p: Any, args: Sequence[Any]) -> UpscaleSettings:
@@ -165,7 +170,7 @@ def iteration(
     originals = fidelity.tensor_of([source.resize(way[0].first) for source in sources])
     first = functools.cache(functools.partial(cleanup.encoded, p, originals))
     analyses: list[Analysis] = []
-    todo = tasks(way, settings, p.steps, p.sampler_name, exact=shared.opts.img2img_fix_steps)
+    todo = tasks(way, settings, asked(p, settings), p.sampler_name, exact=shared.opts.img2img_fix_steps)
     with shared_out(todo, jobs=1, counted_by_host=0, note=note) as progress:
         for step in way:
             job = Job(settings, by_script=True, phase=step, progress=progress, mask=mask, analyses=analyses)

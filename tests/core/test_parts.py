@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from itermix.mixing.masks import values_of
-from itermix.parameters import Part, Sampling
+from itermix.parameters import Known, Part, Sampling
 from itermix.picture.cleanup import SAME_SAMPLER
 from itermix.picture.colour import match_statistics
 from itermix.picture.phases import Phase, walk
@@ -24,7 +24,8 @@ CALLS = {
     "calls": (3, 5, 7),
     "pixels_seen": (3, 5),
     "words_of_phase": (7,),
-    "words_of_all": (7, [(8, 16)]),
+    "words_of_all": (7, [(8, 16)], Known(64)),
+    "of_model": ((8, 16), Known(64)),
 }
 """{method of a part: arguments that tell each other apart}."""
 
@@ -86,8 +87,8 @@ def test_the_clean_up_has_one_step_more_where_a_share_of_one_is_left_but_for_err
     [
         ({}, 7),
         ({"window": 64, "window_batch": 4, "dilated": 0.0}, 7 * 3),  # 3 x 3 crops, in 3 calls
-        ({"window": 64, "window_batch": 4, "progress": "steps"}, 7 * (3 + 1) - 3),  # and 4 sub-grids, first alone
-        ({"window": 64, "window_batch": 4, "progress": "noise level"}, 7 * (3 + 1)),
+        ({"window": 64, "window_batch": 4, "dilated": 1.0, "progress": "steps"}, 7 * (3 + 1) - 3),  # and 4 sub-grids, first alone
+        ({"window": 64, "window_batch": 4, "dilated": 1.0, "progress": "noise level"}, 7 * (3 + 1)),
         ({"window": 128}, 7),
     ],
 )
@@ -102,7 +103,32 @@ def test_the_plan_says_what_windows_cost_only_where_they_do():
     windows = Settings(window=64)
     assert windows.words_of_all(5, []) == windows.words_of_all(5, [(512, 512)]) == ""
     assert windows.words_of_all(5, [(519, 519)]) == ""  # 64.9 latent pixels are 64
-    assert windows.words_of_all(5, [(512, 512), (1024, 1024)]) == ", 1, then 4 calls of the model in the place of one"
+    assert windows.words_of_all(5, [(512, 512), (1024, 1024)]) == ", 1, then 3 calls of the model in the place of one"
+
+
+@pytest.mark.parametrize(("known", "factor"), [(64, 8), (128, 8), (64, 16)])
+def test_a_window_comes_by_itself_where_the_picture_is_larger_than_a_call_of_crops(known, factor):
+    """A call of four crops shows the model as much as the whole picture of twice the size that it knows."""
+    told, double = Known(known, factor), 2 * known * factor
+    settings = Settings()
+    assert settings.of_model((double, double), told) is settings
+    larger = settings.of_model((double, double + factor), told)
+    assert larger == settings.replace(window=known)
+    assert larger.of_model((double, double), told) is larger  # one that is there stays
+    assert settings.of_model((double, double + factor), None) is settings
+    for other in ({"window_auto": False}, {"window": 32}):
+        assert Settings(**other).of_model((4 * double, 4 * double), told) == Settings(**other)
+    assert Settings(window_batch=9).of_model((3 * double // 2,) * 2, told).window == 0
+
+
+def test_the_plan_says_what_a_window_costs_that_comes_by_itself():
+    sizes = [(1024, 1024), (2048, 2048)]
+    assert Settings().words_of_all(8, sizes, Known(64)) == ", 1, then 7 calls of the model in the place of one"
+    assert Settings().words_of_all(8, sizes, Known(128)) == ""
+    assert Settings().words_of_all(8, sizes) == ""
+    assert Settings().words_of_all(8, [(size[0] * 2, size[1] * 2) for size in sizes], Known(64, 16)) == (
+        ", 1, then 7 calls of the model in the place of one"
+    )
 
 
 def test_colours_are_matched_where_it_is_wanted():

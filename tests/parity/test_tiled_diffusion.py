@@ -58,9 +58,10 @@ def windows_at(progress, settings):
 
 @row(
     "Cosine scale 2 and 3 (1), window, jitter",
-    "*Dilated sampling*, *Gaussian alpha*, *Window*, *Window jitter*, or the preset *DemoFusion complete*; "
+    "*Dilated sampling*, *Gaussian alpha*, *Window*, *Window overlap*, *Window jitter*, or the preset *DemoFusion complete*; "
     "[how](demofusion.md)",
-    "The same exponents. Neighbouring crops overlap by half, which is an overlap of 64 with a window of 128.",
+    "The same exponents. Neighbouring crops overlap by a quarter; *Window overlap* 0.5 is an overlap of 64 with a "
+    "window of 128.",
 )
 def test_cosine_scales_2_and_3():
     settings = Settings(window=16, dilated=1.3, gaussian_sigma=0.8, gaussian_alpha=0.7)
@@ -69,7 +70,7 @@ def test_cosine_scales_2_and_3():
         factor = float(cosine(torch.tensor(u, dtype=torch.float64), 1.0))
         assert windows.weight == pytest.approx(factor**1.3)
         assert windows.blur == pytest.approx(0.8 * (0.99 * factor**0.7 + 0.01))
-    rows = sorted({view[0].start for view in crops(48, 48, 16)})
+    rows = sorted({view[0].start for view in crops(Settings(window=16, window_overlap=0.5), 48, 48)})
     assert rows == list(range(0, 33, 8))
 
 

@@ -24,7 +24,7 @@ from itermix.standalone.batch.journal import results_in
 from itermix.standalone.files import shown
 from itermix.standalone.images import PictureError
 from itermix.steps.samplers import model_calls
-from itermix.steps.schedule import steps_by_host
+from itermix.steps.schedule import steps_asked, steps_by_host
 
 SUFFIXES = {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"}
 """What a folder's files must end in to be taken for pictures."""
@@ -228,14 +228,15 @@ def model_calls_of(picture: Picture, settings: UpscaleSettings) -> tuple[str, in
 @functools.lru_cache(maxsize=1000)  # most of a folder's pictures are alike
 def _cost(size: Size, steps: int, sampler: str, settings: UpscaleSettings) -> tuple[str, int | None]:
     sizes = phases(*size, target=settings.target(*size), max_scale_per_phase=settings.max_scale_per_phase)
-    run = steps_by_host(settings, steps, sampler)
+    asked = steps_asked(settings, steps, sampler)
+    run = steps_by_host(settings, asked, sampler)
     # Steps of DPM fast are calls, which it makes in blocks of three, each of which has one level.
     levels, block = (run // 3 + 1, 3) if sampler == "DPM fast" else (run, 1)
     calls: list[int | None] = []
     for phase in walk(size, sizes):
         whole = phase.settings(settings)
         passes = [Sampling("pass", max(1, run - block * begin), whole, "") for begin in whole.begins(levels)]
-        for each in (*whole.before_phase(levels), *passes, *whole.after_phase(steps)):
+        for each in (*whole.before_phase(levels), *passes, *whole.after_phase(asked)):
             calls.append(_calls(each, phase.target, sampler))
     return described(size, sizes, run, settings), None if None in calls else sum(filter(None, calls))
 

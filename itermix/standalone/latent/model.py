@@ -98,6 +98,7 @@ class LatentModel:
             low,
             high,
             CHANNELS,
+            SIZE // FACTOR,
             lambda labels: self.denoiser.empty.expand_as(labels),
             self.encode,
             self.decode,

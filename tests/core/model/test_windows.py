@@ -220,7 +220,7 @@ def test_with_euler_it_is_the_same_of_a_model_that_gives_the_clean_picture(formu
 
 
 SIGMAS = kd.get_sigmas_karras(6, 0.05, 12.0)
-ON = {"denoise": 1.0, "window": WINDOW, "window_batch": 3}
+ON = {"denoise": 1.0, "window": WINDOW, "window_batch": 3, "window_overlap": 0.5, "dilated": 1.0}
 
 
 def run(model, latent, settings, sampler=kd.sample_euler, **arguments):
@@ -242,7 +242,7 @@ def test_no_call_gets_more_than_so_many_windows(height, width, jitter):
 @pytest.mark.parametrize("dilated", [0.0, 1.0])
 def test_the_calls_are_as_many_as_foretold(height, width, dilated):
     model = Model()
-    settings = Settings(**ON, dilated=dilated)
+    settings = Settings(**{**ON, "dilated": dilated})
     windows = Windows(settings)
     windows.weight = 0.4 if dilated else 0.0
     with attached(model, windows):
@@ -257,7 +257,7 @@ def test_the_calls_are_as_many_as_foretold(height, width, dilated):
 
 def test_a_known_count():
     """4096 pixels of SDXL: 7 x 7 crops and 4 x 4 sub-grids of 128 x 128 latent pixels, each 1024 pixels wide."""
-    settings = Settings(window=128)
+    settings = Settings(window=128, dilated=1.0, window_overlap=0.5)
     assert parts(settings, 512, 512) == (49, 16)
     assert calls(settings, 512, 512) == 13 + 4
     counted = [settings.replace(progress=p).calls(512, 512, 10) for p in ("steps", "comfy-steps", "noise level")]
@@ -266,7 +266,8 @@ def test_a_known_count():
     assert parts(settings, 128, 128) == (0, 0)
     assert (calls(settings, 128, 96), settings.pixels_seen(128, 96)) == (1, 128 * 96)
     assert (calls(Settings(), 512, 512), Settings().pixels_seen(512, 512)) == (1, 512**2)
-    assert parts(Settings(window=128, dilated=0.0), 512, 512) == (49, 0)
+    assert parts(Settings(window=128, window_overlap=0.5), 512, 512) == (49, 0)
+    assert parts(Settings(window=128), 512, 512) == (25, 0)  # a quarter of each crop is its neighbour's, too
 
 
 def test_a_picture_that_fits_is_shown_as_it_is():
@@ -314,7 +315,7 @@ def test_over_the_edge_a_crop_sees_the_mirror_image_or_nothing():
                 seen.append(float(x.min()))
                 return x
 
-        model, windows = Seeing(), Windows(Settings(**ON, dilated=0.0, window_formulas=formulas))
+        model, windows = Seeing(), Windows(Settings(**{**ON, "dilated": 0.0}, window_formulas=formulas))
         with attached(model, windows):
             assert torch.allclose(model(x, torch.ones(1)), x)
         assert min(seen) == least
@@ -358,6 +359,7 @@ def test_no_generator_of_others_moves():
         {"window": 24},
         {"window_jitter": False},
         {"window_formulas": DEMOFUSION},
+        {"window_overlap": 0.25},
         {"dilated": 0.0},
         {"dilated": 2.0},
         {"gaussian_sigma": 0.0},
@@ -386,12 +388,14 @@ def test_without_a_window_the_other_settings_do_nothing():
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (17, 40), (40, 17), (16, 33), (9, 90), (128, 31)])
 @pytest.mark.parametrize("window", [8, 16, 24])
-def test_the_crops_cover_the_picture_however_they_are_moved(height, width, window):
+@pytest.mark.parametrize("overlap", [0.1, 0.25, 0.5, 0.75])
+def test_the_crops_cover_the_picture_however_they_are_moved(height, width, window, overlap):
+    settings = Settings(window=window, window_overlap=overlap)
     for seed in range(20):
         for jitter in (None, np.random.default_rng(seed)):
-            above, before = margins(height, width, window) if jitter else (0, 0)
+            above, before = margins(settings, height, width) if jitter else (0, 0)
             seen = torch.zeros(height + 2 * above, width + 2 * before)
-            for rows, columns in crops(height, width, window, jitter):
+            for rows, columns in crops(settings, height, width, jitter):
                 assert rows.stop - rows.start == min(window, height)
                 assert 0 <= rows.start < rows.stop <= len(seen)
                 assert 0 <= columns.start < columns.stop <= seen.shape[1]
@@ -459,7 +463,7 @@ def test_each_part_gets_what_belongs_to_its_picture():
 
 def test_the_weights_follow_the_noise_level_also_between_the_steps():
     """cos^2 over the progress in timesteps; the second call of Heun is at the level of the next step."""
-    settings = Settings(**ON, dilated=2.0, gaussian_sigma=0.5, gaussian_alpha=3.0, progress="noise level")
+    settings = Settings(**{**ON, "dilated": 2.0}, gaussian_sigma=0.5, gaussian_alpha=3.0, progress="noise level")
     model, windows, seen = Model(), Windows(settings), []
     model.register_forward_pre_hook(
         lambda module, args: seen.append((float(args[1][0]), windows.weight, windows.blur)), prepend=False

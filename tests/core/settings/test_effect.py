@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from itermix import Settings, sample
-from itermix.parameters import ON
+from itermix.parameters import ON, Known
 from itermix.settings import UpscaleSettings
 from itermix.settings.effect import FACTS, needs, words
 from tests.core.model.test_deep_shrink import UNet
@@ -19,6 +19,8 @@ OF_A_RUN = {
     "deep_shrink_block": 1,
     "deep_shrink_method": "area",
     "window_jitter": False,
+    "window_auto": False,
+    "window_overlap": 0.25,
     "window_formulas": "DemoFusion",
     "dilated": 3.0,
     "gaussian_sigma": 2.0,
@@ -41,8 +43,8 @@ ELSEWHERE = {
     "scale": "tests/core/picture/test_enlarging.py",
 }
 ON_AS = {"cleanup": 0.1, "deep_shrink": 0.6, "window": 8, "dilated": 1.0, "gaussian_sigma": 1.0, "rewind": True}
-ON_AS |= {"perlin": 0.5, "detail": 0.5, "mask": True}
-OFF_AS = {"rewind": False, "mask": False}
+ON_AS |= {"window_auto": True, "perlin": 0.5, "detail": 0.5, "mask": True}
+OFF_AS = {"window_auto": False, "rewind": False, "mask": False}
 
 
 class Denoiser(torch.nn.Module):
@@ -74,7 +76,7 @@ def made(values):
     values = dict(values)
     mask = torch.linspace(0, 1, 32).expand(1, 1, 32, 32) if values.pop("mask", False) else None
     levels = torch.tensor([6.0, 4.5, 3.0, 2.0, 1.2, 0.7, 0.3, 0.1, 0.0])
-    settings = Settings(**{"denoise": 1.0, "seed": 3, **values})
+    settings = Settings(**{"denoise": 1.0, "seed": 3, "window_overlap": 0.5, **values}).of_model((256, 256), Known(8))
     return sample(euler, model, latent, levels, settings, mask=mask, unet=model.network, disable=True)
 
 
@@ -91,7 +93,8 @@ def unmet(need):
         if values is ON:
             found[name] = OFF_AS.get(name, 0)
         else:
-            found[name] = next(choice for choice in DECLARED[name].choices if choice not in values)
+            others = DECLARED[name].choices or (ON_AS[name],)
+            found[name] = next(value for value in others if value not in values)
     return found
 
 

@@ -74,6 +74,9 @@ DEFAULTS_OF_VERSION = {
         "perlin_scale": 10.0,
         "skip_tolerance": 0.0,
         "analysis": False,
+        "steps": 0,
+        "window_auto": False,
+        "window_overlap": 0.5,
         "scale": 2.0,
         "width": 0,
         "height": 0,
@@ -93,6 +96,7 @@ DEFAULTS_OF_VERSION[3] = {
     "detail": 0.28,
 }
 DEFAULTS_OF_VERSION[4] = {**DEFAULTS_OF_VERSION[3], "detail": 0.0}
+DEFAULTS_OF_VERSION[5] = {**DEFAULTS_OF_VERSION[4], "denoise": 0.5}
 
 
 def as_a_webui_writes(values):
@@ -168,13 +172,15 @@ def test_what_has_no_part_in_the_picture_is_left_out():
 
 
 def test_what_is_at_its_default_is_left_out():
-    assert written(Settings()) == {"Itermix enabled": False, "Itermix version": VERSION}
-    assert written(Settings(enabled=True)) == {"Itermix enabled": True, "Itermix version": VERSION}
+    """But the steps, which say how many were run."""
+    always = {"Itermix steps": 8, "Itermix version": VERSION}
+    assert written(Settings()) == {"Itermix enabled": False, **always}
+    assert written(Settings(enabled=True)) == {"Itermix enabled": True, **always}
     assert written(UpscaleSettings(enabled=True, alpha=0.55)) == {
         "Itermix enabled": True,
         "Itermix alpha": 0.55,
         "Itermix scale": 2.0,
-        "Itermix version": VERSION,
+        **always,
     }
 
 

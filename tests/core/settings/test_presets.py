@@ -56,7 +56,7 @@ def test_presets_that_stand_for_other_projects_do_not_lean_on_the_defaults(name,
 
 
 def test_the_complete_demofusion_names_all_of_it():
-    windows = {parameter.name for parameter in DECIDED if parameter.group == "Windows"} - {"window_batch"}
+    windows = {parameter.name for parameter in DECIDED if parameter.group == "Windows"} - {"window_batch", "window_overlap"}
     assert {*PRESETS["DemoFusion paper"], *windows, "match_colours", "colour_formulas"} == PRESETS[
         "DemoFusion complete"
     ].keys()
@@ -97,7 +97,8 @@ FIRST_SAVED = {
 def test_a_whole_preset_from_before_some_settings_means_what_it_did(file, later):
     file.path.write_text(json.dumps({"Old": {**FIRST_SAVED, **later}, "Written by hand": {"alpha": 0.6}}))
     today = {"detail": round(DETAIL_ON_STATE * later.get("detail", 0.0), 2)}
-    assert file.load()["Old"] == {**decided({**FIRST_SAVED, "fidelity": 0.0}), **later, **today}
+    nothing = {"fidelity": 0.0, "steps": 0, "window_auto": False, "window_overlap": 0.5}
+    assert file.load()["Old"] == {**decided({**FIRST_SAVED, **nothing}), **later, **today}
     assert file.load()["Written by hand"] == decided({"alpha": 0.6})
 
 
