@@ -14,8 +14,8 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -202,11 +202,56 @@ class CropSettings(WindowSettings):
 View = tuple[slice, slice]
 """Rows and columns of a picture that the model sees as one."""
 
-OfParts = Callable[[Any], Any]
-"""What the parts of a batch need of what came with the whole pictures: a tensor, or tensors in dicts, lists, tuples."""
 
-Model = Callable[[Tensor, OfParts], Tensor]
-"""(parts [N * K, C, h, w], of_parts) -> what the model makes of them; those of one picture are beside each other."""
+@dataclass(frozen=True)
+class Parts:
+    """K parts of each picture of a batch, by which to find what belongs to them of what came with the whole pictures.
+
+    Attributes:
+        x: the pictures, [N, C, H, W]; None: each is a part of its own.
+        views: the parts, in the pictures once these have surroundings.
+        pad, mode: these surroundings, as torch pads them.
+    """
+
+    x: Tensor | None = None
+    views: Sequence[View] = ()
+    pad: tuple[int, int, int, int] = (0, 0, 0, 0)
+    mode: str = "reflect"
+
+    def surrounded(self, x: Tensor) -> Tensor:
+        """Pictures like x, [N, C, H, W], with their surroundings."""
+        return F.pad(x, self.pad, mode=self.mode)
+
+    def __call__(self, value: Any) -> Any:
+        """Of a tensor, or of tensors in dicts, lists and tuples; see `of_views`."""
+        return value if self.x is None else of_views(value, self.x, self.views, self.surrounded)
+
+    def of_hint(self, hint: Tensor, factor: int) -> Tensor:
+        """[N * K, C, h, w]: what belongs to the parts of a hint [B, C, any, any] for the whole pictures, of which N is
+        a multiple of B; `factor` pixels of it are one of x. Lines stay as sharp as they were."""
+        if self.x is None:
+            return hint
+        size = [side * factor for side in self.x.shape[-2:]]
+        whole = hint if list(hint.shape[-2:]) == size else F.interpolate(hint, size, mode="nearest-exact")
+        whole = F.pad(whole, [side * factor for side in self.pad], mode=self.mode)
+        cut = [_of_hint(whole, view, factor) for view in self.views]
+        return torch.stack([part.repeat(len(self.x) // len(hint), 1, 1, 1) for part in cut], dim=1).flatten(0, 1)
+
+
+def _of_hint(hint: Tensor, view: View, factor: int) -> Tensor:
+    """The part of a hint [B, C, H, W] that is a view of pictures of which one pixel is `factor` of it."""
+    if any(side.step for side in view):  # thinned out
+        sizes = [len(range(*side.indices(all_ // factor))) for side, all_ in zip(view, hint.shape[-2:])]
+        return F.interpolate(hint, [size * factor for size in sizes], mode="nearest-exact")
+    rows, columns = (slice(side.start * factor, side.stop * factor) for side in view)
+    return hint[..., rows, columns]
+
+
+WHOLE = Parts()
+"""Of pictures that are shown as they are."""
+
+Model = Callable[[Tensor, Parts], Tensor]
+"""(parts [N * K, C, h, w], what they are) -> what the model makes of them; those of a picture are beside each other."""
 
 LEAST_SIGMA = 0.01
 """Share of the blur that remains at the clean end (DemoFusion's code)."""
@@ -283,12 +328,12 @@ class Windows(Feature):
         height, width = x.shape[-2:]
         window = self._settings.window
         if max(height, width) <= window:
-            return model(x, lambda value: value)
+            return model(x, WHOLE)
         if x.ndim == 5:  # here, frames are channels more
             shape = x.shape[1:3]
 
-            def of_planes(parts: Tensor, of_parts: OfParts) -> Tensor:
-                return model(parts.unflatten(1, shape), of_parts).flatten(1, 2)
+            def of_planes(shown: Tensor, parts: Parts) -> Tensor:
+                return model(shown.unflatten(1, shape), parts).flatten(1, 2)
 
             return self.put_together(of_planes, x.flatten(1, 2)).unflatten(1, shape)
         result = torch.zeros_like(x, dtype=torch.promote_types(x.dtype, torch.float32))
@@ -309,15 +354,14 @@ class Windows(Feature):
         jitter = np.random.default_rng(self._calls) if settings.window_jitter else None
         above, before = margins(settings, height, width) if jitter else (0, 0)
         views = crops(settings, height, width, jitter)
-        mode = "constant" if self._exact else "reflect"
-        surrounded = functools.partial(F.pad, pad=(before, before, above, above), mode=mode)
-        padded = surrounded(x)
+        parts = Parts(x, views, (before, before, above, above), "constant" if self._exact else "reflect")
+        padded = parts.surrounded(x)
         total = torch.zeros_like(padded, dtype=torch.promote_types(x.dtype, torch.float32))
         count = total.new_zeros(total.shape[-2:])
         share = total.new_ones(())
         if not self._exact:
             share = feather(min(settings.window, height), min(settings.window, width)).to(total)
-        for (rows, columns), part in self._outputs(model, x, padded, views, surrounded):
+        for (rows, columns), part in self._outputs(model, padded, parts):
             total[..., rows, columns] += share * part
             count[rows, columns] += share
         rows, columns = slice(above, above + height), slice(before, before + width)
@@ -328,13 +372,12 @@ class Windows(Feature):
         height, width = x.shape[-2:]
         scale = dilation(height, width, self._settings.window)
         above, before = -height % scale, -width % scale
-        mode = "constant" if self._exact else "replicate"
-        surrounded = functools.partial(F.pad, pad=(before, 0, above, 0), mode=mode)
-        padded = surrounded(x)
-        blurred = gaussian(padded, 2 * scale - 1, self.blur)
         views = [(slice(h, None, scale), slice(w, None, scale)) for h in range(scale) for w in range(scale)]
+        parts = Parts(x, views, (before, 0, above, 0), "constant" if self._exact else "replicate")
+        padded = parts.surrounded(x)
+        blurred = gaussian(padded, 2 * scale - 1, self.blur)
         result = torch.empty_like(padded, dtype=torch.promote_types(x.dtype, torch.float32))
-        for (rows, columns), part in self._outputs(model, x, blurred, views, surrounded):
+        for (rows, columns), part in self._outputs(model, blurred, parts):
             result[..., rows, columns] = part
         if self._exact and not self._noise_of:
             result += padded - blurred  # the clean picture at which the noise found is that of the state as it is
@@ -342,16 +385,13 @@ class Windows(Feature):
             result += (padded - blurred) / self._noise  # the noise at which the picture found is
         return result[..., above:, before:]
 
-    def _outputs(
-        self, model: Model, x: Tensor, state: Tensor, views: Sequence[View], surrounded: Callable[[Tensor], Tensor]
-    ) -> Iterator[tuple[View, Tensor]]:
-        """(view, output [N, C, h, w]) of each view of the state: that of the pictures x, `surrounded`."""
+    def _outputs(self, model: Model, state: Tensor, parts: Parts) -> Iterator[tuple[View, Tensor]]:
+        """(view, output [N, C, h, w]) of each part of the state: that of pictures with surroundings."""
         most = self._settings.window_batch
-        for first in range(0, len(views), most):
-            some = views[first : first + most]
-            of_parts = functools.partial(of_views, x=x, views=some, surrounded=surrounded)
-            output = model(stacked(state, some), of_parts)
-            yield from zip(some, output.unflatten(0, (len(x), len(some))).unbind(dim=1))
+        for first in range(0, len(parts.views), most):
+            some = parts.views[first : first + most]
+            output = model(stacked(state, some), replace(parts, views=some))
+            yield from zip(some, output.unflatten(0, (len(state), len(some))).unbind(dim=1))
 
 
 def check(settings: WindowSettings) -> None:
@@ -478,7 +518,8 @@ def of_views(value: Any, x: Tensor, views: Sequence[View], surrounded: Callable[
 @contextmanager
 def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
     """Inside, the object's attribute is this value; then what it was again, be it the object's own or its class's."""
-    own, before = name in vars(owner), getattr(owner, name)
+    own = name in vars(owner) or hasattr(getattr(type(owner), name, None), "__set__")  # of a property, too
+    before = getattr(owner, name)
     setattr(owner, name, value)
     try:
         yield
@@ -487,17 +528,19 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 
 @contextmanager
-def attached(module: nn.Module, windows: Windows, before_call: Callable[[], None] = lambda: None) -> Iterator[None]:
+def attached(
+    module: nn.Module, windows: Windows, around_call: Callable[[Parts], AbstractContextManager[None]] | None = None
+) -> Iterator[None]:
     """Inside, the module(x, level, **conditioning), and nothing else of it, runs on parts of x.
 
-    `before_call` comes before each call of it, and may raise. What hooks on the module see is the whole.
+    `around_call` is entered for each call of it, and may raise. What hooks on the module see is the whole.
     """
     forward = module.forward
 
     def in_parts(x: Tensor, level: Tensor, **kwargs: Any) -> Tensor:
-        def model(part: Tensor, of_parts: OfParts) -> Tensor:
-            before_call()
-            return forward(part, of_parts(level), **of_parts(kwargs))
+        def model(shown: Tensor, parts: Parts) -> Tensor:
+            with around_call(parts) if around_call else nullcontext():
+                return forward(shown, parts(level), **parts(kwargs))
 
         return windows.put_together(model, x)
 

@@ -1,18 +1,23 @@
-"""The hints of sd-webui-controlnet in the phases of a hires pass.
+"""The hints of ControlNet in the phases of a hires pass, and in the parts of a picture that the model is shown.
 
-It makes two hints when a request begins, one of the first pass's size and one of the last's, and shows the network the
-nearer one. In a phase between them neither fits. The ControlNet of Forge fits its hints itself, and in img2img every
-phase is a generation of its own.
+sd-webui-controlnet makes two hints when a request begins, one of the first pass's size and one of the last's, and shows
+the network the nearer one. In a phase between them neither fits. The ControlNet of Forge fits its hints itself, and in
+img2img every phase is a generation of its own.
+
+In parts the network gets what of its hint belongs to them, and so do the regions of its units.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeGuard
 
 from torch import Tensor
 from torch.nn import functional as F
+
+from itermix.model.windows import Parts, replaced
+from itermix.webui.sides import latent_pixels
 
 
 @contextmanager
@@ -34,17 +39,80 @@ def hints_of_size(p: Any, size: tuple[int, int], cut: bool) -> Iterator[None]:
 
 def units(p: Any) -> list[Any]:
     """What sd-webui-controlnet holds of every unit that has a picture as its hint for the hires pass."""
+    return [param for param in acting(p) if is_picture(param.hr_hint_cond)]
+
+
+def acting(p: Any) -> list[Any]:
+    """What sd-webui-controlnet holds of every unit that acts on the sampling."""
     networks = [getattr(script, "latest_network", None) for script in p.scripts.alwayson_scripts]
-    params = [param for network in networks for param in getattr(network, "control_params", None) or ()]
-    return [param for param in params if is_picture(param.hr_hint_cond)]
+    return [param for network in networks for param in getattr(network, "control_params", None) or ()]
 
 
-def acts(p: Any) -> bool:
-    """Whether sd-webui-controlnet has a unit that acts on the sampling."""
-    return any(getattr(script, "latest_network", None) is not None for script in p.scripts.alwayson_scripts)
+@contextmanager
+def hints_of_parts(p: Any, parts: Parts) -> Iterator[None]:
+    """Inside, the hints and the regions of sd-webui-controlnet's units are those of the parts.
+
+    It takes a hires pass for one where the hint of that is no farther from the size of what it sees: both hints become
+    those of the parts.
+    """
+    with ExitStack() as stack:
+        for unit in acting(p):
+            hires = is_picture(unit.hr_hint_cond)
+            whole = unit.hr_hint_cond if hires else unit.hint_cond
+            if is_picture(whole):
+                hint = parts.of_hint(whole, latent_pixels())
+                stack.enter_context(replaced(unit, "hint_cond", hint))
+                if hires:
+                    stack.enter_context(replaced(unit, "hr_hint_cond", hint))
+            if is_picture(region := getattr(unit, "effective_region_mask", None)):
+                stack.enter_context(replaced(unit, "effective_region_mask", parts.of_hint(region, 1)))
+        yield
 
 
-def is_picture(hint: Any) -> bool:
+class InParts:
+    """Stands before the ControlNets of a patcher of Forge's family, which would be run on the whole picture before the
+    model is, and runs them on its parts."""
+
+    def __init__(self, network: Any):
+        """`network`: the last of them, through which the others are found."""
+        self.previous_controlnet = network
+        self.transformer_options: dict[str, Any] = {}
+        self._more: tuple[Any, ...] = ()
+
+    def get_control(self, x: Tensor, timestep: Tensor, c: Any, chunks: int, *more: Any) -> None:
+        """Of the whole picture: nothing. `more`: reForge's options of the transformer."""
+        self._more = more
+
+    def of_parts(self, parts: Parts, shown: Tensor, level: Tensor, c: dict[str, Any], chunks: int) -> Any:
+        """What the networks say of the parts [N * K, C, h, w], of which the model is told `c`, in so many chunks."""
+        with ExitStack() as stack:
+            for network in self._networks():
+                for name, factor in (("cond_hint_original", latent_pixels()), ("advanced_mask_weighting", 1)):
+                    if is_picture(whole := getattr(network, name, None)):
+                        stack.enter_context(replaced(network, name, parts.of_hint(whole, factor)))
+                stack.enter_context(replaced(network, "cond_hint", None))
+                if hasattr(network, "transformer_options"):
+                    stack.enter_context(replaced(network, "transformer_options", c["transformer_options"]))
+            more = [c["transformer_options"]] if self._more else []
+            return self.previous_controlnet.get_control(shown, level, c.copy(), chunks, *more)
+
+    def pre_run(self, *args: Any) -> None:
+        """Asked of each network in the list, as the next is."""
+
+    cleanup = pre_run
+
+    def _networks(self) -> Iterator[Any]:
+        network = self.previous_controlnet
+        while network is not None:
+            yield network
+            network = network.previous_controlnet
+
+    def __getattr__(self, name: str) -> Any:
+        """What it is asked for besides is said by the networks."""
+        return getattr(vars(self)["previous_controlnet"], name)
+
+
+def is_picture(hint: Any) -> TypeGuard[Tensor]:
     return isinstance(hint, Tensor) and hint.ndim == 4
 
 

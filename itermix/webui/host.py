@@ -29,7 +29,7 @@ from itermix.mixing.noising import INVERTED
 from itermix.model import deep_shrink
 from itermix.model.deep_shrink import DeepShrink
 from itermix.model.inversion import Denoise
-from itermix.model.windows import OfParts, Windows, attached, replaced
+from itermix.model.windows import Parts, Windows, attached, replaced
 from itermix.parameters import SettingsError
 from itermix.picture.enlarging import back_projected
 from itermix.settings import Settings
@@ -375,10 +375,9 @@ def deep_shrunk(model: Any, settings: Settings) -> Iterator[DeepShrink | None]:
 
 @contextmanager
 def windowed(p: Any, settings: Settings) -> Iterator[Windows | None]:
-    """DemoFusion's windows on the model of `p.sampler`, if the settings want them, and on a refiner's that follows it.
+    """Windows on the model of `p.sampler`, if the settings want them, and on a refiner's that follows it.
 
-    They are below the WebUI's denoiser, so that guidance, masks and counted steps are of the whole picture. Raises
-    SettingsError if there is a ControlNet: its hints are of the whole picture, too.
+    They are below the WebUI's denoiser, so that guidance, masks and counted steps are of the whole picture.
     """
     if not settings.window:
         yield None
@@ -389,9 +388,14 @@ def windowed(p: Any, settings: Settings) -> Iterator[Windows | None]:
     of_state = parametrisation(p.sampler)
     windows = Windows(settings, of_state if of_state.predicts_noise and not forge else None)
 
+    @contextmanager
+    def around_call(parts: Parts) -> Iterator[None]:
+        check_stop()
+        with controlnet.hints_of_parts(p, parts):
+            yield
+
     def on_model() -> AbstractContextManager[None]:
-        check_no_controlnet(p, settings)
-        return on_patcher(shared.sd_model, windows) if forge else attached(denoiser.inner_model, windows, check_stop)
+        return on_patcher(shared.sd_model, windows) if forge else attached(denoiser.inner_model, windows, around_call)
 
     def updated() -> None:
         update()
@@ -403,14 +407,6 @@ def windowed(p: Any, settings: Settings) -> Iterator[Windows | None]:
         yield windows
 
 
-def check_no_controlnet(p: Any, settings: Settings) -> None:
-    """Raises SettingsError if a ControlNet acts on the model that is loaded."""
-    patcher = getattr(getattr(shared.sd_model, "forge_objects", None), "unet", None)
-    if controlnet.acts(p) or getattr(patcher, "controlnet_linked_list", None) is not None:
-        allowed = "Allowed together with ControlNet: 0, since its hints are of the whole picture."
-        raise SettingsError("window", settings.window, allowed)
-
-
 def check_stop() -> None:
     """Ends the sampling, as the WebUI's denoiser does before each of its calls, if the user wants it to end."""
     if stopped():
@@ -420,22 +416,26 @@ def check_stop() -> None:
 @contextmanager
 def on_patcher(model: Any, windows: Windows) -> Iterator[None]:
     """The windows as a wrapper of the model's calls on a clone of its patcher, as Forge and reForge have it. A wrapper
-    that is there gets the parts."""
+    that is there gets the parts, and so do its ControlNets."""
     before = model.forge_objects.unet
     inner = before.model_options.get("model_function_wrapper")
+    control = before.controlnet_linked_list and controlnet.InParts(before.controlnet_linked_list)
 
     def in_parts(apply_model: Any, call: dict[str, Any]) -> Tensor:
-        def run(part: Tensor, of_parts: OfParts) -> Tensor:
+        def run(shown: Tensor, parts: Parts) -> Tensor:
             check_stop()
-            c, level = of_parts(call["c"]), of_parts(call["timestep"])
-            c["transformer_options"] = of_rows(c["transformer_options"], len(part) // len(call["input"]))
+            c, level = parts(call["c"]), parts(call["timestep"])
+            c["transformer_options"] = of_rows(c["transformer_options"], len(shown) // len(call["input"]))
+            if control:
+                c["control"] = control.of_parts(parts, shown, level, c, len(call["cond_or_uncond"]))
             if inner:
-                return inner(apply_model, {**call, "input": part, "timestep": level, "c": c})
-            return apply_model(part, level, **c)
+                return inner(apply_model, {**call, "input": shown, "timestep": level, "c": c})
+            return apply_model(shown, level, **c)
 
         return windows.put_together(run, call["input"])
 
     model.forge_objects.unet = before.clone()
+    model.forge_objects.unet.controlnet_linked_list = control
     model.forge_objects.unet.set_model_unet_function_wrapper(in_parts)
     try:
         yield

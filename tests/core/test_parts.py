@@ -87,7 +87,10 @@ def test_the_clean_up_has_one_step_more_where_a_share_of_one_is_left_but_for_err
     [
         ({}, 7),
         ({"window": 64, "window_batch": 4, "dilated": 0.0}, 7 * 3),  # 3 x 3 crops, in 3 calls
-        ({"window": 64, "window_batch": 4, "dilated": 1.0, "progress": "steps"}, 7 * (3 + 1) - 3),  # and 4 sub-grids, first alone
+        (
+            {"window": 64, "window_batch": 4, "dilated": 1.0, "progress": "steps"},
+            7 * (3 + 1) - 3,
+        ),  # and 4 sub-grids, first alone
         ({"window": 64, "window_batch": 4, "dilated": 1.0, "progress": "noise level"}, 7 * (3 + 1)),
         ({"window": 128}, 7),
     ],

@@ -58,8 +58,8 @@ def windows_at(progress, settings):
 
 @row(
     "Cosine scale 2 and 3 (1), window, jitter",
-    "*Dilated sampling*, *Gaussian alpha*, *Window*, *Window overlap*, *Window jitter*, or the preset *DemoFusion complete*; "
-    "[how](demofusion.md)",
+    "*Dilated sampling*, *Gaussian alpha*, *Window*, *Window overlap*, *Window jitter*, or the preset "
+    "*DemoFusion complete*; [how](demofusion.md)",
     "The same exponents. Neighbouring crops overlap by a quarter; *Window overlap* 0.5 is an overlap of 64 with a "
     "window of 128.",
 )

@@ -35,14 +35,19 @@ def request_for(sampler="Euler", **changes):
     }
 
 
+def of_request(args):
+    """The arguments of a script, with as many steps as the request says, if they are settings that name none."""
+    return [{"steps": 0, **arg} if isinstance(arg, dict) else arg for arg in args]
+
+
 def mixing(*args, sampler="Euler", **changes):
-    """A request with the always-on script's arguments."""
-    return request_for(sampler, alwayson_scripts={"Iterative Mixing": {"args": list(args)}}, **changes)
+    """A request with the always-on script's arguments; see `of_request`."""
+    return request_for(sampler, alwayson_scripts={"Iterative Mixing": {"args": of_request(args)}}, **changes)
 
 
 def upscale(*args, sampler="Euler", **changes):
-    """A request with the selectable script's arguments."""
-    return request_for(sampler, script_name="Iterative Mixing upscale", script_args=list(args), **changes)
+    """A request with the selectable script's arguments; see `of_request`."""
+    return request_for(sampler, script_name="Iterative Mixing upscale", script_args=of_request(args), **changes)
 
 
 def hires(settings, **changes):

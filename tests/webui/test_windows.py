@@ -16,7 +16,13 @@ from itermix.model.windows import parts
 
 STEPS = 3
 QUICK = {"steps": STEPS, "hr_cfg": 2.0}
-WINDOWS = {"window": 8, "window_batch": 2}  # of the 16 latent pixels of 128 px: 9 crops and 4 sub-grids
+# Of the 16 latent pixels of 128 px: 9 crops and 4 sub-grids.
+WINDOWS = {"window": 8, "window_batch": 2, "window_overlap": 0.5, "dilated": 1.0}
+    "window": 8,
+    "window_batch": 2,
+    "window_overlap": 0.5,
+    "dilated": 1.0,
+}  # of the 16 latent pixels of 128 px: 9 crops and 4 sub-grids
 SETTINGS = Settings(**WINDOWS)
 PATHS = pytest.mark.parametrize(("path", "request_of"), [("img2img", upscale), ("txt2img", hires)])
 
@@ -79,7 +85,7 @@ def test_each_phase_has_its_own_and_the_clean_up_has_crops(seen, path, request_o
     assert [first[0], second[0], cleaned[0]] == [128, 256, 256]
     check_parts(first[2], STEPS, Settings(**{**WINDOWS, "window_batch": 9}))
     check_parts(second[2], STEPS, Settings(**{**WINDOWS, "window_batch": 9}), side=32)
-    check_parts(cleaned[2], cleaned[1], Settings(window=8, window_batch=9, dilated=0.0), side=32)
+    check_parts(cleaned[2], cleaned[1], Settings(window=8, window_batch=9, window_overlap=0.5), side=32)
     assert "unfinished" not in picture.parameters
 
 
@@ -169,16 +175,25 @@ def test_what_can_not_be_combined_is_refused_before_anything_is_made(webui):
 
 
 def test_the_plan_tells_what_they_cost(webui):
-    query = "width=1024&height=1024&scale=4&steps=20&window=128&window_batch=4&dilated=1"
+    query = "width=1024&height=1024&scale=4&mixing_steps=11&window=128&window_batch=4&dilated=1&window_overlap=0.5"
     text = requests.get(f"{webui.url}/itermix/v1/plan?{query}", timeout=30).json()["text"]
     assert text.endswith("4096x4096, 11 steps each, 4, then 17 calls of the model in the place of one")
 
 
 @PATHS
-def test_controlnet_is_refused(controlled, path, request_of):  # noqa: F811
+@pytest.mark.parametrize("dilated", [0.0, 1.0])
+def test_controlnet_sees_the_hint_of_each_part(controlled, path, request_of, dilated):  # noqa: F811
+    """The hints have the size of what the model is shown, and the result differs from one without, and from one whose
+    hint is another picture."""
     args = control_unit(controlled, "controlnet", image=hosts.encoded(photograph(SIZE)))
-    response = controlled.post(path, with_script(request_of(WINDOWS, **QUICK), "ControlNet", args))
-    assert response.status_code == 422, response.text[-2000:]
-    assert "Allowed together with ControlNet: 0" in response.json()["detail"]
+    request = request_of({**WINDOWS, "dilated": dilated}, **QUICK)
+    (picture,), runs = run(controlled, path, with_script(request, "ControlNet", args))
+    hints = runs[-1][3]
+    assert hints
+    assert all(max(hint) <= 8 * WINDOWS["window"] for hint in hints)
+    assert len(hints) == SETTINGS.replace(dilated=dilated).calls(16, 16, STEPS)
+    assert difference(picture, controlled.generate(path, request)[0]) > 1
+    turned = control_unit(controlled, "controlnet", image=hosts.encoded(photograph(SIZE).rotate(180)))
+    assert difference(picture, controlled.generate(path, with_script(request, "ControlNet", turned))[0]) > 0.1
     _, runs = run(controlled, path, with_script(request_of({}, **QUICK), "ControlNet", args))
-    assert len(runs[-1][3]) == STEPS
+    assert runs[-1][3] == STEPS * [[2 * SIZE, 2 * SIZE]]

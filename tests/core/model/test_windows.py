@@ -1,5 +1,6 @@
 """The windows against the formulas of DemoFusion's pipeline, written here as a loop over stepped states."""
 
+import contextlib
 import itertools
 import math
 
@@ -453,6 +454,60 @@ def test_what_comes_with_the_pictures_is_cut_and_repeated_with_them():
     assert found["f"].shape == (4, 5, 1, 1)
 
 
+@pytest.mark.parametrize("factor", [1, 8])
+@pytest.mark.parametrize("rows", [1, 2, 4])
+@pytest.mark.parametrize("formulas", FORMULAS)
+def test_the_hint_of_a_part_shows_what_the_part_does(factor, rows, formulas):
+    """A model that gives the hint in the place of the picture gives that of the whole, with crops and thinned out."""
+    x = picture(40, 56, batch=4)
+    hint = picture(40, 56, batch=rows, seed=2)
+    wanted = hint.repeat(4 // rows, 1, 1, 1)
+    whole = hint.repeat_interleave(factor, dim=-1).repeat_interleave(factor, dim=-2)
+    for weight, dilated in ((0.0, 0.0), (1.0, 1.0)):
+        windows = Windows(Settings(**{**ON, "dilated": dilated, "window_formulas": formulas}))
+        windows.weight = weight
+
+        def shown(part, parts):
+            given = parts.of_hint(whole, factor)
+            assert given.shape == (len(part), CHANNELS, part.shape[2] * factor, part.shape[3] * factor)
+            return given[..., ::factor, ::factor]
+
+        found = windows.put_together(shown, x)
+        if weight:  # all sub-grids get the same, that of the whole made small
+            assert found.shape == x.shape
+            assert (found - wanted).abs().mean() < (wanted - wanted.roll(5, -1)).abs().mean()
+        else:
+            torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)
+
+
+def test_a_hint_of_another_size_is_fitted_first():
+    x, hint = picture(48, 48), picture(24, 24, seed=2)
+    windows = Windows(Settings(**{**ON, "dilated": 0.0}))
+    found = windows.put_together(lambda part, parts: parts.of_hint(hint, 1), x)
+    torch.testing.assert_close(found, hint.repeat_interleave(2, -1).repeat_interleave(2, -2), rtol=0, atol=1e-6)
+
+
+def test_the_hint_of_a_picture_that_fits_is_the_whole():
+    x, hint = picture(8, 8), picture(64, 64)
+    Windows(Settings(**ON)).put_together(lambda part, parts: part if parts.of_hint(hint, 8) is hint else None, x)
+
+
+@pytest.mark.parametrize("overlap", [0.1, 0.25, 0.5])
+def test_crops_give_way_to_each_other_without_a_seam(overlap):
+    """Each call gives another constant, as if the model saw each crop in another light: no step from pixel to pixel is
+    as large as those between crops. With a plain mean it is."""
+
+    def steps(formulas):
+        settings = Settings(window=32, window_batch=1, window_jitter=False, window_formulas=formulas,
+                            window_overlap=overlap)  # fmt: skip
+        windows, count = Windows(settings), itertools.count()
+        found = windows.put_together(lambda part, parts: torch.full_like(part, float(next(count) % 2)), picture(32, 96))
+        return float(found.diff(dim=-1).abs().max())
+
+    assert steps("clean picture") < 1.2 * math.pi / 2 / (overlap * 32)
+    assert steps(DEMOFUSION) >= 0.5
+
+
 def test_each_part_gets_what_belongs_to_its_picture():
     both, shift = picture(32, 32, batch=2), torch.tensor([0.0, 5.0], dtype=torch.float64)
     found = run(Model(), both, ON, extra_args={"shift": shift})
@@ -506,15 +561,20 @@ def interrupted(info):
 def test_what_comes_before_each_call_may_end_the_run():
     model, seen = Model(), []
 
-    def before_call():
+    @contextlib.contextmanager
+    def around_call(parts):
+        assert 1 <= len(parts.views) <= 3
         seen.append(len(model.shapes))
         if len(seen) == 3:
             raise KeyboardInterrupt
+        yield
+        left.append(len(model.shapes))
 
+    left = []
     windows = Windows(Settings(**ON))
-    with pytest.raises(KeyboardInterrupt), attached(model, windows, before_call):
+    with pytest.raises(KeyboardInterrupt), attached(model, windows, around_call):
         model(picture(48, 48), torch.ones(1))
-    assert seen == [0, 1, 2]
+    assert (seen, left) == ([0, 1, 2], [1, 2])
     assert "forward" not in vars(model)
 
 

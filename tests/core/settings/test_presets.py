@@ -56,7 +56,10 @@ def test_presets_that_stand_for_other_projects_do_not_lean_on_the_defaults(name,
 
 
 def test_the_complete_demofusion_names_all_of_it():
-    windows = {parameter.name for parameter in DECIDED if parameter.group == "Windows"} - {"window_batch", "window_overlap"}
+    windows = {parameter.name for parameter in DECIDED if parameter.group == "Windows"} - {
+        "window_batch",
+        "window_overlap",
+    }
     assert {*PRESETS["DemoFusion paper"], *windows, "match_colours", "colour_formulas"} == PRESETS[
         "DemoFusion complete"
     ].keys()
