@@ -18,11 +18,6 @@ STEPS = 3
 QUICK = {"steps": STEPS, "hr_cfg": 2.0}
 # Of the 16 latent pixels of 128 px: 9 crops and 4 sub-grids.
 WINDOWS = {"window": 8, "window_batch": 2, "window_overlap": 0.5, "dilated": 1.0}
-    "window": 8,
-    "window_batch": 2,
-    "window_overlap": 0.5,
-    "dilated": 1.0,
-}  # of the 16 latent pixels of 128 px: 9 crops and 4 sub-grids
 SETTINGS = Settings(**WINDOWS)
 PATHS = pytest.mark.parametrize(("path", "request_of"), [("img2img", upscale), ("txt2img", hires)])
 
