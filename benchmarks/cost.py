@@ -1,4 +1,4 @@
-"""What a picture costs in arithmetic, by size and by way: mixing, hires fix, DemoFusion, the ComfyUI nodes.
+"""What a picture costs in arithmetic, by size and by way: mixing and the upscalers that people use.
 
     python benchmarks/cost.py --out benchmarks/results/cost.json    # needs diffusers
 
@@ -11,6 +11,9 @@ compared with the count at 8x.
 from __future__ import annotations
 
 import argparse
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +23,15 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from itermix.picture.phases import plan
+from itermix.model.windows import parts
+from itermix.parameters import SIZE_MULTIPLE, Known
+from itermix.picture.phases import plan, walk
+from itermix.settings import Settings
 
 SIDE = 512
 FITTED, EXTRAPOLATED = (1, 1.5, 2, 3, 4), 8
 SCALES = (2, 4, 8)
+HIRES_STEPS, DEMOFUSION_STEPS = 20, 50
 
 
 def operations(network: Any, scale: float) -> int:
@@ -46,16 +53,49 @@ def fitted(counts: dict[float, float]) -> tuple[float, float]:
     return float(a), float(b)
 
 
-def ways(scale: int, cost: dict[float, float]) -> dict[str, float]:
-    """{way to a picture `scale` times larger: its cost for each step}, in calls of the first size."""
-    sizes = [width / SIDE for width, _ in plan(SIDE, SIDE, scale)]
-    # DemoFusion's phases are all whole scales: crops of the first size that overlap by half, and dilated sub-grids.
+@dataclass(frozen=True)
+class Way:
+    """How a picture `scale` times larger is made.
+
+    Attributes:
+        steps: of each phase, with the tool's own settings where it is installed.
+        cost: of a step over all phases, in calls at the first size.
+        seen: pixels that the model sees in a step, in pictures of the first size.
+        most: pixels that it sees at once, likewise.
+    """
+
+    steps: int
+    cost: float
+    seen: float
+    most: float
+
+
+def ways(scale: int, cost: Callable[[float], float]) -> dict[str, Way]:
+    """{way: what it takes}; `cost` gives that of a call for a picture so many times larger on each side."""
+    settings = Settings()
+    found = {}
+    for name, auto in (("mixing", settings), ("mixing, automatic window off", settings.replace(window_auto=False))):
+        phases = walk((SIDE, SIDE), plan(SIDE, SIDE, scale))
+        calls, seen, most = 0.0, 0.0, 0.0
+        for phase in phases:
+            side = phase.target[0] // SIZE_MULTIPLE
+            own = auto.of_model(phase.target, Known(SIDE // SIZE_MULTIPLE))
+            crops, _ = parts(own, side, side)
+            area = (phase.target[0] / SIDE) ** 2
+            calls += crops * cost(1) if crops else cost(phase.target[0] / SIDE)
+            seen += crops or area
+            most = max(most, min(own.window_batch, crops) if crops else area)
+        found[name] = Way(settings.steps, calls, seen, most)
+    found["hires fix"] = Way(HIRES_STEPS, cost(scale), scale**2, scale**2)
+    # Tiles of 512 px with a padding of 32, rounded up to 576; one at a time; denoise 0.35 of 20 steps in img2img.
+    found["Ultimate SD upscale"] = Way(8, scale**2 * cost(1.125), scale**2 * 1.125**2, 1.125**2)
+    # MultiDiffusion: 96 latent pixels that overlap by 48, four at a time, in a hires pass.
+    tiles = math.ceil((64 * scale - 48) / 48) ** 2
+    found["Tiled Diffusion"] = Way(HIRES_STEPS, tiles * cost(1.5), tiles * 1.5**2, min(4, tiles) * 1.5**2)
+    # All whole scales, each with crops of the first size that overlap by half, and with dilated sub-grids.
     crops = sum((2 * s - 1) ** 2 + s**2 for s in range(2, scale + 1))
-    return {
-        "mixing": sum(cost[size] for size in sizes),
-        "hires fix, ComfyUI nodes": cost[scale],
-        "DemoFusion": float(crops),
-    }
+    found["DemoFusion"] = Way(DEMOFUSION_STEPS, float(crops), float(crops), 1.0)
+    return found
 
 
 def main() -> None:
@@ -74,15 +114,21 @@ def main() -> None:
     for scale, count in counts.items():
         pixels = scale**2
         print(f"| {scale:g}x | {count / one:.2f} | {a * pixels + b * pixels**2:.2f} |")
-    cost = {scale: count / one for scale, count in counts.items()}
-    table = {scale: ways(scale, cost) for scale in SCALES}
-    names = list(table[SCALES[0]])
-    print(f"\nCost of a step over all phases, in calls at {SIDE} px:")
-    print(f"| | {' | '.join(names)} |\n{'|---' * (1 + len(names))}|")
-    for scale, of_way in table.items():
-        print(f"| {scale}x | {' | '.join(f'{of_way[name]:.0f}' for name in names)} |")
+    table = {scale: ways(scale, lambda of: a * of**2 + b * of**4) for scale in SCALES}
+    print(f"\nIn calls at {SIDE} px; the model sees so many pictures of that size in a step, and at once:")
+    heads = ("", "way", "steps", "cost of a step", "of a picture", "of hires fix's", "seen", "at once")
+    print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
+    for scale, found in table.items():
+        whole = found["hires fix"].steps * found["hires fix"].cost
+        for name, way in found.items():
+            cost = way.steps * way.cost
+            print(
+                f"| {scale}x | {name} | {way.steps} | {way.cost:.1f} | {cost:.0f} | {cost / whole:.2f} "
+                f"| {way.seen:.1f} | {way.most:.1f} |"
+            )
     if options.out:
-        facts.write(options.out, operations=counts, a=a, b=b, ways=table)
+        rows = {scale: {name: asdict(way) for name, way in found.items()} for scale, found in table.items()}
+        facts.write(options.out, operations=counts, a=a, b=b, ways=rows)
 
 
 if __name__ == "__main__":

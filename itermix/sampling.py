@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from itermix.mixing import frames
 from itermix.mixing.curves import progress_of, weights
+from itermix.mixing.filters import Workspace
 from itermix.mixing.masks import mask_of
 from itermix.mixing.mixer import Mixer
 from itermix.mixing.noising import NoisedLatents, NoisedSource, first_draw
@@ -189,7 +190,8 @@ class Pass:
             drawn = drawn.repeat_interleave(count, dim=0)
         mask = mask_of(settings, frames.pictures(self.latent), frames.seeds(self.seeds, count), drawn)
         features = features_of(settings, self.given)
-        return Run(self.sampler, plan, w, settings, self.parametrisation, progress, mask, features)
+        work = Workspace(settings.seamless)
+        return Run(self.sampler, plan, w, settings, self.parametrisation, progress, mask, features, work)
 
     def noised(self, whole: Run, model: Any, source: Tensor, number: int, arguments: dict[str, Any]) -> NoisedSource:
         """z' of the source, which is like the latent, in pass `number`: a feature's, or of drawn noise."""

@@ -7,7 +7,8 @@ windowed sinc) takes a share of the finest detail away each time until none is l
 pass free for good. (An ideal filter in the frequency domain projects too, but rings, and holds down the band just below
 its cut-off, where enlarged pictures are dim.)
 
-They pass a constant exactly, shift nothing, and look at nothing outside the picture, which goes on as its mirror image.
+They pass a constant exactly, shift nothing, and look at nothing outside the picture, which goes on as its mirror image;
+or at its opposite edge, where the `work` says so.
 Any height, width, scale from 1 and float type will do; scale 1 filters nothing. `low_pass` and `haar_low` take x
 [..., H, W] and return a tensor like it: `out` if it is given, which must be contiguous and may be x. `work` keeps what
 they need besides for the next call.
@@ -27,7 +28,7 @@ Matrix = NDArray[np.float64]
 
 def low_pass(x: Tensor, scale: float, out: Tensor | None = None, work: Workspace | None = None) -> Tensor:
     """What linear antialiased resizing by 1 / scale sees of x; to one half, so does bicubic (Keys' a = -1/2)."""
-    return _projected(x, triangles, scale, out, work)
+    return _projected(x, around if work and work.wraps else triangles, scale, out, work)
 
 
 def haar_low(x: Tensor, scale: float, out: Tensor | None = None, work: Workspace | None = None) -> Tensor:
@@ -52,6 +53,14 @@ def triangles(size: int, count: int) -> Matrix:
     return np.clip(1 - np.abs(with_mirrored - centres) / stretch, 0, None).sum(axis=0)
 
 
+def around(size: int, count: int) -> Matrix:
+    """`triangles` of a side whose ends meet."""
+    stretch = size / count
+    centres = (np.arange(count)[:, None] + 0.5) * stretch - 0.5
+    going_round = (np.arange(size) + size * np.arange(-1, 2)[:, None])[:, None]
+    return np.clip(1 - np.abs(going_round - centres) / stretch, 0, None).sum(axis=0)
+
+
 def overlaps(size: int, count: int) -> Matrix:
     """[count, size]: how much of each sample lies in each of `count` equal stretches of them; columns sum to 1."""
     edges = np.linspace(0, size, count + 1)[:, None]
@@ -66,9 +75,14 @@ def projection(smaller: Callable[[int, int], Matrix], size: int, scale: float) -
 
 
 class Workspace:
-    """What every step of a run would make anew: the matrices on the device, and space to compute in."""
+    """What every step of a run would make anew: the matrices on the device, and space to compute in.
 
-    def __init__(self) -> None:
+    Attributes:
+        wraps: whether pictures go on at their opposite edge.
+    """
+
+    def __init__(self, wraps: bool = False) -> None:
+        self.wraps = wraps
         self._kept: dict[tuple, Tensor] = {}
 
     def matrix(self, smaller: Callable[[int, int], Matrix], size: int, scale: float, like: Tensor) -> Tensor:

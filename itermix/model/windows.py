@@ -129,6 +129,11 @@ class WindowSettings(DetailSettings, CurveSettings):
         """Share of a crop that its neighbour shows, too."""
         return 0.5
 
+    @property
+    def wraps(self) -> bool:
+        """Whether the picture goes on at its opposite edge."""
+        return False
+
     def calls(self, height: int, width: int, count: int) -> int:
         """Counted in steps, progress is 0 in the first call: it has no crops."""
         local, thinned = (math.ceil(views / self.window_batch) for views in parts(self, height, width))
@@ -185,9 +190,22 @@ class CropSettings(WindowSettings):
         needs=(SHOWN, {"window_formulas": FORMULAS[:1]}),
     )
 
+    seamless: bool = parameter(
+        False,
+        "Seamless",
+        "The picture goes on at its opposite edge, as a texture does: filters, crops, fidelity and what "
+        "enlarges in the upscale script look there. The WebUI's option *Tiling* switches it on.",
+        "seamless",
+        "Windows",
+    )
+
     @property
     def overlapping(self) -> float:
         return 0.5 if self.window_formulas == DEMOFUSION else self.window_overlap
+
+    @property
+    def wraps(self) -> bool:
+        return self.seamless
 
     def of_model(self, size: Size, known: Known | None) -> Self:
         settings = super().of_model(size, known)
@@ -210,7 +228,7 @@ class Parts:
     Attributes:
         x: the pictures, [N, C, H, W]; None: each is a part of its own.
         views: the parts, in the pictures once these have surroundings.
-        pad, mode: these surroundings, as torch pads them.
+        pad, mode: these surroundings (left, right, above, below), as torch pads them.
     """
 
     x: Tensor | None = None
@@ -220,7 +238,7 @@ class Parts:
 
     def surrounded(self, x: Tensor) -> Tensor:
         """Pictures like x, [N, C, H, W], with their surroundings."""
-        return F.pad(x, self.pad, mode=self.mode)
+        return padded(x, self.pad, self.mode)
 
     def __call__(self, value: Any) -> Any:
         """Of a tensor, or of tensors in dicts, lists and tuples; see `of_views`."""
@@ -233,7 +251,7 @@ class Parts:
             return hint
         size = [side * factor for side in self.x.shape[-2:]]
         whole = hint if list(hint.shape[-2:]) == size else F.interpolate(hint, size, mode="nearest-exact")
-        whole = F.pad(whole, [side * factor for side in self.pad], mode=self.mode)
+        whole = padded(whole, [side * factor for side in self.pad], self.mode)
         cut = [_of_hint(whole, view, factor) for view in self.views]
         return torch.stack([part.repeat(len(self.x) // len(hint), 1, 1, 1) for part in cut], dim=1).flatten(0, 1)
 
@@ -352,18 +370,20 @@ class Windows(Feature):
         settings = self._settings
         # The same in every picture, so that it doesn't matter with which others it is made.
         jitter = np.random.default_rng(self._calls) if settings.window_jitter else None
-        above, before = margins(settings, height, width) if jitter else (0, 0)
-        views = crops(settings, height, width, jitter)
-        parts = Parts(x, views, (before, before, above, above), "constant" if self._exact else "reflect")
-        padded = parts.surrounded(x)
-        total = torch.zeros_like(padded, dtype=torch.promote_types(x.dtype, torch.float32))
+        pad = surroundings(settings, height, width, jitter is not None)
+        parts = Parts(x, crops(settings, height, width, jitter), pad, self._mode("reflect"))
+        state = parts.surrounded(x)
+        total = torch.zeros_like(state, dtype=torch.promote_types(x.dtype, torch.float32))
         count = total.new_zeros(total.shape[-2:])
         share = total.new_ones(())
         if not self._exact:
             share = feather(min(settings.window, height), min(settings.window, width)).to(total)
-        for (rows, columns), part in self._outputs(model, padded, parts):
+        for (rows, columns), part in self._outputs(model, state, parts):
             total[..., rows, columns] += share * part
             count[rows, columns] += share
+        if settings.wraps:
+            return folded(total, height, width) / folded(count, height, width)
+        before, _, above, _ = pad
         rows, columns = slice(above, above + height), slice(before, before + width)
         return total[..., rows, columns] / count[rows, columns]
 
@@ -373,17 +393,21 @@ class Windows(Feature):
         scale = dilation(height, width, self._settings.window)
         above, before = -height % scale, -width % scale
         views = [(slice(h, None, scale), slice(w, None, scale)) for h in range(scale) for w in range(scale)]
-        parts = Parts(x, views, (before, 0, above, 0), "constant" if self._exact else "replicate")
-        padded = parts.surrounded(x)
-        blurred = gaussian(padded, 2 * scale - 1, self.blur)
-        result = torch.empty_like(padded, dtype=torch.promote_types(x.dtype, torch.float32))
+        parts = Parts(x, views, (before, 0, above, 0), self._mode("replicate"))
+        state = parts.surrounded(x)
+        blurred = gaussian(state, 2 * scale - 1, self.blur)
+        result = torch.empty_like(state, dtype=torch.promote_types(x.dtype, torch.float32))
         for (rows, columns), part in self._outputs(model, blurred, parts):
             result[..., rows, columns] = part
         if self._exact and not self._noise_of:
-            result += padded - blurred  # the clean picture at which the noise found is that of the state as it is
+            result += state - blurred  # the clean picture at which the noise found is that of the state as it is
         elif self._noise_of and not self._exact:
-            result += (padded - blurred) / self._noise  # the noise at which the picture found is
+            result += (state - blurred) / self._noise  # the noise at which the picture found is
         return result[..., above:, before:]
+
+    def _mode(self, usual: str) -> str:
+        """What lies around the picture."""
+        return "circular" if self._settings.wraps else "constant" if self._exact else usual
 
     def _outputs(self, model: Model, state: Tensor, parts: Parts) -> Iterator[tuple[View, Tensor]]:
         """(view, output [N, C, h, w]) of each part of the state: that of pictures with surroundings."""
@@ -421,12 +445,30 @@ def margins(settings: WindowSettings, height: int, width: int) -> tuple[int, int
     return most * (height > settings.window), most * (width > settings.window)
 
 
+def surroundings(settings: WindowSettings, height: int, width: int, jitter: bool) -> tuple[int, int, int, int]:
+    """How much of what lies (left, right, above, below) of a picture its crops show."""
+    if settings.wraps:
+        reach = settings.window + stride(settings)
+        return 0, reach * (width > settings.window), 0, reach * (height > settings.window)
+    above, before = margins(settings, height, width) if jitter else (0, 0)
+    return before, before, above, above
+
+
 def crops(settings: WindowSettings, height: int, width: int, jitter: np.random.Generator | None = None) -> list[View]:
     """Crops that cover a picture larger than the window, neighbours overlapping by `window_overlap` of it or more.
 
     With `jitter` each is moved at random, but at the picture's edges only outwards, so that it stays covered; rows and
-    columns then count from `margins` outside of the picture.
+    columns then count from `margins` outside of the picture. Of a picture without edges all are moved by the same.
     """
+    if settings.wraps:
+        spare = [stride(settings) * (side > settings.window) for side in (height, width)]
+        down, right = (int(jitter.integers(0, most, endpoint=True)) if jitter else 0 for most in spare)
+        lengths = [min(settings.window, side) for side in (height, width)]
+        return [
+            (slice(top, top + lengths[0]), slice(left, left + lengths[1]))
+            for top in (start + down for start in starts(settings, height))
+            for left in (start + right for start in starts(settings, width))
+        ]
 
     def moved(start: int, side: int, margin: int) -> slice:
         length = min(settings.window, side)
@@ -442,7 +484,10 @@ def crops(settings: WindowSettings, height: int, width: int, jitter: np.random.G
 
 def starts(settings: WindowSettings, side: int) -> list[int]:
     """Where crops begin along a side, the last where it ends with the side: as far apart as they may; with DemoFusion's
-    formulas at every half window."""
+    formulas at every half window. If the side has no end, all around it."""
+    if settings.wraps and side > settings.window:
+        count = math.ceil(side / stride(settings))
+        return [round(k * side / count) for k in range(count)]
     last = max(0, side - settings.window)
     gaps = math.ceil(last / stride(settings))
     if settings.window_formulas == DEMOFUSION:
@@ -470,6 +515,26 @@ def parts(settings: WindowSettings, height: int, width: int) -> tuple[int, int]:
 def calls(settings: WindowSettings, height: int, width: int) -> int:
     """Model calls, of `window_batch` parts at most, in the place of one with the whole picture (in latent pixels)."""
     return sum(math.ceil(views / settings.window_batch) for views in parts(settings, height, width)) or 1
+
+
+def padded(x: Tensor, pad: Sequence[int], mode: str) -> Tensor:
+    """x [N, C, H, W] with (left, right, above, below) more pixels, as torch pads; in a circle as often as it takes."""
+    if mode != "circular":
+        return F.pad(x, list(pad), mode=mode)
+    left, right, above, below = pad
+    height, width = x.shape[-2:]
+    rows = torch.arange(-above, height + below, device=x.device) % height
+    return x[..., rows, :][..., torch.arange(-left, width + right, device=x.device) % width]
+
+
+def folded(x: Tensor, height: int, width: int) -> Tensor:
+    """[..., height, width]: the sums of what of x [..., H, W] lies on one pixel where it goes round a picture."""
+    for dim, side in ((-2, height), (-1, width)):
+        shape = list(x.shape)
+        shape[dim] = side
+        place = torch.arange(x.shape[dim], device=x.device) % side
+        x = x.new_zeros(shape).index_add_(dim, place, x)
+    return x
 
 
 def gaussian(x: Tensor, size: int, sigma: float) -> Tensor:

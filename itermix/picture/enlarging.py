@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -77,6 +78,17 @@ class SizeSettings(Part):
         return self.width or scaled_side(width, scale), self.height or scaled_side(height, scale)
 
 
+RIM = 8  # pixels that an upscaler looks at beyond an edge
+
+
+def rims(side: int, target: int) -> tuple[int, int]:
+    """How many pixels of its opposite edge a side needs before and behind it to be enlarged to `target` without ends,
+    and what they become: whole pixels both."""
+    least = side // math.gcd(side, target)
+    rim = least * math.ceil(RIM / least)
+    return rim, rim * target // side
+
+
 ROUNDS = 3  # each leaves about a third of the error of resamplers
 
 
@@ -92,14 +104,15 @@ def means(x: Tensor, size: Sequence[int]) -> Tensor:
     return of_rows @ x @ of_columns.T
 
 
-def missing(large: Tensor, small: Tensor) -> Tensor:
+def missing(large: Tensor, small: Tensor, wraps: bool = False) -> Tensor:
     """What `large` [N, C, H, W] lacks for its means over areas to be `small` [N, C, h, w], enlarged bicubically.
 
-    One step of iterative back-projection (Irani and Peleg, 1991), in single precision at least. H >= h, W >= w.
+    One step of iterative back-projection (Irani and Peleg, 1991), in single precision at least. H >= h, W >= w. `wraps`
+    is that of `smooth`.
     """
     dtype = torch.promote_types(large.dtype, torch.float32)
     lacking = small.to(dtype) - means(large.to(dtype), small.shape[-2:])
-    return smooth(lacking, large)
+    return smooth(lacking, large, wraps)
 
 
 def back_projected(enlarged: Tensor, source: Tensor) -> Tensor:
@@ -109,6 +122,21 @@ def back_projected(enlarged: Tensor, source: Tensor) -> Tensor:
     return enlarged
 
 
-def smooth(of_areas: Tensor, like: Tensor) -> Tensor:
-    """The values [N, C, h, w] of areas at the size of the pictures `like` [N, C, H, W]."""
-    return F.interpolate(of_areas, like.shape[-2:], mode="bicubic", align_corners=False)
+AROUND = 2  # areas that a bicubic looks at beyond an edge
+
+
+def smooth(of_areas: Tensor, like: Tensor, wraps: bool = False) -> Tensor:
+    """The values [N, C, h, w] of areas at the size of the pictures `like` [N, C, H, W].
+
+    `wraps`: the pictures go on at their opposite edge; where areas aren't of whole pixels, they end there all the same.
+    """
+    sizes = like.shape[-2:]
+    pixels = [side // count for side, count in zip(sizes, of_areas.shape[-2:])]
+    if not wraps or any(side % count for side, count in zip(sizes, of_areas.shape[-2:])):
+        return F.interpolate(of_areas, sizes, mode="bicubic", align_corners=False)
+    rows, columns = (torch.arange(-AROUND, count + AROUND) % count for count in of_areas.shape[-2:])
+    wider = of_areas[..., rows, :][..., columns]
+    larger = [side + 2 * AROUND * each for side, each in zip(sizes, pixels)]
+    (above, left), (height, width) = (AROUND * each for each in pixels), sizes
+    found = F.interpolate(wider, larger, mode="bicubic", align_corners=False)
+    return found[..., above : above + height, left : left + width]

@@ -35,7 +35,14 @@ class FidelitySettings(Part):
 SEEN = 1e-4  # of an area's weight: with less there are no means to speak of
 
 
-def put_back(x: Tensor, source: Tensor, areas: Sequence[int], share: float, mask: Tensor | None = None) -> None:
+def put_back(
+    x: Tensor,
+    source: Tensor,
+    areas: Sequence[int],
+    share: float,
+    mask: Tensor | None = None,
+    wraps: bool = False,
+) -> None:
     """Give decoded pictures x [B, C, H, W], in place, a share of what their means over areas lack of their source's.
 
     x <- x + share * mask * bicubic(means(source) - means(x)), not clamped: a step of ILVR (arXiv 2108.02938) after the
@@ -50,17 +57,18 @@ def put_back(x: Tensor, source: Tensor, areas: Sequence[int], share: float, mask
         mask: how much of it each pixel gets, [B or 1, 1, h, w] in [0, 1] of any size. Means are then of what it lets
             through, and an area that it lets through in part gets as much less: a correction in full up to the mask's
             edge would show there.
+        wraps: whether the picture goes on at its opposite edge.
     """
     dtype = torch.promote_types(x.dtype, torch.float32)
     source = source.to(x.device, dtype).expand(len(x), -1, -1, -1)
     masks = [None] * len(x) if mask is None else mask.expand(len(x), -1, -1, -1).split(1)
     for picture, of_source, of_mask in zip(x.split(1), source.split(1), masks):  # one by one, for the memory
         if of_mask is None:
-            lacking = missing(picture, means(of_source, areas))
+            lacking = missing(picture, means(of_source, areas), wraps)
         else:
             of_pixels = fitted(of_mask, picture).to(picture.device, dtype)
             of_areas = _missing_within(picture.to(dtype), of_pixels, of_source, fitted(of_mask, of_source), areas)
-            lacking = smooth(of_areas, picture) * of_pixels
+            lacking = smooth(of_areas, picture, wraps) * of_pixels
         picture.copy_(picture + share * lacking)
 
 

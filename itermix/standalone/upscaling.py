@@ -23,10 +23,10 @@ from itermix.analysis.record import Analysis
 from itermix.mixing.filters import shrunk
 from itermix.mixing.masks import mask_of
 from itermix.mixing.noising import draw
-from itermix.model.windows import Windows, attached, dilation
+from itermix.model.windows import Windows, attached, dilation, padded
 from itermix.parameters import MAX_SEED, Known, Sampling, SettingsError, Size
 from itermix.picture.cleanup import SAME_SAMPLER
-from itermix.picture.enlarging import back_projected
+from itermix.picture.enlarging import back_projected, rims
 from itermix.picture.fidelity import put_back
 from itermix.picture.phases import plan, walk
 from itermix.sampling import sample
@@ -254,10 +254,8 @@ def phases(
     sizes = plan(width, height, target=size, max_scale_per_phase=method.most, multiple=model.space.multiple)
     for phase in walk((width, height), sizes):
         seed = sources.seed + (1 + phase.number) * STREAM
-        small, current = current, enlarge(current, phase.target, method.upscaler)
+        current = prepared(current, phase.target, method)
         if isinstance(method.recipe, Settings):
-            if method.back_projection:
-                current = back_projected(current, small).clamp(-1, 1)
             settings = phase.settings(method.recipe)
             settings = settings.of_model(phase.target, Known(model.space.known, model.space.factor))
             if settings.seed >= 0:
@@ -271,6 +269,21 @@ def phases(
         elif method.recipe > 0:
             current = hires_fix(model, current, sources.labels, method.recipe, seed)
         yield current
+
+
+def prepared(pictures: Tensor, size: Size, method: Method) -> Tensor:
+    """Pictures [N, 3, H, W] in [-1, 1] enlarged to a size (width, height) as the method does it before it samples."""
+    if not isinstance(method.recipe, Settings):
+        return enlarge(pictures, size, method.upscaler)
+    if method.recipe.seamless:
+        (right, away), (down, off) = (rims(*sides) for sides in zip(pictures.shape[:1:-1], size))
+        wider = padded(pictures, (right, right, down, down), "circular")
+        with_edges = dataclasses.replace(method, recipe=method.recipe.replace(seamless=False))
+        width, height = size
+        larger = prepared(wider, (width + 2 * away, height + 2 * off), with_edges)
+        return larger[..., off : off + height, away : away + width]
+    large = enlarge(pictures, size, method.upscaler)
+    return back_projected(large, pictures).clamp(-1, 1) if method.back_projection else large
 
 
 def enlarge(pictures: Tensor, size: Size, upscaler: str = UPSCALER) -> Tensor:
@@ -345,7 +358,7 @@ def kept_to(
     seeds = [(seed + k) % (MAX_SEED + 1) for k in range(len(pictures))]
     weights = mask_of(settings, pictures, seeds, mask)
     pictures = pictures.clone()
-    put_back(pictures, source, areas, settings.fidelity, weights.values if weights else None)
+    put_back(pictures, source, areas, settings.fidelity, weights.values if weights else None, settings.seamless)
     return pictures.clamp_(-1, 1)
 
 

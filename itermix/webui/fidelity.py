@@ -107,7 +107,7 @@ def corrected(job: Job, pictures: Tensor) -> Tensor:
         scale = max(1.0, width / job.phase.first[0], height / job.phase.first[1])
     areas = [shrunk(side, sides.latent_pixels() * scale) for side in (height, width)]
     changed = pictures.clone()
-    put_back(changed, job.kept_to, areas, settings.fidelity, job.weights)
+    put_back(changed, job.kept_to, areas, settings.fidelity, job.weights, settings.seamless)
     return changed.clamp_(0, 1)
 
 

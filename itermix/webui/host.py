@@ -31,7 +31,7 @@ from itermix.model.deep_shrink import DeepShrink
 from itermix.model.inversion import Denoise
 from itermix.model.windows import Parts, Windows, attached, replaced
 from itermix.parameters import SettingsError
-from itermix.picture.enlarging import back_projected
+from itermix.picture.enlarging import back_projected, rims
 from itermix.settings import Settings
 from itermix.settings.infotext import UNFINISHED
 from itermix.steps.parametrisation import Amounts, Parametrisation, ve, vp
@@ -54,6 +54,11 @@ def alone(p: Any) -> bool:
     it, which count jobs before, and where the gallery puts it in the place of one of its pictures."""
     within = shared.state.job_count >= 0 or getattr(p, "firstpass_image", None) is not None
     return not (p.is_api or within)
+
+
+def tiles(p: Any) -> bool:
+    """Whether the picture of this request goes on at its opposite edge."""
+    return bool(getattr(shared.opts, "tiling", False) if getattr(p, "tiling", None) is None else p.tiling)
 
 
 def stopped() -> bool:
@@ -251,11 +256,19 @@ def flatten(image: Image.Image) -> Image.Image:
     return images.flatten(image, shared.opts.img2img_background_color)
 
 
-def enlarge(image: Image.Image, size: tuple[int, int], upscaler: str, corrected: bool) -> Image.Image:
+def enlarge(
+    image: Image.Image, size: tuple[int, int], upscaler: str, corrected: bool, seamless: bool = False
+) -> Image.Image:
     """The picture at `size` (width, height), by a named upscaler and with back-projection if it is to be corrected.
 
-    Latent modes leave pixels to Lanczos, uncorrected.
+    Latent modes leave pixels to Lanczos, uncorrected. `seamless`: it goes on at its opposite edge.
     """
+    if seamless:
+        (right, away), (down, off) = (rims(*sides) for sides in zip(image.size, size))
+        wider = np.pad(np.asarray(image.convert("RGB")), ((down, down), (right, right), (0, 0)), mode="wrap")
+        width, height = size
+        larger = enlarge(Image.fromarray(wider), (width + 2 * away, height + 2 * off), upscaler, corrected)
+        return larger.crop((away, off, away + width, off + height))
     by_pillow = upscaler == LANCZOS or is_latent(upscaler)
     if by_pillow:
         enlarged = image.resize(size, Image.Resampling.LANCZOS)

@@ -96,8 +96,11 @@ def settings_of(args: Sequence[Any]) -> Settings:
 def overridden(settings: AnySettings, p: Any) -> AnySettings:
     """The settings with those in `p.itermix_settings` on top, a dict as the API takes it, if somebody put one there.
 
-    It switches mixing on unless it says otherwise. X/Y/Z plots use it, and other extensions may (docs/api.md).
+    It switches mixing on unless it says otherwise. X/Y/Z plots use it, and other extensions may (docs/api.md). One that
+    tiles is seamless.
     """
+    if host.tiles(p):
+        settings = settings.replace(seamless=True)
     changes = getattr(p, "itermix_settings", None)
     if not changes:
         return settings

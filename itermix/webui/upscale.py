@@ -217,7 +217,8 @@ def of_phase(p: Any, settings: UpscaleSettings, job: Job, sources: list[Image.Im
     q.comments = {}
     q.do_not_save_grid = True
     q.do_not_save_samples = p.do_not_save_samples or not (job.last or settings.save_phases)
-    q.init_images = [host.enlarge(picture, size, settings.upscaler, settings.back_projection) for picture in sources]
+    how = settings.upscaler, settings.back_projection, settings.seamless
+    q.init_images = [host.enlarge(picture, size, *how) for picture in sources]
     q.width, q.height = size
     q.resize_mode = 0
     if q.image_mask is not None:

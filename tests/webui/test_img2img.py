@@ -352,6 +352,14 @@ def test_the_steps_that_are_run_are_those_that_are_foretold(webui, sampler, sett
         foretold = steps_by_host(Settings(**settings), steps, sampler, exact)
         assert len(calls) == foretold + again
         query = urlencode(
-            {**settings, "width": SIZE, "height": SIZE, "steps": steps, "sampler": sampler, "hires": exact}
+            {
+                **settings,
+                "width": SIZE,
+                "height": SIZE,
+                "steps": steps,
+                "mixing_steps": 0,
+                "sampler": sampler,
+                "hires": exact,
+            }
         )
         assert webui.get(f"../../itermix/v1/plan?{query}")["text"] == f"64x64 -> 128x128, {foretold} steps"

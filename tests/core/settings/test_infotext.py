@@ -77,6 +77,7 @@ DEFAULTS_OF_VERSION = {
         "steps": 0,
         "window_auto": False,
         "window_overlap": 0.5,
+        "seamless": False,
         "scale": 2.0,
         "width": 0,
         "height": 0,
