@@ -104,22 +104,27 @@ class Trial:
         print(f"{len(new)} of {len(session.items)} tests are run to see what they reach")
         pid = os.fork()
         if not pid:
-            set_mutant_under_test("stats")
-            with self.known.open("a", buffering=1) as file:
-                for item in new:
-                    state()._stats.clear()
-                    cpu, wall = time.process_time(), time.monotonic()
-                    failed(session, item, None)
-                    if session.testsfailed:
-                        print(f"{item.nodeid} fails without any mutant", file=sys.__stderr__)
-                        os._exit(1)
-                    spent = (time.process_time() - cpu, time.monotonic() - wall)
-                    file.write(json.dumps([item.nodeid, *spent, sorted(state()._stats)]) + "\n")
-            os._exit(0)
+            os._exit(self.find_reached_by(session, new))
         if os.waitpid(pid, 0)[1]:
             raise session.Interrupted("not all tests pass")
         self.load()
         set_mutant_under_test("")
+
+    def find_reached_by(self, session: pytest.Session, tests: list[pytest.Item]) -> bool:
+        """Write down what each test reaches; returns whether one has failed."""
+        set_mutant_under_test("stats")
+        wrong = False
+        with self.known.open("a", buffering=1) as file:
+            for item in tests:
+                state()._stats.clear()
+                cpu, wall = time.process_time(), time.monotonic()
+                if failed(session, item, None):
+                    print(f"{item.nodeid} fails without any mutant", file=sys.__stderr__)
+                    session.testsfailed, wrong = 0, True
+                    continue
+                spent = (time.process_time() - cpu, time.monotonic() - wall)
+                file.write(json.dumps([item.nodeid, *spent, sorted(state()._stats)]) + "\n")
+        return wrong
 
     def load(self) -> None:
         for line in self.known.read_text(encoding="utf-8").splitlines():
