@@ -41,7 +41,7 @@ from mutmut.utils.format_utils import mangled_name_from_mutant_name
 TESTS = {"itermix.standalone.": "tests/standalone/", "itermix.": "tests/core/"}
 """{beginning of a mutant's name: folder of the tests that are for it, and don't only pass through it}."""
 
-MOST_SECONDS = 20.0
+MOST_SECONDS = 5.0
 """Of a processor, for the tests of one mutant, beyond which the slowest are left out."""
 
 SURVIVED, KILLED, BROKEN, NO_TESTS, TIMEOUT = 0, 1, 3, 33, 36
@@ -176,8 +176,8 @@ class Trial:
         set_mutant_under_test(mutant)
         for place, item in enumerate(tests):
             reach = self.reached[item.nodeid]
-            signal.setitimer(signal.ITIMER_PROF, 5 + 5 * reach.cpu)
-            signal.setitimer(signal.ITIMER_REAL, 60 + 5 * reach.wall)
+            signal.setitimer(signal.ITIMER_PROF, 2 + 5 * reach.cpu)
+            signal.setitimer(signal.ITIMER_REAL, 20 + 5 * reach.wall)
             if failed(session, item, tests[place + 1] if place + 1 < len(tests) else None):
                 os.write(pipe, str(place).encode())
                 os._exit(KILLED)
