@@ -1,5 +1,5 @@
 # make demo   see what mixing does, without a WebUI        make test   everything that is checked
-# make mutants   whether the tests notice when the core changes: docs/mutants.md
+# make mutants   whether the tests notice when the core or the batch changes: docs/mutants.md
 # make speed  what model calls cost and which can be left out, with its picture (an hour): docs/speed.md
 PYTHON ?= python3
 VENV ?= .venv
