@@ -1,7 +1,8 @@
 """Try the mutants of `make mutants`: mutmut makes them and keeps what came of them, the tests are run here.
 
-    python tools/try_mutants.py                          # all that have not been tried
-    python tools/try_mutants.py "itermix.mixing.*"       # these, tried before or not
+    python tools/try_mutants.py                                      # all that have not been tried
+    python tools/try_mutants.py "itermix.mixing.*" "*.phases.*"      # of these, in this order
+    python tools/try_mutants.py --again "itermix.mixing.curves.*"    # these, tried before or not
 
 `mutmut run` begins pytest anew for every mutant, which takes longer than the tests where hundreds of them reach it.
 Here they are collected once, and a mutant gets a fork. It runs the tests that reach the mutant until one fails: that
@@ -69,8 +70,9 @@ class Attempt(NamedTuple):
 class Trial:
     """What a pytest session does in the place of its tests."""
 
-    def __init__(self, globs: Sequence[str], processes: int):
-        self.globs = globs
+    def __init__(self, patterns: Sequence[str], again: bool, processes: int):
+        self.patterns = patterns
+        self.again = again
         self.processes = processes
         self.known = Path("reached.jsonl").absolute()
         self.reached: dict[str, Reach] = {}
@@ -88,10 +90,11 @@ class Trial:
             for data in every:
                 data.load()
         gc.freeze()
-        for data in every:
-            for mutant, end in data.exit_code_by_key.items():
-                if any(fnmatch.fnmatch(mutant, glob) for glob in self.globs) if self.globs else end is None:
-                    self.begin(session, data, mutant)
+        for pattern in self.patterns:
+            for data in every:
+                for mutant, end in data.exit_code_by_key.items():
+                    if (end is None or self.again) and fnmatch.fnmatch(mutant, pattern):
+                        self.begin(session, data, mutant)
         while self.running:
             self.reap()
         return True
@@ -232,7 +235,8 @@ def make(processes: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("mutants", nargs="*", help="Patterns of their names.")
+    parser.add_argument("patterns", nargs="*", default=["*"], help="Of the mutants' names.")
+    parser.add_argument("--again", action="store_true", help="Also those that have been tried.")
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
     make(options.processes)
@@ -240,4 +244,5 @@ if __name__ == "__main__":
     os.chdir("mutants")
     set_mutant_under_test("")
     quiet = ["--rootdir=.", "--tb=native", "-q", "--capture=sys"]
-    sys.exit(pytest.main([*quiet, *selection, *arguments], plugins=[Trial(options.mutants, options.processes)]))
+    trial = Trial(options.patterns, options.again, options.processes)
+    sys.exit(pytest.main([*quiet, *selection, *arguments], plugins=[trial]))
