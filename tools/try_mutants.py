@@ -2,7 +2,7 @@
 
     python tools/try_mutants.py                                      # all that have not been tried
     python tools/try_mutants.py "itermix.mixing.*" "*.phases.*"      # of these, in this order
-    python tools/try_mutants.py --again "itermix.mixing.curves.*"    # these, tried before or not
+    python tools/try_mutants.py --alive "itermix.mixing.curves.*"    # of these those that have survived, again
 
 `mutmut run` begins pytest anew for every mutant, which takes longer than the tests where hundreds of them reach it.
 Here they are collected once, and a mutant gets a fork. It runs the tests that reach the mutant until one fails: that
@@ -42,9 +42,6 @@ from mutmut.utils.format_utils import mangled_name_from_mutant_name
 TESTS = {"itermix.standalone.": "tests/standalone/", "itermix.": "tests/core/"}
 """{beginning of a mutant's name: folder of the tests that are for it, and don't only pass through it}."""
 
-MOST_SECONDS = 5.0
-"""Of a processor, for the tests of one mutant, beyond which the slowest are left out."""
-
 SURVIVED, KILLED, BROKEN, NO_TESTS, TIMEOUT = 0, 1, 3, 33, 36
 """Mutmut's codes of what came of a mutant."""
 
@@ -70,9 +67,10 @@ class Attempt(NamedTuple):
 class Trial:
     """What a pytest session does in the place of its tests."""
 
-    def __init__(self, patterns: Sequence[str], again: bool, processes: int):
+    def __init__(self, patterns: Sequence[str], alive: bool, seconds: float, processes: int):
         self.patterns = patterns
-        self.again = again
+        self.ends_to_try = (SURVIVED, NO_TESTS) if alive else (None,)
+        self.seconds = seconds
         self.processes = processes
         self.known = Path("reached.jsonl").absolute()
         self.reached: dict[str, Reach] = {}
@@ -93,7 +91,7 @@ class Trial:
         for pattern in self.patterns:
             for data in every:
                 for mutant, end in data.exit_code_by_key.items():
-                    if (end is None or self.again) and fnmatch.fnmatch(mutant, pattern):
+                    if end in self.ends_to_try and fnmatch.fnmatch(mutant, pattern):
                         self.begin(session, data, mutant)
         while self.running:
             self.reap()
@@ -147,7 +145,7 @@ class Trial:
         reaching.sort(
             key=lambda item: (item is not killer, path.stem not in item.path.stem, self.reached[item.nodeid].cpu)
         )
-        chosen, left = [], MOST_SECONDS
+        chosen, left = [], self.seconds
         for item in reaching:
             if (left := left - self.reached[item.nodeid].cpu) > 0 or not chosen:
                 chosen.append(item)
@@ -236,7 +234,13 @@ def make(processes: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("patterns", nargs="*", default=["*"], help="Of the mutants' names.")
-    parser.add_argument("--again", action="store_true", help="Also those that have been tried.")
+    parser.add_argument("--alive", action="store_true", help="Those that have survived, and no others.")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=5.0,
+        help="Of a processor, for the tests of one mutant, beyond which the slowest are left out (default 5).",
+    )
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
     make(options.processes)
@@ -244,5 +248,5 @@ if __name__ == "__main__":
     os.chdir("mutants")
     set_mutant_under_test("")
     quiet = ["--rootdir=.", "--tb=native", "-q", "--capture=sys"]
-    trial = Trial(options.patterns, options.again, options.processes)
+    trial = Trial(options.patterns, options.alive, options.seconds, options.processes)
     sys.exit(pytest.main([*quiet, *selection, *arguments], plugins=[trial]))
