@@ -1,4 +1,4 @@
-"""Write docs/mutants.md from what `mutmut run` found, with the judgements in docs/mutants.toml: see `make mutants`."""
+"""Write docs/mutants.md from what try_mutants.py found and the judgements in docs/mutants.toml: see `make mutants`."""
 
 import sys
 from collections import Counter
@@ -21,12 +21,18 @@ HEAD = """# Mutants
 
     make mutants
 
-changes the core at one place at a time with [mutmut](https://mutmut.readthedocs.io), runs the tests in `tests/core`
-that reach the place, and writes this page. A mutant is killed if a test fails or runs into the time limit. Mutmut
-changes what is inside functions. Tables, the declarations of the settings and functions with a decorator
-(`Parameter.allowed`, `projection`, `Mixer._hooked`) stay as they are. Why a mutant may survive is kept in
+changes the core, and what sends pictures to WebUIs, at one place at a time with
+[mutmut](https://mutmut.readthedocs.io), runs the tests that reach the place, and writes this page. For the core these
+are the tests in `tests/core`, for the others those in `tests/standalone` of batches, servers and metadata. A mutant
+is killed if a test fails or takes five times as long as it should. Of the tests that reach a mutant those run that
+together take 20 seconds of a processor, the quickest first, so that one of those that survive might be killed by a
+slower test. Mutmut changes what is inside functions. Tables, the declarations of the settings and functions with a
+decorator (`Parameter.allowed`, `projection`, `Mixer._hooked`) stay as they are. Why a mutant may survive is kept in
 `mutants.toml`; the command fails if one has no reason there, or no longer survives.
 """
+PARTS = {"standalone/": "the batch", "": "the core"}
+"""{beginning of a file's path in the package: part that it belongs to}."""
+
 NOT_JUDGED = "not judged yet"
 
 
@@ -47,7 +53,7 @@ def found() -> tuple[dict[str, Counter[str]], list[Survivor]]:
         data.load()
         ends = {name: status_by_exit_code[code] for name, code in data.exit_code_by_key.items()}
         if ends:
-            counts[path.name] = Counter(ends.values())
+            counts[path.relative_to("itermix").as_posix()] = Counter(ends.values())
         for name, end in ends.items():
             if end not in ("killed", "timeout"):
                 survivors.append(Survivor(f"{path.stem}.{function_of(name)}", line_of(name, path)))
@@ -66,17 +72,29 @@ def line_of(mutant: str, path: Path) -> str:
     return " ".join(line[1:].strip() for line in lines if line.startswith("+") and not line.startswith("+++"))
 
 
+def parts_of(counts: dict[str, Counter[str]]) -> dict[str, Counter[str]]:
+    """{part: how many of the mutants of its files came to which end}."""
+    parts: dict[str, Counter[str]] = {}
+    for file, ends in counts.items():
+        part = next(part for begin, part in PARTS.items() if file.startswith(begin))
+        parts[part] = parts.get(part, Counter()) + ends
+    return parts
+
+
+def alive(ends: Counter[str]) -> int:
+    return ends.total() - ends["killed"] - ends["timeout"]
+
+
 def table(counts: dict[str, Counter[str]]) -> str:
     rows = ["| file | mutants | killed | by the time limit | survive |", "|---|---|---|---|---|"]
-    for name, ends in {**counts, "all": sum(counts.values(), Counter())}.items():
-        survive = ends.total() - ends["killed"] - ends["timeout"]
-        rows.append(f"| {name} | {ends.total()} | {ends['killed']} | {ends['timeout']} | {survive} |")
+    for name, ends in {**counts, **parts_of(counts)}.items():
+        rows.append(f"| {name} | {ends.total()} | {ends['killed']} | {ends['timeout']} | {alive(ends)} |")
     return "\n".join(rows)
 
 
 def page(counts: dict[str, Counter[str]], survivors: list[Survivor], judgements: dict[str, dict[str, str]]) -> str:
-    share = 1 - len(survivors) / sum(ends.total() for ends in counts.values())
-    parts = [HEAD, f"{share:.1%} are killed.\n", table(counts), "\n## Those that survive\n"]
+    shares = [f"{1 - alive(ends) / ends.total():.1%} of {part}" for part, ends in parts_of(counts).items()]
+    parts = [HEAD, f"Killed are {' and '.join(shares)}.\n", table(counts), "\n## Those that survive\n"]
     for function in dict.fromkeys(survivor.function for survivor in survivors):
         parts.append(f"`{function}`\n")
         own = (survivor for survivor in survivors if survivor.function == function)
@@ -89,7 +107,7 @@ if __name__ == "__main__":
     judgements = tomllib.loads(JUDGEMENTS.read_text(encoding="utf-8"))
     counts, survivors = found()
     if any(ends["not checked"] for ends in counts.values()):
-        sys.exit("mutmut run has not come to its end")
+        sys.exit("not all mutants have been tried")
     PAGE.write_text(page(counts, survivors, judgements), encoding="utf-8")
     kept = {Survivor(function, line) for function, lines in judgements.items() for line in lines}
     for what, which in (("Not judged", set(survivors) - kept), ("Killed by now", kept - set(survivors))):

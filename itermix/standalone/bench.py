@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from itermix.standalone import plots, report, sheets
 from itermix.standalone.evaluation import DIRECT, ENLARGED, SWEEP, add_true_renders, evaluate, rows, write_json
-from itermix.standalone.upscaling import Method, Model, model_sources, true_sources
+from itermix.standalone.upscaling import Method, Model, Sources, model_sources, true_sources
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,13 @@ SOURCES = {
     "model": model_sources,
     "true": lambda model, count, seed: true_sources(count, seed),
 }
+"""{kind: function of a model, how many pictures, and a seed, picture k being that of seed + k}."""
 
 
 def run(
     model: Model,
     out: Path,
-    count: int,
-    seed: int,
-    kinds: Sequence[str],
+    sources: Iterable[Sources],
     scales: Sequence[int],
     mixings: Sequence[Method],
     references: int,
@@ -45,8 +44,7 @@ def run(
     Writes report.md, report.json, front.png and contact-sheet.png to `out`, and prints the tables.
 
     Args:
-        count, seed: sources of each kind, picture k from seed + k.
-        kinds: "model", "true" or both.
+        sources: what is upscaled, of one kind or several; taken once.
         scales: 2, 4 or both.
         mixings: what is measured, with settings as their recipes.
         references: native renders per scale that detail and patch distance are measured against.
@@ -56,7 +54,6 @@ def run(
         SettingsError: settings that don't fit the number of steps.
     """
     out.mkdir(parents=True, exist_ok=True)
-    sources = [SOURCES[kind](model, count, seed) for kind in kinds]
     groups = evaluate(model, [ENLARGED, DIRECT, *SWEEP, *mixings], sources, scales, references)
     add_true_renders(groups)
     found = rows(groups, model)

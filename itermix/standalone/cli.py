@@ -10,7 +10,7 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -42,6 +42,8 @@ from itermix.steps.samplers import SamplerRefused
 if TYPE_CHECKING:
     from itermix.analysis.record import Analysis
     from itermix.standalone.upscaling import Method, Model
+
+    Commands = argparse._SubParsersAction["Parser"]
 
 INTRODUCTION = """\
 Upscale pictures with diffusion models past their training resolution, by iterative mixing.
@@ -103,6 +105,8 @@ docs/batch.md tells of failures, the journal and Ray.
 USAGE_ERROR, INTERRUPTED, NOBODY_LISTENS = 2, 130, 141
 """Exit codes."""
 
+RAW = argparse.RawDescriptionHelpFormatter
+
 PICTURE_SEED = 300_000
 """Seed of the built-in model's picture, where none is given."""
 
@@ -161,23 +165,32 @@ def _say(sentence: str) -> None:
 
 def parser() -> Parser:
     """The whole command line."""
-    raw = argparse.RawDescriptionHelpFormatter
-    top = Parser(prog="itermix", description=INTRODUCTION, epilog=EXAMPLES, formatter_class=raw, allow_abbrev=False)
+    top = Parser(prog="itermix", description=INTRODUCTION, epilog=EXAMPLES, formatter_class=RAW, allow_abbrev=False)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
+    for add in (add_demo, add_upscale, add_batch, add_plot, add_bench, add_schema):
+        add(commands)
+    return top
 
-    def command(name: str, run: Any, help: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=help, description=help, allow_abbrev=False)
-        sub.set_defaults(run=run)
-        return sub
 
-    demo = command("demo", run_demo, "See what mixing does: pictures of the built-in model, upscaled in every way.")
+def command(commands: Commands, name: str, run: Callable[[argparse.Namespace], int], help: str) -> Parser:
+    """A command without options; `run` takes the parsed ones and returns the exit code."""
+    sub = commands.add_parser(name, help=help, description=help, allow_abbrev=False)
+    sub.set_defaults(run=run)
+    return sub
+
+
+def add_demo(commands: Commands) -> None:
+    demo = command(commands, "demo", run_demo, "See what mixing does: pictures of the built-in model, upscaled in "
+                   "every way.")  # fmt: skip
     add_out(demo, "DIR", "Directory for contact-sheet.png and metrics.json.")
     add_model(demo, steps=12)
     demo.add_argument("--pictures", type=whole, default=3, metavar="N", help="Number of pictures (default 3).")
     demo.add_argument("--analysis", action="store_true", help="Also what the default mixing of the first picture went "
                       "through, step by step.")  # fmt: skip
 
-    upscale = command("upscale", run_upscale, "Upscale a picture, through a WebUI or of the built-in model.")
+
+def add_upscale(commands: Commands) -> None:
+    upscale = command(commands, "upscale", run_upscale, "Upscale a picture, through a WebUI or of the built-in model.")
     upscale.add_argument("picture", nargs="?", type=Path, help="Picture to upscale, with --server.")
     add_out(upscale, "FILE", "PNG file to write.")
     upscale.add_argument("--replace", action="store_true", help="Write over a file that is there already.")
@@ -188,8 +201,10 @@ def parser() -> Parser:
     add_request(upscale)
     add_settings(upscale, UpscaleSettings, enabled=True)
 
-    batch = command("batch", run_batch, "Upscale the pictures of a folder through one or many WebUIs.")
-    batch.description, batch.epilog, batch.formatter_class = BATCH_INTRODUCTION, BATCH_EXAMPLES, raw
+
+def add_batch(commands: Commands) -> None:
+    batch = command(commands, "batch", run_batch, "Upscale the pictures of a folder through one or many WebUIs.")
+    batch.description, batch.epilog, batch.formatter_class = BATCH_INTRODUCTION, BATCH_EXAMPLES, RAW
     batch.add_argument("source", metavar="IN", type=Path, help="A folder, with its sub-folders; or a text file with "
                        "the path of a picture on each line, taken from the file's folder on.")  # fmt: skip
     batch.add_argument("out", metavar="OUT", type=Path, help="Folder for the results, PNG files under the same names.")
@@ -210,13 +225,17 @@ def parser() -> Parser:
     add_request(batch)
     add_settings(batch, UpscaleSettings, enabled=True)
 
-    plot = command("plot", run_plot, "Plot weight curves, and a strip of what is mixed in.")
+
+def add_plot(commands: Commands) -> None:
+    plot = command(commands, "plot", run_plot, "Plot weight curves, and a strip of what is mixed in.")
     add_out(plot, "FILE", "PNG file to write.")
     plot.add_argument("--picture", type=Path, help="Picture for the strip; else one of the built-in model's kind.")
     plot.add_argument("--mixing", action="append", default=[], help=f"A further curve. {MIXING_HELP}")
     add_settings(plot, Settings)
 
-    bench = command("bench", run_bench, "Measure mixing against a sweep of hires fix and direct sampling.")
+
+def add_bench(commands: Commands) -> None:
+    bench = command(commands, "bench", run_bench, "Measure mixing against a sweep of hires fix and direct sampling.")
     add_out(bench, "DIR", "Directory for report.md, report.json, front.png and contact-sheet.png.")
     add_model(bench, steps=None)
     bench.set_defaults(cfg=None)
@@ -245,8 +264,9 @@ def parser() -> Parser:
         help=f"Measure this in place of the default and its rivals. {MIXING_HELP} Also back_projection=false.",
     )
 
-    command("schema", run_schema, "Print the JSON Schema of all settings.")
-    return top
+
+def add_schema(commands: Commands) -> None:
+    command(commands, "schema", run_schema, "Print the JSON Schema of all settings.")
 
 
 def run_demo(options: argparse.Namespace) -> int:
@@ -320,14 +340,10 @@ def run_batch(options: argparse.Namespace) -> int:
     settings = UpscaleSettings(**expanded({"enabled": True, **settings_of(options, UpscaleSettings)}))
     try:
         return run.run(
-            options.source,
-            options.out,
+            run.Order(options.source, options.out, settings, request_of(options), options.replace),
             options.server,
-            settings,
-            request_of(options),
             Policy(options.attempts, options.timeout, options.give_up),
             ray_address=options.ray_address,
-            replace=options.replace,
             dry_run=options.dry_run,
         )
     except plan.PlanError as error:
@@ -368,12 +384,12 @@ def run_bench(options: argparse.Namespace) -> int:
     if "soft" in kinds:
         raise SettingsError("sources", "soft", "Allowed with the pixel model: model, true, both.")
     options.cfg = 1.0 if options.cfg is None else options.cfg
+    model = model_of(options)
+    count, seed = options.pictures or effort.pictures, evaluation.seed_of(options.seeds)
     bench.run(
-        model_of(options),
+        model,
         options.out,
-        count=options.pictures or effort.pictures,
-        seed=evaluation.seed_of(options.seeds),
-        kinds=kinds,
+        sources=(bench.SOURCES[kind](model, count, seed) for kind in kinds),
         scales=scales,
         mixings=mixings or evaluation.mixings(),
         references=effort.references,
@@ -397,8 +413,7 @@ def bench_latent(
     bench.run(
         model.load(options.weights or model.WEIGHTS),
         options.out,
-        part=bench.PARTS[options.seeds],
-        count=count,
+        chosen=bench.subjects(bench.PARTS[options.seeds], count),
         cases=[
             bench.Case(kind, scale, options.sampler, options.schedule, options.steps, cfg)
             for kind in kinds

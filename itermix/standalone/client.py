@@ -117,7 +117,7 @@ def exchange(url: str, body: bytes | None, timeout: float) -> Answer:
                 return response.status, response.headers.get("Location", "").encode()
             return response.status, _decoded(content, response.headers.get("Content-Encoding", ""))
     except (OSError, HTTPException, ValueError, EOFError, zlib.error) as error:
-        reason = str(getattr(error, "reason", error) or type(error).__name__)
+        reason = str(getattr(error, "reason", error)) or type(error).__name__
         return NO_ANSWER, f"{reason}{_proxy(parts)}".encode()
 
 

@@ -117,3 +117,33 @@ def test_importing_itermix_loads_neither_host_nor_k_diffusion():
     code = "import itermix, sys; print({'k_diffusion', 'gradio', 'modules', 'scipy', 'PIL'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+MOST_ARGUMENTS, MOST_LINES = 7, 60
+DEMANDED = {"sample_hr_pass"}
+"""Functions with more arguments, which a host's signature has."""
+
+
+def too_large(source):
+    """{function: (arguments, lines)} of the functions of a Python source above the limits."""
+    found = {}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            every = node.args
+            several = [each for each in (every.vararg, every.kwarg) if each]
+            own = [each for each in every.posonlyargs + every.args if each.arg not in ("self", "cls")]
+            arguments, lines = len(own + every.kwonlyargs + several), node.end_lineno - node.lineno + 1
+            if (arguments > MOST_ARGUMENTS and node.name not in DEMANDED) or lines > MOST_LINES:
+                found[node.name] = (arguments, lines)
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=name)
+def test_no_function_takes_many_arguments_or_is_long(path):
+    assert too_large(path.read_text()) == {}
+
+
+def test_what_is_too_large_is_found():
+    assert too_large("def f(self, a, b, /, c, d, *e, g, **h): 0") == {}
+    assert too_large("def f(a, b, /, c, d, *e, g, i, **h): 0") == {"f": (8, 1)}
+    assert too_large("async def f():" + "\n    0" * 60) == {"f": (0, 61)}

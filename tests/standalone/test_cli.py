@@ -219,13 +219,15 @@ def test_demo_and_bench_run_from_the_command_line(command, untrained, tmp_path, 
     seen = []
     monkeypatch.setattr(demo, "run", lambda *args, **options: seen.append((args, options)))
     monkeypatch.setattr(bench, "run", lambda *args, **options: seen.append((args, options)))
+    for kind in bench.SOURCES:
+        monkeypatch.setitem(bench.SOURCES, kind, lambda model, count, seed, kind=kind: (kind, count, seed))
     flags = ["--quick", "--seeds", "confirm", "--mixing", "alpha=3"] if command == "bench" else []
     argv = [command, "--out", str(tmp_path), "--weights", str(untrained), "--sampler", "euler", "--steps", "7", *flags]
     assert main(argv) == 0
     ((args, options),) = seen
     assert (args[0].sampler, args[0].steps, args[1]) == ("euler", 7, tmp_path)
     if command == "bench":
-        assert options["seed"] == SEEDS["confirm"]
-        assert options["count"] == bench.QUICK.pictures
+        first = (bench.QUICK.pictures, SEEDS["confirm"])
+        assert list(options["sources"]) == [("model", *first), ("true", *first)]
         assert [method.recipe for method in options["mixings"]] == [Settings(alpha=3.0)]
         assert options["command"].startswith("itermix bench --out")

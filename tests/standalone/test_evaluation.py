@@ -122,7 +122,8 @@ def few_resamples(monkeypatch):
 
 def test_bench_writes_its_report(model, few_resamples, tmp_path, capsys):
     methods = [Method("mixing", Settings(alpha=0.6)), Method("other", Settings(alpha=3.0))]
-    bench.run(model, tmp_path, 2, 0, ("model", "true"), (2,), methods, references=4, command="itermix bench")
+    sources = [bench.SOURCES[kind](model, 2, 0) for kind in ("model", "true")]
+    bench.run(model, tmp_path, sources, (2,), methods, references=4, command="itermix bench")
     rows = json.loads((tmp_path / "report.json").read_text())
     assert all(set(row) >= KEYS for row in rows)
     assert {row["source"] for row in rows} == {"model", "true"}

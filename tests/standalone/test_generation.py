@@ -7,7 +7,15 @@ import io
 import pytest
 from PIL import ExifTags, Image
 
-from itermix.standalone.generation import generation_of
+from itermix.standalone.generation import (
+    Generation,
+    exif_of,
+    fields_of,
+    generation_of,
+    is_infotext,
+    orientation_of,
+    parsed,
+)
 
 INFOTEXT = """a face, with a hat
 in two lines, Steps: not here
@@ -77,3 +85,110 @@ def test_a_picture_without_one_gives_nothing(format):
     Image.new("RGB", (8, 8)).save(data, format)
     with Image.open(data) as image:
         assert generation_of(image).fields == {}
+
+
+def jpeg(comment: object) -> Image.Image:
+    """A picture with this EXIF comment, or without EXIF if it is None."""
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = comment
+    data = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(data, "JPEG", **({} if comment is None else {"exif": exif}))
+    return Image.open(data)
+
+
+def with_text(text: object) -> Image.Image:
+    image = Image.new("RGB", (8, 8))
+    image.info["parameters"] = text
+    return image
+
+
+SHORT = "p\nSteps: 5, Seed: 3"
+OF_SHORT = {"prompt": "p", "negative_prompt": "", "steps": 5, "seed": 3}
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        (jpeg(None), Generation({})),
+        (with_text(""), Generation({})),
+        (with_text("\0\0"), Generation({})),
+        (with_text(5), Generation({})),
+        (with_text(f"\0{SHORT}\0"), Generation(OF_SHORT, "PNG text")),
+        (with_text(SHORT.encode()), Generation(OF_SHORT, "PNG text")),
+        (with_text("a note"), Generation({}, "PNG text, which is no infotext")),
+        (jpeg(b"ASCII\0\0\0" + SHORT.encode()), Generation(OF_SHORT, "EXIF comment")),
+        (jpeg(b"ASCII\0\0\0a note"), Generation({}, "EXIF comment, which is no infotext")),
+        (jpeg(b"ASCII\0\0\0"), Generation({})),
+        (jpeg(b""), Generation({})),
+    ],
+)
+def test_what_is_found_and_where(image, expected):
+    assert generation_of(image) == expected
+
+
+def test_what_cannot_be_read_is_told_beside_what_can():
+    image = with_text(SHORT)
+    image.getexif = None
+    assert generation_of(image) == Generation(OF_SHORT, "PNG text", ("its EXIF can't be read: TypeError",))
+    image.info["parameters"] = "a note"
+    found = generation_of(image)
+    assert (found.place, found.problems) == ("PNG text, which is no infotext", ("its EXIF can't be read: TypeError",))
+    assert orientation_of(image) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("Seed: 18446744073709551615", {"seed": 2**64 - 1}),
+        ("Seed: 18446744073709551616", {}),
+        ("Seed: -18446744073709551616", {}),
+        ("Seed: -1", {"seed": -1}),
+        ("CFG scale: 1e19", {"cfg_scale": 1e19}),
+        ("CFG scale: -1e20", {}),
+        ("Steps: 1", {"steps": 1}),
+        ("Steps: 10000", {"steps": 10_000}),
+        ("Steps: 10001", {}),
+        ("Steps: 0", {}),
+        ("Steps: 0, Sampler: x, Seed: 4", {"sampler_name": "x", "seed": 4}),
+    ],
+)
+def test_numbers_at_their_limits(value, kept):
+    line = value if "Steps" in value else f"Steps: 7, {value}"
+    steps = {} if "Steps" in value else {"steps": 7}
+    assert fields_of(f"p\n{line}") == {"prompt": "p", "negative_prompt": "", **steps, **kept}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", ("", "", {})),
+        ("  p  ", ("p", "", {})),
+        ("p\nq\nNegative prompt: n\nm\nSteps: 5", ("p\nq", "n\nm", {"Steps": "5"})),
+        ("p, Negative prompt: n\nSteps: 5", ("p, Negative prompt: n", "", {"Steps": "5"})),
+        ("Negative prompt:n\nSteps: 5", ("", "n", {"Steps": "5"})),
+        ("p\nSteps: 5, A b: c d , E: \"f, \\\"g\\\", h\", I: j", ("p", "", {"Steps": "5", "A b": "c d",
+                                                                           "E": 'f, \\"g\\", h', "I": "j"})),
+        ("p\nSteps: 1, A: 1\nx\nSteps: 2, B: 2\nTemplate: t", ("p\nSteps: 1, A: 1\nx", "", {"Steps": "2", "B": "2"})),
+        ("p\r\nq\rSteps: 5", ("p\nq", "", {"Steps": "5"})),
+        ("p\nSteps: 5 up", ("p\nSteps: 5 up", "", {})),
+        ("p\nSteps: 5  ", ("p", "", {"Steps": "5"})),
+        ("p\nSteps: 5, A:b, C: d", ("p", "", {"Steps": "5", "C": "d"})),
+    ],
+)  # fmt: skip
+def test_parts_of_an_infotext(text, expected):
+    assert parsed(text) == expected
+    assert is_infotext(text) == bool(expected[2])
+
+
+def test_exif_behind_the_pixels_of_a_png_is_not_looked_for(monkeypatch):
+    data = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(data, "PNG")
+    with Image.open(data) as image:
+        monkeypatch.setattr(image, "load", None)  # which would be called
+        assert dict(exif_of(image)) == {}
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 3
+    with_exif = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(with_exif, "PNG", exif=exif)
+    with Image.open(with_exif) as image:
+        assert orientation_of(image) == 3

@@ -282,3 +282,155 @@ def test_a_server_that_answers_a_later_question_wrongly_gets_no_picture(clock):
     with pytest.raises(NoServer, match="has no script"):
         fleet.run("1")
     assert fleet.sent == []
+
+
+def test_how_long_is_waited_for_what(clock, monkeypatch):
+    """Answers come when the scheduler waits for them, three seconds later."""
+    pending, waited, timeouts = [], [], []
+
+    class Late(Fleet):
+        def send(self, server, path, body, timeout):
+            timeouts.append((path, timeout))
+            future = Future()
+            pending.append((future, super().send(server, path, body, timeout).result()))
+            return future
+
+    def wait(futures, timeout, return_when):
+        waited.append((timeout, return_when))
+        clock.now += 3
+        while pending:
+            future, answer = pending.pop()
+            future.set_result(answer)
+
+    monkeypatch.setattr(scheduler.concurrent.futures, "wait", wait)
+    fleet = Late(clock, a=good)
+    (server,) = fleet.run("1", "2", timeout=77)
+    assert timeouts == [(webui.SCRIPTS, scheduler.PROBE_SECONDS), (webui.IMG2IMG, 77), (webui.IMG2IMG, 77)]
+    assert set(waited) == {(scheduler.TICK, "FIRST_COMPLETED")}
+    assert (server.pictures, server.seconds, clock.now) == (2, 6.0, 1009.0)
+
+
+def test_a_worker_that_is_gone_is_no_answer(clock):
+    class Gone(Fleet):
+        def send(self, server, path, body, timeout):
+            future = super().send(server, path, body, timeout)
+            if body is None or len(self.sent) > 1:
+                return future
+            broken = Future()
+            broken.set_exception(RuntimeError("the actor died"))
+            return broken
+
+    fleet = Gone(clock, a=good)
+    (server,) = fleet.run("1")
+    assert fleet.reasons == [("1", f"No WebUI answers at http://a{webui.IMG2IMG}: the actor died")]
+    assert (fleet.made, server.errors, server.failures, server.problem) == ({"1": "a"}, 1, 0, "")
+
+
+def test_rests_differ_by_chance(clock, monkeypatch):
+    drawn = []
+
+    def uniform(low, high):
+        drawn.append((low, high))
+        return 0.5
+
+    monkeypatch.setattr(scheduler.random, "Random", lambda: SimpleNamespace(uniform=uniform))
+    fleet = Fleet(clock, a=busy)
+    fleet.run("1", attempts=3, rest=8)
+    (first, *_), (second, *_), (third, *_) = fleet.sent
+    assert drawn == [(0.5, 1.5)] * 3
+    assert second - first == pytest.approx(4, abs=2 * scheduler.TICK)
+    assert third - second == pytest.approx(8, abs=2 * scheduler.TICK)
+
+
+def test_what_the_user_is_told_of_a_server_that_fails(clock):
+    def fails(asked: str) -> Answer:
+        return SCRIPTS if asked == webui.SCRIPTS else BUSY if len(fleet.sent) <= 4 else MADE
+
+    fleet = Fleet(clock, a=fails)
+    (server,) = fleet.run("1", "2")
+    reason = f"The WebUI at http://a{webui.IMG2IMG} refused the request with status 503."
+    assert fleet.said == [
+        f"http://a is taken out, and tried again now and then: {reason}",
+        "http://a is back.",
+    ]
+    assert (server.errors, server.pictures, server.out) == (4, 2, False)
+    assert [reason for _, reason in fleet.reasons] == [reason] * 4
+
+
+def test_a_server_that_fails_twice_is_not_spoken_of(clock):
+    fleet = Fleet(clock, a=lambda asked: SCRIPTS if asked == webui.SCRIPTS else BUSY if len(fleet.sent) < 3 else MADE)
+    (server,) = fleet.run("1")
+    assert fleet.said == []
+    assert (server.errors, server.failures) == (2, 0)
+
+
+def test_a_server_that_cannot_upscale_is_spoken_of_at_once(clock):
+    fleet = Fleet(clock, a=good, b=lambda asked: (0, b"gone"))
+    one, other = fleet.run("1", "2")
+    assert fleet.said == [
+        f"http://b is taken out, and tried again now and then: No WebUI answers at http://b{webui.SCRIPTS}: gone"
+    ]
+    assert (one.usable, one.ever_usable, other.usable, other.ever_usable) == (True, True, False, False)
+    assert (other.errors, other.pictures) == (0, 0)
+    assert [name for _, name, _ in fleet.sent] == ["a", "a"]
+
+
+def test_no_server_at_all(clock):
+    fleet = Fleet(clock, a=lambda asked: (0, b"gone"), b=lambda asked: (0, b"gone"))
+    with pytest.raises(NoServer) as error:
+        fleet.run("1")
+    gone = [f"No WebUI answers at http://{name}{webui.SCRIPTS}: gone" for name in "ab"]
+    assert str(error.value) == "; ".join(gone)
+    same = Fleet(clock, a=lambda asked: (200, b"{}"))
+    with pytest.raises(NoServer, match=r"^The WebUI at http://a has no script Iterative Mixing upscale: install the"):
+        same.run("1")
+
+
+def test_a_picture_that_cannot_be_asked_for_fails_and_the_next_is_made(clock):
+    class Missing(Fleet):
+        def request(self, picture):
+            if picture == "1":
+                raise PictureError("1 can't be read")
+            return super().request(picture)
+
+    fleet = Missing(clock, a=good)
+    fleet.run("1", "2")
+    assert (fleet.lost, fleet.made) == ({"1": "1 can't be read"}, {"2": "a"})
+
+
+def test_what_is_at_work_when_it_is_told_to_stop_is_finished_and_nothing_else_begun(clock):
+    class Stopped(Fleet):
+        def accept(self, picture, answer, server, seconds):
+            super().accept(picture, answer, server, seconds)
+            asked.stopping = True
+
+    fleet = Stopped(clock, a=good)
+    server = Server("http://a")
+    asked = Scheduler([server], fleet, Policy(), fleet, {webui.SCRIPTS: webui.check_script})
+    assert asked.stopping is False
+    asked.run(["1", "2"])
+    assert (fleet.made, fleet.lost, len(fleet.sent)) == ({"1": "a"}, {}, 1)
+
+
+def test_one_picture_at_a_time_to_each_server_in_their_order(clock):
+    fleet = Fleet(clock, a=good, b=good)
+    fleet.run(*PICTURES[:6])
+    assert [(name, picture) for _, name, picture in fleet.sent] == list(zip("ababab", "012345"))
+
+
+def test_a_login_is_used_and_not_shown(clock):
+    class Locked(Fleet):
+        def run(self, *pictures):
+            self.servers = [Server("http://u:secret@a"), Server("http://b")]
+            questions = {webui.SCRIPTS: webui.check_script}
+            Scheduler(self.servers, self, Policy(), self, questions).run(pictures)
+
+        def send(self, server, path, body, timeout):
+            return super().send(server.replace("u:secret@", ""), path, body, timeout)
+
+    fleet = Locked(clock, a=refusing(), b=good)
+    fleet.run("1", "2")
+    assert fleet.said == ["http://a stands back, since it refuses what others make: no such upscaler"]
+    fleet = Locked(clock, a=refusing("1"), b=refusing("1", reason="too large"))
+    fleet.run("1")
+    assert set(fleet.lost["1"].split("; ")) == {"http://a: no such upscaler", "http://b: too large"}

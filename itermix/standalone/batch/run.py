@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -204,27 +205,32 @@ def _same(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+@dataclass(frozen=True)
+class Order:
+    """What a batch is to make.
+
+    Attributes:
+        source: a folder, or a list of paths.
+        out: folder of the results and the journal.
+        settings, given: what is asked for, and request fields that go before those of the pictures' infotexts.
+        replace: whether results that were made otherwise are made anew.
+    """
+
+    source: Path
+    out: Path
+    settings: UpscaleSettings
+    given: Mapping[str, Any]
+    replace: bool = False
+
+
 def run(
-    source: Path,
-    out: Path,
-    servers: Sequence[str],
-    settings: UpscaleSettings,
-    given: Mapping[str, Any],
-    policy: Policy,
-    *,
-    ray_address: str | None = None,
-    replace: bool = False,
-    dry_run: bool = False,
+    order: Order, servers: Sequence[str], policy: Policy, *, ray_address: str | None = None, dry_run: bool = False
 ) -> int:
     """The whole command; prints the summary, or the plan, and returns the exit code.
 
     Args:
-        source: a folder, or a list of paths.
-        out: folder of the results and the journal.
         servers: addresses of WebUIs, each once.
-        given: request fields that go before those of the pictures' infotexts.
         ray_address: of a Ray cluster; without it several servers start Ray on this machine, and one needs none.
-        replace: whether results that were made otherwise are made anew.
         dry_run: whether to print what would be done, and write nothing.
 
     Raises:
@@ -233,10 +239,11 @@ def run(
         KeyboardInterrupt: Ctrl-C ended it, after the summary.
     """
     servers = _checked(servers)
-    files = found(source, out)
+    out = order.out
+    files = found(order.source, out)
     if not files.pictures:
-        raise PlanError(f"There is no picture in {source}{_left_out(files.left_out, ', but ')}.")
-    batch = Batch(files.pictures, settings, given)
+        raise PlanError(f"There is no picture in {order.source}{_left_out(files.left_out, ', but ')}.")
+    batch = Batch(files.pictures, order.settings, order.given)
     if files.left_out:
         print(f"Left out, since their names aren't those of pictures{_left_out(files.left_out)}.")
     if dry_run:
@@ -244,11 +251,11 @@ def run(
         if (out / NAME).exists():
             with closing(Journal(out)) as journal:
                 made = journal.made()
-        batch.choose(out, made, replace)
+        batch.choose(out, made, order.replace)
         return _print_plan(batch)
     out.mkdir(parents=True, exist_ok=True)
     with closing(Journal(out)) as journal:
-        batch.choose(out, journal.made(), replace)
+        batch.choose(out, journal.made(), order.replace)
         fleet = [Server(url) for url in servers]
         interrupted = False
         if batch.todo:

@@ -120,8 +120,7 @@ def measured(results: Sequence[Tensor], truths: Tensor | None, some: Sources) ->
 def run(
     latent: LatentModel,
     out: Path,
-    part: str,
-    count: int,
+    chosen: Mapping[str, str],
     cases: Sequence[Case],
     mixings: Sequence[Method],
     command: str,
@@ -131,11 +130,13 @@ def run(
 
     Writes report.json, report.md, which begins with the command line, and a sheet of pictures for each case to `out`.
 
+    Args:
+        chosen: {name: SVG elements} of the pictures, see `subjects`.
+
     Raises:
         SettingsError: settings that don't fit the number of steps.
     """
     out.mkdir(parents=True, exist_ok=True)
-    chosen = subjects(part, count)
     rows: list[dict[str, Any]] = []
     page = f"# Benchmark of the latent model\n\n    {command}\n"
     with tqdm(total=len(cases) * (len(mixings) + len(sweep) + 1), unit="method") as bar:

@@ -25,7 +25,8 @@ def test_the_halves_are_told_apart_and_always_the_same():
 def test_a_run_writes_rows_and_a_sheet(latent, tmp_path):
     case = bench.Case("true", 2, "euler", "karras", 2)
     ours, sweep = Method("ours", Settings()), [Method("hires fix 0.3", 0.3)]
-    rows = bench.run(latent, tmp_path, "tuning", 2, [case], [ours], "itermix bench --model latent", sweep)
+    chosen = bench.subjects("tuning", 2)
+    rows = bench.run(latent, tmp_path, chosen, [case], [ours], "itermix bench --model latent", sweep)
     by_name = {row["method"]: row for row in rows}
     assert set(by_name) == {bench.ROUND_TRIP, "enlarged", "hires fix 0.3", "ours"}
     assert by_name["ours"]["settings"] == {}
