@@ -15,13 +15,6 @@ from itermix.standalone.evaluation import ENLARGED, mixings
 from itermix.standalone.options import mixing_of
 from itermix.standalone.sources import read
 from itermix.standalone.upscaling import Method, phases
-from itermix.steps.schedule import steps_range
-
-
-def steps_run(steps):
-    """How many of `steps` the default runs."""
-    first, last = steps_range(Settings(), steps)
-    return last - first
 
 
 def test_every_phase_has_one_and_the_picture_is_the_same(model):
@@ -33,7 +26,7 @@ def test_every_phase_has_one_and_the_picture_is_the_same(model):
     assert torch.equal(with_it, without)
     assert len(analyses) == 2
     for analysis, side in zip(analyses, (64, 96)):  # the second is larger than what is kept
-        assert [row["step"] for row in analysis.numbers(0)["steps"]] == list(range(steps_run(model.steps)))
+        assert [row["step"] for row in analysis.numbers(0)["steps"]] == list(range(Settings().steps))
         assert analysis.pictures(0)[0]["denoised"].shape == (3, side, side)
 
 
@@ -42,7 +35,7 @@ def test_the_last_picture_is_the_result(model):
     sources = up.true_sources(1, seed=0)
     analyses: list = []
     *_, result = phases(model, Method("mixing", Settings(fidelity=0.0)), sources, (64, 64), analyses)
-    shown = analyses[0].pictures(0)[steps_run(model.steps) - 1]["denoised"]
+    shown = analyses[0].pictures(0)[Settings().steps - 1]["denoised"]
     assert ((result[0] + 1) * 127.5 - shown).abs().max() <= 1
 
 
@@ -67,7 +60,7 @@ def test_upscale_writes_it_beside_the_picture(quick, capsys):
     assert names == {"picture.png"} | ends
     assert all(str(out / name) in capsys.readouterr().out for name in ["picture.png"])
     numbers = json.loads((out / "picture-analysis-phase-2.json").read_text())
-    assert len(numbers["steps"]) == steps_run(3)
+    assert len(numbers["steps"]) == 3
     with Image.open(out / "picture.png") as image:
         assert "analysis" not in image.info["parameters"]
     assert quick("upscale", "--scale", "2")[0] == names
@@ -85,9 +78,9 @@ def test_plot_compares_the_noised_sequence_with_itself(quick):
 
 def test_plot_has_the_steps_that_are_run(quick):
     _, out = quick("plot", "--analysis", "--denoise", "0.7", "--start-at-step", "1", weights=False)
-    (row,) = json.loads((out / "picture-analysis.json").read_text())["steps"]
-    assert row["level"] == pytest.approx(float(up.karras(3)[2]))
-    assert row["weight"] == 1
+    first, last = json.loads((out / "picture-analysis.json").read_text())["steps"]
+    assert (first["level"], last["level"]) == pytest.approx(tuple(up.karras(4)[2:4].tolist()))
+    assert first["weight"] == 1
 
 
 def test_demo_writes_that_of_its_first_picture(quick, monkeypatch):

@@ -55,7 +55,7 @@ def test_names_and_sub_folders_and_infotexts_are_kept(fakes, tmp_path, capsys):
     for name, image in found.items():
         assert image.size == (48, 48)
         assert image.info["parameters"].startswith(f"{name}\nSteps: 2, Seed: ")
-        assert "Itermix alpha: 0.5, Itermix scale: 3.0" in image.info["parameters"]
+        assert "Itermix alpha: 0.5, Itermix steps: 8, Itermix scale: 3.0" in image.info["parameters"]
     request = next(request for request in fake.requests if request["prompt"] == "sub/b.png")
     assert request["script_args"] == [{"enabled": True, "scale": 3.0, "alpha": 0.5}]
     asked = {name: request[name] for name in ("negative_prompt", "steps", "sampler_name", "seed", "cfg_scale")}
@@ -389,9 +389,9 @@ def test_the_dry_run_prints_plan_and_model_calls_and_asks_nobody(fakes, tmp_path
     (source / "c.png").write_text("no picture")
     assert batch(source, out, fake, flags="--scale 4 --steps 10 --sampler Heun --dry-run") == 1
     said = capsys.readouterr().out.splitlines()
-    plan = "16x16 -> 32x32 -> 64x64, 6 steps each: 22 model calls; prompt of its PNG text"
+    plan = "16x16 -> 32x32 -> 64x64, 10 steps each: 38 model calls; prompt of its PNG text"
     assert said[:2] == [f"{name}.png: {plan}" for name in "ab"]
-    assert said[-1] == "2 to make with 44 model calls, 1 failed, 0 done before."
+    assert said[-1] == "2 to make with 76 model calls, 1 failed, 0 done before."
     assert fake.requests == fake.logins == []
     assert not out.exists()
     (source / "c.png").unlink()
@@ -401,24 +401,24 @@ def test_the_dry_run_prints_plan_and_model_calls_and_asks_nobody(fakes, tmp_path
     assert batch(source, tmp_path / "new", fake, flags="--dry-run --sampler Restart") == 0
     said = capsys.readouterr().out
     assert said.startswith(
-        "a.png: 16x16 -> 32x32, 2 steps: model calls as the sampler decides; prompt of its PNG text\n"
+        "a.png: 16x16 -> 32x32, 8 steps: model calls as the sampler decides; prompt of its PNG text\n"
     )
     assert said.endswith("2 to make with 0 model calls and those of 2 that aren't known, 0 failed, 0 done before.\n")
     flags = "--dry-run --scale 8 --steps 10 --window-batch 4 --cleanup 0.2 --window"
     assert batch(source, tmp_path / "new", fake, flags=f"{flags} 16") == 0
     # 16x16 -> 32x32 -> 64x64 -> 128x128: a latent of 16 pixels fits, so a call stays one.
-    assert "-> 128x128, 6 steps each: 20 model calls" in capsys.readouterr().out
+    assert f"-> 128x128, 10 steps each: {3 * 10 + 4} model calls" in capsys.readouterr().out
     assert batch(source, tmp_path / "new", fake, flags=f"{flags} 8") == 0
-    # Of the last phase 9 crops and 4 sub-grids in 3 + 1 calls, but no crops in the first step; 2 of the clean-up.
+    # Of the last phase 9 crops in 3 calls; 4 of the 18 steps that leave 10 with denoise 0.5 are the clean-up's.
     said = capsys.readouterr().out
-    assert "6 steps each, 1, then 1, then 4 calls of the model in the place of one: " in said
-    assert f": {6 + 6 + 6 * 4 - 3 + 2 * 3} model calls" in said
+    assert "10 steps each, 1, then 1, then 3 calls of the model in the place of one: " in said
+    assert f": {10 + 10 + 10 * 3 + 4 * 3} model calls" in said
     assert batch(source, tmp_path / "new", fake, flags="--dry-run --steps 20 --skip-tolerance 0.01") == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == "a.png: 16x16 -> 32x32, 11 steps: at most 11 model calls; prompt of its PNG text"
-    assert said[-1].startswith("2 to make with at most 22 model calls")
-    assert batch(source, tmp_path / "new", fake, flags="--dry-run --start-at-step 2") == 1
-    assert "a.png failed: start_at_step = 2 is not possible. Allowed: less than" in capsys.readouterr().out
+    assert said[0] == "a.png: 16x16 -> 32x32, 20 steps: at most 20 model calls; prompt of its PNG text"
+    assert said[-1].startswith("2 to make with at most 40 model calls")
+    assert batch(source, tmp_path / "new", fake, flags="--dry-run --start-at-step 8") == 1
+    assert "a.png failed: start_at_step = 8 is not possible. Allowed: less than" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -528,7 +528,17 @@ def test_what_a_cluster_gets_sent_needs_python_alone():
 )
 def test_model_calls(sampler, settings, calls):
     picture = plan.Picture(Path("a.png"), PurePath("a.png"), (64, 48), {"steps": 20, "sampler_name": sampler}, "")
-    assert plan.model_calls_of(picture, UpscaleSettings(**{"denoise": 1.0, **settings}))[1] == calls
+    asked = {"denoise": 1.0, "steps": 0, **settings}
+    assert plan.model_calls_of(picture, UpscaleSettings(**asked))[1] == calls
+
+
+@pytest.mark.parametrize(("sampler", "calls"), [("Euler", 8), ("DDIM", 8), ("DPM++ SDE", 15), ("", 8)])
+@pytest.mark.parametrize("denoise", [0.3, 0.5, 1.0])
+def test_as_many_steps_as_the_settings_say_whatever_the_pictures_own(sampler, calls, denoise):
+    picture = plan.Picture(Path("a.png"), PurePath("a.png"), (64, 48), {"steps": 33, "sampler_name": sampler}, "")
+    words, found = plan.model_calls_of(picture, UpscaleSettings(denoise=denoise))
+    assert words == "64x48 -> 128x96, 8 steps"
+    assert found == calls
 
 
 def test_a_turned_photograph_is_planned_as_it_is_shown(tmp_path):
@@ -658,12 +668,19 @@ def test_nobody_who_listens_ends_the_plan_and_not_the_batch(fakes, tmp_path):
     assert len(results(out)) == 40
 
 
-@pytest.mark.parametrize("flags", ["--cfg nan", "--cfg inf", "--steps 0", "--steps 1e9", "--steps 99999", "--cfg x"])
+@pytest.mark.parametrize("flags", ["--cfg nan", "--cfg inf", "--cfg x"])
 def test_numbers_that_are_none_are_refused(tmp_path, capsys, flags):
     source = write(tmp_path / "in", "a.png")
     with pytest.raises(SystemExit):
         batch(source, tmp_path / "out", "http://a", flags=flags)
     assert "is not possible. Allowed: a " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("steps", ["-1", "1e9", "99999", "x"])
+def test_steps_that_are_none_are_refused(tmp_path, capsys, steps):
+    source = write(tmp_path / "in", "a.png")
+    assert batch(source, tmp_path / "out", "http://a", flags=f"--steps {steps}") == 2
+    assert "is not possible. Allowed: a whole number from 0 to 10000." in capsys.readouterr().err
 
 
 def test_planning_takes_no_more_for_many_pictures_that_are_alike(tmp_path, capsys, monkeypatch):

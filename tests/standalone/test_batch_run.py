@@ -357,11 +357,11 @@ def test_the_plan(batch, capsys):
     batch.pictures[B].generation["sampler_name"] = "UniPC"
     batch.pictures[B].__dict__["notes"] = ("a\nnote",)
     assert run._print_plan(batch) == 0
-    words = "16x16 -> 32x32, 2 steps"
+    words = "16x16 -> 32x32, 8 steps"
     assert capsys.readouterr().out.splitlines() == [
-        f"a.png: {words}: 2 model calls; prompt of its PNG text",
+        f"a.png: {words}: 8 model calls; prompt of its PNG text",
         f"b.png: {words}: model calls as the sampler decides; prompt of its PNG text; a\\nnote",
-        "2 to make with 2 model calls and those of 1 that aren't known, 0 failed, 1 done before.",
+        "2 to make with 8 model calls and those of 1 that aren't known, 0 failed, 1 done before.",
     ]
     batch.settings = SETTINGS.replace(start_at_step=9)
     assert run._print_plan(batch) == 1

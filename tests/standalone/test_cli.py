@@ -138,7 +138,7 @@ def test_upscale_writes_a_picture_of_the_built_in_model_with_its_infotext(untrai
         infotext = image.info["parameters"]
     assert "Steps: 2, Sampler: dpmpp_2m, Schedule type: Karras" in infotext
     assert "Seed: 5, Size: 48x48" in infotext
-    assert "Itermix alpha: 0.6, Itermix scale: 1.5" in infotext
+    assert "Itermix alpha: 0.6, Itermix steps: 2, Itermix scale: 1.5" in infotext
 
 
 def test_a_preset_holds_where_no_flag_says_otherwise(untrained, tmp_path):

@@ -26,7 +26,7 @@ def sources():
 
 def error(pictures, sources, settings, steps=16):
     """Root of the mean square of what a sampling of the pictures differs from them; they are in [-1, 1]."""
-    made = up.mix(trained(steps), pictures, sources, settings, 0)
+    made = up.mix(trained(steps), pictures, sources, settings.replace(steps=steps), 0)
     return float((made - pictures).square().mean().sqrt())
 
 
@@ -61,7 +61,7 @@ def test_the_model_is_shown_the_label_or_none_without_guidance(model, monkeypatc
     guided = up.Model(model.denoiser, "euler", 3, cfg=4.0)
     for prompt, expected in ((True, sources.labels), (False, torch.full((2,), network.NULL))):
         calls.clear()
-        settings = Settings(denoise=1.0, noise="inverted", inversion_prompt=prompt)
+        settings = Settings(denoise=1.0, steps=3, noise="inverted", inversion_prompt=prompt)
         up.mix(guided, sources.pictures, sources, settings, 0)
         assert [cfg for _, cfg in calls] == [1.0] * 3 + [4.0] * 3
         assert all(torch.equal(label, expected) for label, _ in calls[:3])

@@ -111,8 +111,8 @@ def test_the_command_writes_the_png_with_its_infotext(webui, picture, tmp_path, 
     assert main(["upscale", str(picture), "--out", str(out), "--server", webui.url, *flags]) == 0
     assert out.read_bytes() == RESULT
     request = webui.requests[0][1]
-    assert request["script_args"] == [{"enabled": True, "alpha": 0.6}]
-    assert [request[k] for k in ("prompt", "steps", "seed", "sampler_name")] == ["a photograph", 9, -1, "Euler"]
+    assert request["script_args"] == [{"enabled": True, "alpha": 0.6, "steps": 9}]
+    assert [request[k] for k in ("prompt", "seed", "sampler_name")] == ["a photograph", -1, "Euler"]
     assert capsys.readouterr().out.strip() == str(out)
 
 

@@ -228,7 +228,7 @@ def test_windows_bound_what_the_model_is_shown(model, cleanup):
 
 def test_sub_grids_that_the_model_does_not_take_are_an_error(model):
     sources = up.true_sources(1, seed=0)
-    method = Method("windows", Settings(window=32))
+    method = Method("windows", Settings(window=32, dilated=1.0))
     with pytest.raises(SettingsError, match=r"window = 32.*at 64x36: 0, .*Thinned out 2 times, .* no multiples of 4"):
         result(model, method, sources, (64, 36))
     assert result(model, Method("crops", Settings(window=32, dilated=0.0)), sources, (64, 36)).shape[-2:] == (36, 64)

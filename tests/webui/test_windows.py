@@ -17,7 +17,7 @@ from itermix.model.windows import parts
 STEPS = 3
 QUICK = {"steps": STEPS, "hr_cfg": 2.0}
 # Of the 16 latent pixels of 128 px: 9 crops and 4 sub-grids.
-WINDOWS = {"window": 8, "window_batch": 2, "window_overlap": 0.5, "dilated": 1.0}
+WINDOWS = {"window": 8, "window_batch": 2, "window_overlap": 0.5, "dilated": 1.0, "steps": STEPS}
 SETTINGS = Settings(**WINDOWS)
 PATHS = pytest.mark.parametrize(("path", "request_of"), [("img2img", upscale), ("txt2img", hires)])
 
@@ -53,7 +53,7 @@ def check_parts(shapes, steps, settings=SETTINGS, side=16):
 
 @PATHS
 def test_the_model_is_shown_windows_and_nothing_else_changes(webui, seen, plain_pictures, path, request_of):
-    off, before = seen(path, request_of({}, **QUICK))
+    off, before = seen(path, request_of({"steps": STEPS}, **QUICK))
     on, runs = seen(path, request_of(WINDOWS, **QUICK))
     assert [(side, calls) for side, calls, _ in runs] == [(side, calls) for side, calls, _ in before]
     check_parts(runs[-1][2], STEPS)
@@ -64,7 +64,7 @@ def test_the_model_is_shown_windows_and_nothing_else_changes(webui, seen, plain_
     assert "unfinished" not in on[0].parameters
     again, _ = seen(path, request_of(WINDOWS, **QUICK))
     assert equal(on, again)
-    still_off, _ = seen(path, request_of({}, **QUICK))
+    still_off, _ = seen(path, request_of({"steps": STEPS}, **QUICK))
     assert equal(off, still_off)
     assert equal(plain(webui, "txt2img"), plain_pictures["txt2img"])
     assert equal(plain(webui, "img2img"), plain_pictures["img2img"])
@@ -134,7 +134,7 @@ def test_several_pictures_at_once_are_those_made_alone(seen):
 @PATHS
 @pytest.mark.parametrize("how", ["interrupt", "error"])
 def test_nothing_stays_after_a_stop_in_the_middle_of_a_step(webui, seen, plain_pictures, path, request_of, how):
-    off, _ = seen(path, request_of({}, **QUICK))
+    off, _ = seen(path, request_of({"steps": STEPS}, **QUICK))
     two = {**WINDOWS, "max_scale_per_phase": 1.25}
     size = {"hr_scale": 1.5} if path == "txt2img" else {}
     two |= {"scale": 1.5} if path == "img2img" else {}
@@ -142,7 +142,7 @@ def test_nothing_stays_after_a_stop_in_the_middle_of_a_step(webui, seen, plain_p
     pictures, runs = seen(path, request_of(two, **QUICK, **size), {"run": number, "part": 7, "how": how})
     assert "Itermix unfinished: " in pictures[0].parameters
     assert len(runs[-1][2]) == 7  # no further part was shown to the model
-    still_off, _ = seen(path, request_of({}, **QUICK))
+    still_off, _ = seen(path, request_of({"steps": STEPS}, **QUICK))
     assert equal(off, still_off)
     assert equal(plain(webui, "txt2img"), plain_pictures["txt2img"])
 
@@ -155,7 +155,7 @@ def test_the_refiner_gets_windows_too(seen, path, request_of):
     assert all(height <= 8 and width <= 8 for _, _, height, width in runs[-1][2])
     (alone,), _ = seen(path, request_of(WINDOWS, **QUICK))
     assert difference(refined, alone) > 1
-    _, after = seen(path, request_of({}, **QUICK))
+    _, after = seen(path, request_of({"steps": STEPS}, **QUICK))
     assert {tuple(shape[2:]) for shape in after[-1][2]} == {(16, 16)}
 
 
@@ -190,5 +190,5 @@ def test_controlnet_sees_the_hint_of_each_part(controlled, path, request_of, dil
     assert difference(picture, controlled.generate(path, request)[0]) > 1
     turned = control_unit(controlled, "controlnet", image=hosts.encoded(photograph(SIZE).rotate(180)))
     assert difference(picture, controlled.generate(path, with_script(request, "ControlNet", turned))[0]) > 0.1
-    _, runs = run(controlled, path, with_script(request_of({}, **QUICK), "ControlNet", args))
+    _, runs = run(controlled, path, with_script(request_of({"steps": STEPS}, **QUICK), "ControlNet", args))
     assert runs[-1][3] == STEPS * [[2 * SIZE, 2 * SIZE]]
