@@ -197,8 +197,6 @@ def test_a_line_that_is_no_path_is_named(tmp_path, line):
 def test_steps_and_sampler_that_a_picture_does_not_name_are_the_webui_s():
     bare = dataclasses.replace(PLAIN, generation={})
     assert plan.model_calls_of(bare, UpscaleSettings(denoise=1.0, steps=0)) == ("16x8 -> 32x16, 50 steps", 50)
-    words, calls = plan.model_calls_of(
-        dataclasses.replace(PLAIN, generation={"steps": 4, "sampler_name": "Heun"}),
-        UpscaleSettings(denoise=1.0, steps=0),
-    )
+    named = dataclasses.replace(PLAIN, generation={"steps": 4, "sampler_name": "Heun"})
+    words, calls = plan.model_calls_of(named, UpscaleSettings(denoise=1.0, steps=0))
     assert (words, calls) == ("16x8 -> 32x16, 4 steps", 7)
