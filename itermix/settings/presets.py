@@ -24,7 +24,7 @@ from itermix.settings.infotext import VERSION, detail_today
 PRESETS: dict[str, dict[str, Any]] = {
     "Balanced": {},
     "Faithful": {"denoise": 0.4, "blending": "clean wavelet", "alpha": 0.25},
-    "Creative": {"denoise": 0.7, "blending": "wavelet", "alpha": 1.0, "detail": 0.0, "fidelity": 0.0},
+    "Creative": {"denoise": 0.6, "blending": "wavelet", "alpha": 1.0, "detail": 0.0, "fidelity": 0.0},
     # Other projects' values are all written out, so that they stay when the defaults change.
     "DemoFusion paper": {
         "denoise": 1.0,
