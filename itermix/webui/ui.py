@@ -54,6 +54,7 @@ def accordion(prefix: str, samplers: Sequence[str], defaults: Mapping[str, Any] 
         gr.HTML(f'<p class="itermix-hint">{HINT}</p>')
         chart(prefix)
         comparison(prefix)
+        search(prefix)
         for name, members in folded(parameters).items():
             with fold(name, prefix) as elem_id:
                 inside = grouped(members, prefix, values, choices)
@@ -125,6 +126,13 @@ def comparison(prefix: str) -> None:
     """Where the page's script lays a result over its source, or over another result, when it is opened."""
     place = f'<div id="{prefix}_compare" class="itermix-compare"></div>'
     gr.HTML(f'<details class="itermix-details"><summary>Before and after</summary>{place}</details>')
+
+
+def search(prefix: str) -> None:
+    """Where the page's script finds settings by words; screen readers are told which."""
+    field = f'<input type="search" id="{prefix}_search" placeholder="name or word" autocomplete="off">'
+    found = f'<span id="{prefix}_search_found" role="status"></span>'
+    gr.HTML(f'<div class="itermix-search"><label>Find a setting {field}</label>{found}</div>')
 
 
 def grouped(
