@@ -37,7 +37,7 @@ class CurveSettings(Part):
         "Curve",
         low=0.05,
         high=100.0,
-        usual=10.0,
+        usual=3.0,
         step=0.05,
         main=1,
         needs=({"curve": ("cosine", "logistic", "comfy-cosine")},),
