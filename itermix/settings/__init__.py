@@ -27,6 +27,7 @@ from itermix.picture.enlarging import SizeSettings
 from itermix.picture.fidelity import FidelitySettings
 from itermix.picture.latent_upscaler import LatentUpscalerSettings
 from itermix.picture.phases import PhaseSettings
+from itermix.picture.repairs import RepairSettings
 from itermix.steps.schedule import DenoiseSettings, StepSettings
 
 __all__ = ["Parameter", "Settings", "SettingsError", "UpscaleSettings", "shortened"]
@@ -34,6 +35,7 @@ __all__ = ["Parameter", "Settings", "SettingsError", "UpscaleSettings", "shorten
 
 @dataclass(frozen=True, init=False)
 class Settings(
+    RepairSettings,
     ColourFormulaSettings,
     AnalysisSettings,
     SkippingSettings,

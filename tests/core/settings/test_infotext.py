@@ -74,6 +74,7 @@ DEFAULTS_OF_VERSION = {
         "perlin_scale": 10.0,
         "skip_tolerance": 0.0,
         "analysis": False,
+        "repairs": "after all",
         "scale": 2.0,
         "width": 0,
         "height": 0,
