@@ -5,6 +5,7 @@ Wrong input is HTTP 422 with a sentence in `detail`.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -146,15 +147,32 @@ def weights_route(
     return curve(checked, STEPS.check(steps), exact, scheduler)
 
 
-def plan_route(width: int, height: int, steps: int, sampler: str = "", hires: bool = False, **asked: Any) -> Any:
+def plan_route(
+    width: int,
+    height: int,
+    steps: int,
+    sampler: str = "",
+    hires: bool = False,
+    hr_resize_x: int = 0,
+    hr_resize_y: int = 0,
+    **asked: Any,
+) -> Any:
     """The phases to a scale or a target: {"phases": [[width, height], ...], "text": the same in words}.
 
     The text tells the steps that are run of `steps` with the WebUI's `sampler`, in img2img or in the `hires` pass, and
-    what the settings that are `asked` for cost.
+    what the settings that are `asked` for cost. In the hires pass hr_resize_x and hr_resize_y, if they aren't 0, stand
+    above the scale, as in the WebUI's own requests.
     """
     width, height = (side.check(value) for side, value in zip(SIDES, (width, height)))
     settings = UpscaleSettings(**{name: asked[TARGETS.get(name, name)] for name in PLANNED})
-    sizes = sides.planned(settings, width, height, hires)
+    resize = [
+        dataclasses.replace(PLANNED["width"], name=name).check(side)
+        for name, side in (("hr_resize_x", hr_resize_x), ("hr_resize_y", hr_resize_y))
+    ]
+    if hires:
+        sizes = sides.planned_hires(settings, width, height, (resize[0], resize[1]))
+    else:
+        sizes = sides.planned(settings, width, height)
     check_size(*sizes[-1])
     run = steps_by_host(settings, STEPS.check(steps), sampler, exact=hires or shared.opts.img2img_fix_steps)
     return {"phases": sizes, "text": described((width, height), sizes, run, settings)}
