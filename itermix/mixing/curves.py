@@ -31,8 +31,8 @@ class CurveSettings(Part):
     alpha: float = parameter(
         0.25,
         "Creativity",
-        "How soon the guidance lets go: more is sooner, with more of the model's own. The papers' alpha: exponent of "
-        "the cosine curves (of comfy-cosine more is later), steepness of the logistic one.",
+        "How soon your picture stops guiding: more is sooner, with more of the model's own. The papers' alpha: "
+        "exponent of the cosine curves (of comfy-cosine more is later), steepness of the logistic one.",
         "alpha",
         "Curve",
         low=0.05,
