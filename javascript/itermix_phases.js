@@ -24,9 +24,13 @@
         return ofHires && ofHires !== "Use same sampler" ? ofHires : find(`#${tab}_sampling input`)?.value || "";
     }
 
+    function upscales() {
+        return Boolean(find("#itermix_upscale_plan")?.offsetParent);
+    }
+
     // Of the mixing alone, at the tab's own size, where the upscale script isn't chosen.
     function img2imgQuery() {
-        if (find("#itermix_upscale_plan")?.offsetParent) return upscaleQuery();
+        if (upscales()) return upscaleQuery();
         return {
             width: number("img2img_width"),
             height: number("img2img_height"),
@@ -54,31 +58,29 @@
 
     function hiresQuery() {
         if (!itermix.value("txt2img_hr", {type: "boolean"})) return null;
-        const query = {
+        return {
             width: number("txt2img_width"),
             height: number("txt2img_height"),
             ...steps("txt2img"),
             sampler: sampler("txt2img"),
             hires: true,
             scale: number("txt2img_hr_scale"),
+            hr_resize_x: number("txt2img_hr_resize_x"),
+            hr_resize_y: number("txt2img_hr_resize_y"),
             ...mixing("itermix_txt2img"),
         };
-        // Resize to: the picture is enlarged to cover that size, then cut, as hires fix does.
-        const cover = Math.max(number("txt2img_hr_resize_x") / query.width, number("txt2img_hr_resize_y") / query.height);
-        if (cover) query.scale = cover;
-        return query;
     }
 
-    async function show(id, query, otherwise) {
+    async function show(id, query, otherwise, more = "") {
         const element = find(`#${id}`);
         if (!element) return;
-        const key = query ? new URLSearchParams(query).toString() : otherwise;
+        const key = query ? new URLSearchParams(query).toString() + more : otherwise;
         if (shown[id] === key && element.textContent.trim()) return;
         shown[id] = key;
         let text = otherwise;
         if (query) {
-            const {body, problem} = await ask(`plan?${key}`);
-            text = problem || body.text;
+            const {body, problem} = await ask(`plan?${new URLSearchParams(query)}`);
+            text = problem || body.text + more;
         }
         if (shown[id] === key) element.textContent = text;
     }
@@ -86,7 +88,8 @@
     function update() {
         const nothing = "Put a picture in to see its phases here.";
         show("itermix_upscale_plan", upscaleQuery(), nothing);
-        show("itermix_img2img_plan", img2imgQuery(), nothing);
+        const larger = upscales() ? "" : ". To enlarge, choose Iterative Mixing upscale under Script.";
+        show("itermix_img2img_plan", img2imgQuery(), nothing, larger);
         show("itermix_txt2img_plan", hiresQuery(), "Tick Hires. fix: this takes the place of its second pass.");
     }
 

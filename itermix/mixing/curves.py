@@ -31,13 +31,13 @@ class CurveSettings(Part):
     alpha: float = parameter(
         0.25,
         "Creativity",
-        "How soon the guidance lets go: more is sooner, with more of the model's own. The papers' alpha: exponent of "
-        "the cosine curves (of comfy-cosine more is later), steepness of the logistic one.",
+        "How soon your picture stops guiding: more is sooner, with more of the model's own. The papers' alpha: "
+        "exponent of the cosine curves (of comfy-cosine more is later), steepness of the logistic one.",
         "alpha",
         "Curve",
         low=0.05,
         high=100.0,
-        usual=10.0,
+        usual=3.0,
         step=0.05,
         main=1,
         needs=({"curve": ("cosine", "logistic", "comfy-cosine")},),

@@ -27,6 +27,7 @@ from itermix.picture.enlarging import SizeSettings
 from itermix.picture.fidelity import FidelitySettings
 from itermix.picture.latent_upscaler import LatentUpscalerSettings
 from itermix.picture.phases import PhaseSettings
+from itermix.picture.repairs import RepairSettings
 from itermix.steps.schedule import CountSettings, DenoiseSettings, StepSettings
 
 __all__ = ["Parameter", "Settings", "SettingsError", "UpscaleSettings", "shortened"]
@@ -36,6 +37,7 @@ __all__ = ["Parameter", "Settings", "SettingsError", "UpscaleSettings", "shorten
 class Settings(
     CropSettings,
     CountSettings,
+    RepairSettings,
     ColourFormulaSettings,
     AnalysisSettings,
     SkippingSettings,

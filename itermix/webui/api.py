@@ -5,6 +5,7 @@ Wrong input is HTTP 422 with a sentence in `detail`.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -164,16 +165,26 @@ def plan_route(
     sampler: str = "",
     hires: bool = False,
     hires_steps: int = 0,
+    hr_resize_x: int = 0,
+    hr_resize_y: int = 0,
     **asked: Any,
 ) -> Any:
     """The phases to a scale or a target: {"phases": [[width, height], ...], "text": the same in words}.
 
     The text tells the steps that are run with the WebUI's `sampler`, in img2img or in the `hires` pass, where the tab
-    has so many `steps` and `hires_steps`, and what the settings that are `asked` for cost.
+    has so many `steps` and `hires_steps`, and what the settings that are `asked` for cost. In the
+    hires pass hr_resize_x and hr_resize_y, if they aren't 0, stand above the scale, as in the WebUI's own requests.
     """
     width, height = (side.check(value) for side, value in zip(SIDES, (width, height)))
     settings = UpscaleSettings(**{name: asked[TARGETS.get(name, name)] for name in PLANNED})
-    sizes = sides.planned(settings, width, height, hires)
+    resize = [
+        dataclasses.replace(PLANNED["width"], name=name).check(side)
+        for name, side in (("hr_resize_x", hr_resize_x), ("hr_resize_y", hr_resize_y))
+    ]
+    if hires:
+        sizes = sides.planned_hires(settings, width, height, (resize[0], resize[1]))
+    else:
+        sizes = sides.planned(settings, width, height)
     check_size(*sizes[-1])
     whole, exact = asked_for(settings, STEPS.check(steps), hires, hires_steps, sampler)
     run = steps_by_host(settings, whole, sampler, exact)

@@ -17,11 +17,12 @@ from modules import errors
 
 from itermix.mixing import frames
 from itermix.parameters import SettingsError
-from itermix.picture.phases import Phase, plan, walk
+from itermix.picture.phases import Phase, walk
+from itermix.picture.repairs import BEFORE
 from itermix.settings import Settings
 from itermix.settings.infotext import UNFINISHED
 from itermix.steps.samplers import SamplerRefused, check
-from itermix.webui import analysis, cleanup, controlnet, fidelity, host, latent_upscaler, sides
+from itermix.webui import analysis, cleanup, controlnet, fidelity, host, latent_upscaler, repairs, sides
 from itermix.webui.job import Job, Wrapped, tasks
 from itermix.webui.limits import check_size
 from itermix.webui.progress import Task, shared_out
@@ -66,6 +67,7 @@ def check_request(p: Any, job: Job) -> list[Task]:
     sampler = p.hr_sampler_name or p.sampler_name
     check(host.sampler(p, sampler).func)
     host.check_inversion(p, settings)
+    repairs.check(p, settings)
     if settings.nn_upscaler:
         latent_upscaler.check(settings)
         latent_upscaler.load(p.sd_model)
@@ -74,12 +76,7 @@ def check_request(p: Any, job: Job) -> list[Task]:
 
 def way_of(p: Any, settings: Settings) -> list[Phase]:
     """The phases of the hires pass, the last to the WebUI's own size."""
-    multiple = sides.patch_pixels()
-    end = p.hr_upscale_to_x, p.hr_upscale_to_y
-    width, height = (side // multiple * multiple for side in end)
-    limit = settings.max_scale_per_phase
-    sizes = plan(p.width, p.height, target=(width, height), max_scale_per_phase=limit, multiple=multiple)
-    return walk((p.width, p.height), [*sizes[:-1], end])
+    return walk((p.width, p.height), sides.of_hires(p, settings))
 
 
 def sample_hr_pass(
@@ -92,9 +89,15 @@ def sample_hr_pass(
     settings = job.checked()
     cut = any(before[name] for name in ("truncate_x", "truncate_y"))
     pictures = None if decoded is None else host.of_hires(p, decoded)
+    if settings.repairs == BEFORE:
+        mended = repairs.repaired(p, fidelity.of_first_pass(p, samples, pictures))
+        pictures = mended * 2 - 1
+        decoded = host.for_hires(p, pictures)
+        samples = None if p.latent_scale_mode is None else host.encoded(mended, p.sd_model)
     # What fidelity keeps to, and the page compares with.
     first = None if pictures is None else fidelity.of_first_pass(p, samples, pictures)
     job.first = functools.cache(functools.partial(latents_of_first_pass, p, samples, pictures))
+    job.finished = False
     done: Any = None  # the decoded pictures of the last finished phase, as the WebUI gives them
     try:
         for phase in way_of(p, settings):

@@ -15,6 +15,7 @@ from modules import (
     images,
     infotext_utils,
     processing,
+    scripts,
     sd_models,
     sd_samplers,
     sd_samplers_common,
@@ -133,6 +134,21 @@ def hires_checkpoint(p: Any) -> None:
     if hasattr(sd_models, "SkipWritingToConfig") and hasattr(sd_models, "reload_model_weights"):
         with sd_models.SkipWritingToConfig():
             sd_models.reload_model_weights(info=p.hr_checkpoint_info)
+
+
+def cannot_go_back(p: Any) -> bool:
+    """Whether the hires pass has a checkpoint or modules of its own to which the WebUI can't go back once it has made
+    something else: Forge and Forge Neo, whose requests alone have modules, load the first pass's again then."""
+    if not hasattr(p, "hr_additional_modules"):
+        return False
+    same = p.hr_checkpoint_name in (None, "", "Use same checkpoint") and "Use same choices" in p.hr_additional_modules
+    return not same
+
+
+def finished(picture: Image.Image, index: int) -> Any:
+    """What a script's `postprocess_image` gets of a picture. Forge and Forge Neo add its number in the batch."""
+    names = inspect.signature(scripts.PostprocessImageArgs).parameters
+    return scripts.PostprocessImageArgs(*(picture, index)[: len(names)])
 
 
 def takes_unit_range(p: Any) -> bool:

@@ -13,7 +13,19 @@ from torch import Tensor
 from itermix.picture.phases import walk
 from itermix.settings import Settings
 from itermix.settings.infotext import UNFINISHED, written
-from itermix.webui import analysis, fidelity, hires, host, infotext, latent_upscaler, masks, options, results, ui
+from itermix.webui import (
+    analysis,
+    fidelity,
+    hires,
+    host,
+    infotext,
+    latent_upscaler,
+    masks,
+    options,
+    repairs,
+    results,
+    ui,
+)
 from itermix.webui.errors import USER_ERRORS, kept
 from itermix.webui.job import Job, Wrapped, tasks
 from itermix.webui.presets import with_preset
@@ -79,6 +91,7 @@ class IterativeMixing(scripts.Script):
             p.itermix.made.append(pp.image)
 
     def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
+        repairs.restore(p)
         if p.itermix.refused:
             processed.info = ""  # of no picture
         for value in list(vars(p).values()):
@@ -128,6 +141,7 @@ def check_request(p: Any, job: Job) -> list[Task]:
     """Raises what can't be done of an img2img request at the tab's own size; gives what is to be done."""
     settings = job.checked()
     latent_upscaler.refuse_of_hires(settings)
+    repairs.refuse_of_hires(settings)
     analysis.check(p, settings)
     size = p.width, p.height
     return tasks(walk(size, [size]), settings, p.steps, p.sampler_name, exact=shared.opts.img2img_fix_steps)

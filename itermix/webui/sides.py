@@ -8,7 +8,7 @@ from modules import processing, sd_models
 
 from itermix.parameters import Known, SettingsError
 from itermix.picture.phases import Size, plan
-from itermix.settings import UpscaleSettings
+from itermix.settings import Settings, UpscaleSettings
 
 
 def latent_pixels() -> int:
@@ -43,17 +43,46 @@ def known() -> Known | None:
     return Known((512 if small else 1024) // latent_pixels(), latent_pixels())
 
 
-def planned(settings: UpscaleSettings, width: int, height: int, hires: bool = False) -> list[Size]:
-    """Sizes after each phase of the upscale script, or in a hires pass, for a source of width x height.
+def planned(settings: UpscaleSettings, width: int, height: int) -> list[Size]:
+    """Sizes after each phase of the upscale script for a source of width x height.
 
     They are rounded down to what the model's patches cover. Raises SettingsError for a width or height that is
-    wanted of the script and can't be made.
+    wanted and can't be made.
     """
     multiple = patch_pixels()
     for name, side in (("width", settings.width), ("height", settings.height)):
-        if side % multiple and not hires:
+        if side % multiple:
             raise SettingsError(name, side, f"Allowed with this model: a multiple of {multiple}.")
     across, down = (max(multiple, side // multiple * multiple) for side in settings.target(width, height))
     return plan(
         width, height, target=(across, down), max_scale_per_phase=settings.max_scale_per_phase, multiple=multiple
     )
+
+
+def of_hires(p: Any, settings: Settings) -> list[Size]:
+    """Sizes to which the phases of a hires pass enlarge; the last is the WebUI's own, which may be no multiple of
+    anything, and of which the WebUI may cut a part."""
+    multiple = patch_pixels()
+    end = p.hr_upscale_to_x, p.hr_upscale_to_y
+    width, height = (side // multiple * multiple for side in end)
+    limit = settings.max_scale_per_phase
+    sizes = plan(p.width, p.height, target=(width, height), max_scale_per_phase=limit, multiple=multiple)
+    return [*sizes[:-1], end]
+
+
+def planned_hires(settings: UpscaleSettings, width: int, height: int, resize: Size = (0, 0)) -> list[Size]:
+    """Sizes of the pictures that the phases of a hires pass make of one of width x height: by the scale, or by
+    "Resize to", as the WebUI itself reckons them."""
+    p = processing.StableDiffusionProcessingTxt2Img(
+        width=width,
+        height=height,
+        enable_hr=True,
+        hr_scale=settings.scale,
+        hr_resize_x=resize[0],
+        hr_resize_y=resize[1],
+    )
+    p.calculate_target_resolution()
+    *before, end = of_hires(p, settings)
+    side = latent_pixels()
+    across, down = (pixels // side - cut for pixels, cut in zip(end, (p.truncate_x, p.truncate_y)))
+    return [*before, (across * side, down * side)]

@@ -54,6 +54,7 @@ def accordion(prefix: str, samplers: Sequence[str], defaults: Mapping[str, Any] 
         gr.HTML(f'<p class="itermix-hint">{HINT}</p>')
         chart(prefix)
         comparison(prefix)
+        search(prefix)
         for name, members in folded(parameters).items():
             with fold(name, prefix) as elem_id:
                 inside = grouped(members, prefix, values, choices)
@@ -71,7 +72,7 @@ def accordion(prefix: str, samplers: Sequence[str], defaults: Mapping[str, Any] 
 def upscale_controls(prefix: str, upscalers: Sequence[str], folders: bool = False) -> list[Any]:
     """Controls of what the upscale settings have on top, in the order of `UpscaleSettings.own_parameters`; and those of
     a source and a target folder, if the page may name `folders`."""
-    gr.HTML("<p>Enlarges the picture, then mixes. The settings of the mixing are those of Iterative Mixing above.</p>")
+    gr.HTML("<p>Enlarges the picture and mixes. Iterative Mixing above has the other settings, and needs no tick.</p>")
     plan_text(prefix)
     own = {parameter.name: parameter for parameter in UpscaleSettings.own_parameters()}
     rows = [[own[name] for name in row] for row in UPSCALE_ROWS]
@@ -118,13 +119,21 @@ def plan_text(prefix: str) -> None:
 def chart(prefix: str) -> None:
     """Where the page's script draws the weights of the controls with this prefix, when it is opened."""
     place = f'<div id="{prefix}_chart" class="itermix-chart" data-prefix="{prefix}"></div>'
-    gr.HTML(f'<details class="itermix-details"><summary>Chart of the guidance</summary>{place}</details>')
+    summary = "<summary>Chart: how strongly your picture guides each step</summary>"
+    gr.HTML(f'<details class="itermix-details">{summary}{place}</details>')
 
 
 def comparison(prefix: str) -> None:
     """Where the page's script lays a result over its source, or over another result, when it is opened."""
     place = f'<div id="{prefix}_compare" class="itermix-compare"></div>'
     gr.HTML(f'<details class="itermix-details"><summary>Before and after</summary>{place}</details>')
+
+
+def search(prefix: str) -> None:
+    """Where the page's script finds settings by words; screen readers are told which."""
+    field = f'<input type="search" id="{prefix}_search" placeholder="a word, then Enter" autocomplete="off">'
+    found = f'<span id="{prefix}_search_found" role="status"></span>'
+    gr.HTML(f'<div class="itermix-search"><label>Find a setting {field}</label>{found}</div>')
 
 
 def grouped(

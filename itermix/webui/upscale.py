@@ -32,6 +32,7 @@ from itermix.webui import (
     latent_upscaler,
     masks,
     options,
+    repairs,
     results,
     sides,
     ui,
@@ -90,6 +91,7 @@ def upscaled(p: Any, args: Sequence[Any]) -> Any:
     if not p.init_images or p.init_images[0] is None:
         raise SettingsError("init_images", p.init_images, "Allowed: a picture to enlarge.")
     latent_upscaler.refuse_of_hires(settings)
+    repairs.refuse_of_hires(settings)
     analysis.check(p, settings)
     Job(settings).checked()
     sources = [host.flatten(picture) for picture in p.init_images]

@@ -9,7 +9,11 @@ from record import DATA, VALUE, Checkout, written
 from uses import Call, Use, used, uses_in
 
 HOSTS = {path.stem: json.loads(path.read_text())["names"] for path in sorted(DATA.glob("*.json"))}
-WITH_GUARD = {"modules.sd_models.SkipWritingToConfig", "modules.sd_models.reload_model_weights"}
+WITH_GUARD = {
+    "modules.sd_models.SkipWritingToConfig",
+    "modules.sd_models.reload_model_weights",
+    "p.hr_additional_modules",
+}
 """What some WebUI doesn't have, so that itermix/webui/host.py asks for it first."""
 
 

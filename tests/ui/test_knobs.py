@@ -12,6 +12,8 @@ from itermix.settings.presets import PRESETS, REASONS
 
 MINE = "#itermix_img2img"
 DECLARED = {parameter.name: parameter for parameter in UpscaleSettings.parameters()}
+BY_FACTS = {"deep_shrink", "mask_mode", "nn_upscaler", "repairs"}
+"""Settings whose needs are no settings, but the model, a mask or the tab."""
 
 
 def told(page, text):
@@ -89,7 +91,7 @@ def test_what_has_no_effect_by_default_is_greyed_out_with_its_reason(page):
     unfold(page)
     defaults = Settings()
     for name, parameter in DECLARED.items():
-        if name not in {p.name for p in Settings.parameters()} or name in ("deep_shrink", "mask_mode", "nn_upscaler"):
+        if name not in {p.name for p in Settings.parameters()} or name in BY_FACTS:
             continue
         unmet = [
             need["words"]
@@ -168,11 +170,52 @@ def test_a_model_without_unet_greys_deep_shrink_out_but_lets_it_be_switched_off(
 
 def test_a_hires_setting_is_greyed_out_in_img2img_alone(page):
     unfold(page, "Phases and clean-up")
-    wait_grey(page, "nn_upscaler", "No effect without hires fix in txt2img.")
+    for name in ("nn_upscaler", "repairs"):
+        wait_grey(page, name, "No effect without hires fix in txt2img.")
     page.locator("button", has_text="txt2img").first.click()
     opened(page, "txt2img")
     unfold(page, "Phases and clean-up", tab="txt2img")
-    wait_usable(page, "nn_upscaler", "itermix_txt2img")
+    for name in ("nn_upscaler", "repairs"):
+        wait_usable(page, name, "itermix_txt2img")
+
+
+def open_folds(page):
+    return page.locator(f"{MINE}_enabled .itermix-fold:has(> .label-wrap.open, > * > .label-wrap.open)").evaluate_all(
+        "folds => folds.map(fold => fold.querySelector('.label-wrap span').textContent.trim())"
+    )
+
+
+def dimmed(page, name):
+    return page.locator(f"{MINE}_{name}.itermix-dim").count() == 1
+
+
+def test_a_setting_is_found_by_its_name_and_the_search_leaves_the_page_as_it_was(page):
+    unfold(page, "Noise")
+    field, found = page.locator(f"{MINE}_search"), page.locator(f"{MINE}_search_found[role=status]")
+    field.press_sequentially("dEep sh")
+    found.get_by_text("Deep Shrink, Deep Shrink factor, Deep Shrink block, Deep Shrink method", exact=True).wait_for()
+    page.locator(f"{MINE}_deep_shrink").wait_for()  # in sight
+    assert open_folds(page) == ["Noise", "Deep Shrink"]
+    assert not dimmed(page, "deep_shrink")
+    assert all(dimmed(page, name) for name in ("alpha", "seed"))
+    assert page.locator(f"{MINE}_fold_noise.itermix-dim").count() == 1
+    field.press("Enter")
+    assert page.locator(f"{MINE}_deep_shrink input").first.evaluate("input => input === document.activeElement")
+    field.press("Escape")
+    found.get_by_text("Deep Shrink").wait_for(state="detached")
+    assert field.input_value() == ""
+    assert open_folds(page) == ["Noise"]
+    assert not page.locator(f"{MINE}_enabled .itermix-dim").count()
+
+
+def test_a_setting_is_found_by_its_help_if_no_name_has_the_words(page):
+    field, found = page.locator(f"{MINE}_search"), page.locator(f"{MINE}_search_found")
+    field.fill("differential diffusion")
+    found.get_by_text("Mask mode", exact=True).wait_for()
+    assert open_folds(page) == ["Masks and rewind"]
+    field.fill("differential xyzzy")
+    found.get_by_text("No setting has these words.", exact=True).wait_for()
+    assert not open_folds(page)
 
 
 def test_the_chart_is_folded_at_first_and_stays_as_it_was_left(page):

@@ -4,7 +4,8 @@ import json
 from collections import Counter
 
 import pytest
-from browsing import choose, curve, enter, offered, shown, unfold
+import requests
+from browsing import choose, curve, enter, offered, opened, shown, unfold
 
 from itermix.settings import Settings, UpscaleSettings
 from itermix.settings.presets import PRESETS, REASONS, decided
@@ -182,6 +183,21 @@ def test_presets_of_ones_own_are_saved_renamed_and_deleted(page, server):
     assert json.loads(file.read_text()) == {}
     page.locator("#itermix_img2img_preset_delete").click()
     message.get_by_text("is not possible").wait_for()
+
+
+def test_a_saved_value_beyond_a_sliders_end_is_kept(page, server):
+    far = next(p.usual for p in Settings.parameters() if p.name == "alpha") + 2
+    assert requests.post(
+        f"{server.url}/itermix/v1/presets/save", json={"name": "Far", "settings": {"alpha": far}}, timeout=30
+    ).ok
+    page.reload()
+    opened(page)
+    offered(page, "#itermix_img2img_preset")
+    choose(page, "#itermix_img2img_preset", "Far")
+    page.locator("#itermix_img2img_preset_reason").get_by_text("Your own.").wait_for()
+    assert shown(page, "#itermix_img2img_alpha", float) == far
+    assert given(page)["alpha"] == far
+    requests.post(f"{server.url}/itermix/v1/presets/delete", json={"name": "Far"}, timeout=30)
 
 
 def test_a_broken_file_of_presets_is_told_and_kept(page, server):

@@ -127,6 +127,15 @@ def test_a_plan_takes_every_setting_and_checks_it(call, server):
     assert (status, "alpha = -1.0 is not possible" in detail) == (422, True)
 
 
+def test_a_plan_of_the_hires_pass_goes_to_what_it_is_resized_to(call, server):
+    query = "width=64&height=64&steps=20&hires=true&scale=2"
+    for resize, size in (("", [128, 128]), ("&hr_resize_x=80&hr_resize_y=100", [80, 96])):
+        answer = requests.get(f"{server.url}/itermix/v1/plan?{query}{resize}", timeout=30).json()
+        assert answer["phases"] == [size]
+    status, detail = call(f"plan?{query}&hr_resize_y=-8")
+    assert (status, "hr_resize_y = -8 is not possible" in detail) == (422, True)
+
+
 def test_the_largest_curve_has_20000_steps(server):
     """tests/core/test_curve.py counts what such a curve takes."""
     body = {"settings": {"denoise": 0.05, "progress": "noise level"}, "steps": 1000, "hires": True}

@@ -65,9 +65,12 @@ OPTIONS = {
     "token_merging_ratio_img2img": 0.0,
     "token_merging_ratio_hr": 0.0,
     "ad_only_selected_scripts": True,
-    # Of Forge Neo, which waits for Enter without the first, and rounds the sizes of hires fix to the second.
+    # Of Forge Neo, which waits for Enter without the first, rounds the sizes of hires fix to the second, and sets the
+    # others on its page a while after it was loaded, unless they are 0.
     "VERSION_UID": "PY313",
     "res_step": 8,
+    **dict.fromkeys(("sd_t2i_step", "sd_t2i_hr_step", "sd_i2i_step"), 0),
+    **{f"sd_{tab}_{side}": 0 for tab in ("t2i", "i2i") for side in ("width", "height")},
 }
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",

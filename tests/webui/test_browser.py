@@ -6,7 +6,7 @@ import hosts
 import numpy as np
 import pytest
 from browsing import choose, curve, enter, offered, opened, send_by_png_info, shown, unfold
-from payloads import SIZE, STEPS, mixing, photograph
+from payloads import PRIMER, SIZE, STEPS, mixing, photograph
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -168,7 +168,6 @@ def test_hires_fix_is_replaced_and_its_phases_are_shown(page, webui):
     plan = page.locator("#itermix_txt2img_plan")
     plan.get_by_text("Tick Hires. fix").wait_for()
     page.locator("#txt2img_hr .label-wrap").click()
-    enter(page, "#txt2img_hires_steps", STEPS)  # Forge Neo has 32 of its own
     plan.get_by_text(f"{SIZE}x{SIZE} -> 128x128, {STEPS} steps").wait_for()
     pixels, parameters = generated(page, webui, "txt2img")
     assert pixels.shape == (128, 128, 3)
@@ -176,6 +175,9 @@ def test_hires_fix_is_replaced_and_its_phases_are_shown(page, webui):
     assert "Hires upscale: 2" in parameters
     assert f"Denoising strength: {Settings().denoise}, " in parameters  # what ran, not what hires fix asks for
     compared(page, "txt2img")
+    for side, length in (("x", 80), ("y", 96)):
+        enter(page, f"#txt2img_hr_resize_{side}", length)
+    plan.get_by_text(f"{SIZE}x{SIZE} -> 80x96, {STEPS} steps").wait_for()
 
 
 def test_the_gallerys_upscale_button_mixes(page, webui):
@@ -258,6 +260,65 @@ def test_the_script_s_own_folders_have_a_journal_and_go_on(page, webui, tmp_path
 
     page.locator("#itermix_upscale_source_folder input, #itermix_upscale_source_folder textarea").fill("/nowhere")
     refused(page, webui, "source folder = '/nowhere' is not possible")
+
+
+def paint(page, file):
+    """Put a picture of 512 px into the tab Inpaint, and paint over its middle."""
+    page.locator("#mode_img2img button", has_text="Inpaint").first.click()
+    page.locator("#img2maskimg input[type=file]").first.set_input_files(file)
+    canvas = page.locator("#img2maskimg canvas").first
+    canvas.wait_for()
+    page.wait_for_timeout(1500)  # until it has the size of the picture
+    box = canvas.bounding_box()
+    for stroke in range(9):
+        x, (top, bottom) = box["x"] + (0.42 + 0.02 * stroke) * box["width"], (0.4, 0.6)
+        page.mouse.move(x, box["y"] + top * box["height"])
+        page.wait_for_timeout(800)  # A1111 moves the canvas to the front when the mouse comes
+        page.mouse.down()
+        for k in range(11):
+            page.mouse.move(x, box["y"] + (top + (bottom - top) * k / 10) * box["height"])
+            page.wait_for_timeout(20)
+        page.mouse.up()
+
+
+LEFT, MIDDLE = np.s_[:, : SIZE // 4], np.s_[7 * SIZE // 16 : 9 * SIZE // 16, 7 * SIZE // 16 : 9 * SIZE // 16]
+"""Of a picture: what isn't painted, nor near it; what is painted."""
+
+
+def test_what_is_painted_in_the_inpaint_tab_changes_and_the_rest_is_untouched(page, webui, tmp_path):
+    source = tmp_path / "source.png"
+    photograph(512).save(source)
+    paint(page, source)
+    page.locator("#itermix_img2img_enabled .label-wrap").first.click()
+    pixels, parameters = generated(page, webui)
+    assert "Itermix enabled: True" in parameters
+    assert "Mask blur: " in parameters
+    with Image.open(source) as image:
+        change = np.abs(pixels - np.asarray(image.resize((SIZE, SIZE), Image.Resampling.LANCZOS)).astype(int))
+    assert change[LEFT].max() == 0
+    assert change[MIDDLE].mean() > 5
+
+
+def test_use_the_inpaint_mask_lets_go_where_it_is_painted(page, webui, tmp_path):
+    """All of the picture is sampled then; what isn't painted stays guided to the last step."""
+    source = tmp_path / "source.png"
+    photograph(512).save(source)
+    page.locator("#img2img_image input[type=file]").first.set_input_files(source)
+    page.locator("#img2img_seed input").first.fill("7")
+    page.locator("#itermix_img2img_enabled .label-wrap").first.click()
+    unfold(page, "Curve and blending", "Masks and rewind")
+    choose(page, "#itermix_img2img_blending", "addition")
+    for name, value in (("lowest", 1), ("fidelity", 0), ("denoise", 1)):
+        enter(page, f"#itermix_img2img_{name}", value)
+    webui.generate(*PRIMER)
+    guided, _ = generated(page, webui)
+    paint(page, source)
+    page.locator("#itermix_img2img_mask_painted input").check()
+    webui.generate(*PRIMER)
+    painted, parameters = generated(page, webui)
+    assert "Mask blur: " not in parameters
+    change = np.abs(painted - guided)
+    assert change[MIDDLE].mean() > 1.25 * change[LEFT].mean()  # which sees the middle, by a network that is all noise
 
 
 CHART = "#itermix_img2img_chart"
@@ -396,7 +457,9 @@ def test_ui_config_knows_every_control_by_a_key_of_its_own(webui):
     }
     # A1111 knows the accordion's checkbox, too, Forge doesn't.
     assert {key for key in ours if not key.endswith("/Iterative Mixing/value")} == expected
-    assert not any(key.split("/")[1] in ("Preset", "Preset name", "Save preset") for key in keys)
+    of_presets = {key: value for key, value in keys.items() if key.split("/")[1].startswith("Preset")}
+    assert "Balanced" not in of_presets.values()  # another's in Forge Neo has the same label
+    assert not any("/Preset name/" in key for key in of_presets)
 
 
 @pytest.fixture

@@ -54,10 +54,12 @@ SETTINGS = {
     "perlin": 0.3,
     "perlin_scale": 7.0,
     "skip_tolerance": 0.02,
+    "repairs": "before the mixing",
 }
-# The network is for the hires pass alone, and detail not for DemoFusion's formulas.
-IN_IMG2IMG = {**SETTINGS, "nn_upscaler": False, "detail": 0.0}
-WITH_DETAIL = {**SETTINGS, "nn_upscaler": False, "window_formulas": "clean picture"}
+# Two are for the hires pass alone, and detail not for DemoFusion's formulas.
+ELSEWHERE = {"nn_upscaler": False, "repairs": "after all"}
+IN_IMG2IMG = {**SETTINGS, **ELSEWHERE, "detail": 0.0}
+WITH_DETAIL = {**SETTINGS, **ELSEWHERE, "window_formulas": "clean picture"}
 SIZES = {"scale": 1.5, "width": 96, "height": 80, "upscaler": "None", "back_projection": False}
 
 

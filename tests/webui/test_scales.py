@@ -80,6 +80,8 @@ def test_resize_to_another_shape_is_cut_as_hires_fix_does(webui, run):
     (picture,), calls = run("txt2img", hires({}, hr_resize_x=160, hr_resize_y=240, **QUICK))
     assert picture.pixels.shape == (240, 160, 3)
     assert [width for width, _, _ in calls] == [SIZE, 104 if webui.host.is_neo else 120, 160]
+    query = f"width={SIZE}&height={SIZE}&steps=3&hires=true&hr_resize_x=160&hr_resize_y=240"
+    assert webui.get(f"../../itermix/v1/plan?{query}")["phases"] == [call[:2] for call in calls[1:]]
 
 
 FAILURES = ("memory", "nan", "interrupt", "skip")

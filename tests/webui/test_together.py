@@ -13,6 +13,8 @@ import torch
 from payloads import hires, mixing, photograph, plain, upscale
 from test_img2img import difference, equal
 
+from itermix.picture.repairs import BEFORE
+
 STEPS = 3
 QUICK = {"steps": STEPS, "cfg_scale": 7.0}
 TWO_PHASES = {"max_scale_per_phase": 1.25}  # from 64 px over 80 px to 96 px
@@ -199,6 +201,17 @@ def test_adetailers_own_inpainting_is_not_mixed(together, own_scripts_only, step
     request = replaced_hires({}, seed=8)
     pictures, calls = run(together, "txt2img", repaired(request, ad_only_selected_scripts=own_scripts_only))
     assert split(calls) == ([64, *SIZES], {int(0.4 * steps) + 1})
+    assert difference(pictures[0], together.generate("txt2img", request)[0]) > 1
+
+
+def test_adetailer_repairs_the_first_pass_before_the_mixing_and_not_again(together):
+    """In two iterations, of which ADetailer shows all scripts a copy of the request in the middle of each."""
+    needs(together, "ADetailer")
+    request = replaced_hires({"repairs": BEFORE}, seed=8, n_iter=2)
+    pictures, calls = run(together, "txt2img", repaired(request))
+    inpainting = int(0.4 * STEPS) + 1
+    assert [call[2] for call in calls] == 2 * [STEPS, inpainting, STEPS, STEPS]
+    assert split(calls)[0] == 2 * [64, *SIZES]
     assert difference(pictures[0], together.generate("txt2img", request)[0]) > 1
 
 

@@ -39,6 +39,7 @@ ELSEWHERE = {
     "window_batch": "it changes how fast a run is, and no number",
     "inversion_prompt": "tests/webui/test_inversion.py",
     "nn_upscaler": "tests/webui/test_nn_shrink.py",
+    "repairs": "tests/webui/test_repairs.py",
     "deep_shrink": "tests/core/model/test_deep_shrink.py: other models are refused",
     "scale": "tests/core/picture/test_enlarging.py",
 }

@@ -78,6 +78,7 @@ DEFAULTS_OF_VERSION = {
         "window_auto": False,
         "window_overlap": 0.5,
         "seamless": False,
+        "repairs": "after all",
         "scale": 2.0,
         "width": 0,
         "height": 0,
