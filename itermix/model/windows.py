@@ -11,11 +11,12 @@ hidden, stays in it then. By default it is the clean picture instead that holds 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -414,7 +415,7 @@ class Windows(Feature):
         most = self._settings.window_batch
         for first in range(0, len(parts.views), most):
             some = parts.views[first : first + most]
-            output = model(stacked(state, some), replace(parts, views=some))
+            output = model(stacked(state, some), dataclasses.replace(parts, views=some))
             yield from zip(some, output.unflatten(0, (len(state), len(some))).unbind(dim=1))
 
 

@@ -1,7 +1,7 @@
 """Presets: named values for the settings of mixing, built in and of one's own.
 
-A preset decides every setting but those of UNDECIDED: whether to mix, the seed, the size and the analysis are the
-user's.
+A preset decides every setting but those of UNDECIDED: whether to mix, the seed, the size, the analysis and whether the
+picture is seamless are the user's.
 """
 
 from __future__ import annotations
@@ -83,7 +83,13 @@ REASONS = {
 }
 """{name of a built-in preset: why one would choose it}."""
 
-UNDECIDED = {"enabled", "seed", "analysis", *(parameter.name for parameter in UpscaleSettings.own_parameters())}
+UNDECIDED = {
+    "enabled",
+    "seed",
+    "analysis",
+    "seamless",
+    *(parameter.name for parameter in UpscaleSettings.own_parameters()),
+}
 DECIDED = tuple(parameter for parameter in Settings.parameters() if parameter.name not in UNDECIDED)
 
 FIRST = (

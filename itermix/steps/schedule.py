@@ -176,6 +176,9 @@ def schedule(sampler: Callable, arguments: dict[str, Any], settings: StepSetting
             _needs_all_steps(name, settings, len(arguments["timesteps"]))
         timesteps = timesteps_run(arguments["timesteps"], settings)
         arguments = {**arguments, "timesteps": timesteps}
+        if own and len(timesteps) < UNIPC_STEPS:
+            allowed = f"Allowed with UniPC: more of them or more denoise, so that it runs {UNIPC_STEPS} or more."
+            raise SettingsError("steps", len(timesteps), allowed)
         if not own:
             return Schedule(arguments, timesteps[1:].flip(0), starts)
         levels = torch.linspace(float(timesteps[-1]), 0, len(timesteps) + 1, device=timesteps.device)[:-1]

@@ -164,29 +164,23 @@ def plan_route(
     steps: int,
     sampler: str = "",
     hires: bool = False,
-    hires_steps: int = 0,
-    hr_resize_x: int = 0,
-    hr_resize_y: int = 0,
     **asked: Any,
 ) -> Any:
     """The phases to a scale or a target: {"phases": [[width, height], ...], "text": the same in words}.
 
     The text tells the steps that are run with the WebUI's `sampler`, in img2img or in the `hires` pass, where the tab
-    has so many `steps` and `hires_steps`, and what the settings that are `asked` for cost. In the
-    hires pass hr_resize_x and hr_resize_y, if they aren't 0, stand above the scale, as in the WebUI's own requests.
+    has so many `steps` and `hires_steps`, and what the settings that are `asked` for cost. In the hires pass
+    hr_resize_x and hr_resize_y, if they aren't 0, stand above the scale, as in the WebUI's own requests.
     """
     width, height = (side.check(value) for side, value in zip(SIDES, (width, height)))
     settings = UpscaleSettings(**{name: asked[TARGETS.get(name, name)] for name in PLANNED})
-    resize = [
-        dataclasses.replace(PLANNED["width"], name=name).check(side)
-        for name, side in (("hr_resize_x", hr_resize_x), ("hr_resize_y", hr_resize_y))
-    ]
+    across, down = (dataclasses.replace(PLANNED["width"], name=name).check(asked[name]) for name in HIRES[1:])
     if hires:
-        sizes = sides.planned_hires(settings, width, height, (resize[0], resize[1]))
+        sizes = sides.planned_hires(settings, width, height, (across, down))
     else:
         sizes = sides.planned(settings, width, height)
     check_size(*sizes[-1])
-    whole, exact = asked_for(settings, STEPS.check(steps), hires, hires_steps, sampler)
+    whole, exact = asked_for(settings, STEPS.check(steps), hires, asked[HIRES[0]], sampler)
     run = steps_by_host(settings, whole, sampler, exact)
     return {"phases": sizes, "text": described((width, height), sizes, run, settings, sides.known())}
 
@@ -194,13 +188,17 @@ def plan_route(
 TARGETS = {"width": "target_width", "height": "target_height", "steps": "mixing_steps"}
 """{setting: what the query of a plan calls it}, where the name is that of the source's or the tab's."""
 
+HIRES = ("hires_steps", "hr_resize_x", "hr_resize_y")
+"""What a query may have of the tab's hires fix; 0 where it says nothing."""
+
 PLANNED = {parameter.name: parameter for parameter in UpscaleSettings.parameters()}
 
 
 def with_settings(function: Callable) -> inspect.Signature:
-    """The signature of a function with every setting in the place of its last argument, as FastAPI reads it."""
+    """The signature of a function with HIRES and every setting in the place of its last argument, as FastAPI reads."""
     *own, _ = inspect.signature(function).parameters.values()
-    more = [
+    more = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=0, annotation=int) for name in HIRES]
+    more += [
         inspect.Parameter(
             TARGETS.get(name, name), inspect.Parameter.KEYWORD_ONLY, default=each.default, annotation=each.type
         )

@@ -90,10 +90,7 @@ def sample_hr_pass(
     cut = any(before[name] for name in ("truncate_x", "truncate_y"))
     pictures = None if decoded is None else host.of_hires(p, decoded)
     if settings.repairs == BEFORE:
-        mended = repairs.repaired(p, fidelity.of_first_pass(p, samples, pictures))
-        pictures = mended * 2 - 1
-        decoded = host.for_hires(p, pictures)
-        samples = None if p.latent_scale_mode is None else host.encoded(mended, p.sd_model)
+        samples, pictures, decoded = repaired(p, samples, pictures)
     # What fidelity keeps to, and the page compares with.
     first = None if pictures is None else fidelity.of_first_pass(p, samples, pictures)
     job.first = functools.cache(functools.partial(latents_of_first_pass, p, samples, pictures))
@@ -141,6 +138,13 @@ def sample_hr_pass(
         p.is_hr_pass = False
         for name, value in before.items():
             setattr(p, name, value)
+
+
+def repaired(p: Any, samples: Any, pictures: torch.Tensor | None) -> tuple[Any, torch.Tensor, Any]:
+    """(samples, pictures, decoded) of `sample_hr_pass`, of the first pass with what others repair in it."""
+    mended = repairs.repaired(p, fidelity.of_first_pass(p, samples, pictures))
+    latents = None if p.latent_scale_mode is None else host.encoded(mended, p.sd_model)
+    return latents, mended * 2 - 1, host.for_hires(p, mended * 2 - 1)
 
 
 def latents_of_first_pass(p: Any, samples: Any, pictures: torch.Tensor | None) -> torch.Tensor:

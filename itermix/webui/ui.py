@@ -119,8 +119,10 @@ def plan_text(prefix: str) -> None:
 def chart(prefix: str) -> None:
     """Where the page's script draws the weights of the controls with this prefix, when it is opened."""
     place = f'<div id="{prefix}_chart" class="itermix-chart" data-prefix="{prefix}"></div>'
-    summary = "<summary>Chart: how strongly your picture guides each step</summary>"
-    gr.HTML(f'<details class="itermix-details">{summary}{place}</details>')
+    gr.HTML(
+        '<details class="itermix-details"><summary>Chart: how strongly your picture guides each step</summary>'
+        f"{place}</details>"
+    )
 
 
 def comparison(prefix: str) -> None:

@@ -20,7 +20,7 @@ def cleanup(webui, monkeypatch):
 
 
 def finished(cleanup, settings, first):
-    job = types.SimpleNamespace(settings=settings, phase=None, analysis=None, first=first)
+    job = types.SimpleNamespace(of_pass=lambda latent: settings, analysis=None, first=first)
     samples = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     p = types.SimpleNamespace(steps=20)
     return samples, cleanup.finish(p, job, 2 * samples, samples, (), {}), job

@@ -94,7 +94,7 @@ def test_the_plan_in_words():
     assert described((64, 64), [(128, 128)], 5) == "64x64 -> 128x128, 5 steps"
     inverted = described((64, 64), [(128, 128)], 5, Settings(noise="inverted"))
     assert inverted == "64x64 -> 128x128, 5 steps and an inversion of 5 calls"
-    windows = Settings(window=64, window_batch=64)
+    windows = Settings(window=64, window_batch=64, dilated=1.0)
     told = described((512, 512), plan(512, 512, 4.0), 20, windows)
     assert told.endswith("20 steps each, 2, then 2 calls of the model in the place of one")
     rewound = Settings(rewind=True)

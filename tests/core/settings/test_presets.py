@@ -47,7 +47,8 @@ def test_a_built_in_preset_is_possible_and_says_why(name):
 
 def test_every_setting_is_a_presets_or_the_users():
     assert {parameter.name for parameter in DECIDED} | UNDECIDED == set(NAMES)
-    assert {"enabled", "seed", "analysis", "scale", "width", "height", "upscaler", "back_projection"} == UNDECIDED
+    of_the_user = {"enabled", "seed", "analysis", "seamless", "scale", "width", "height", "upscaler", "back_projection"}
+    assert of_the_user == UNDECIDED
 
 
 @pytest.mark.parametrize(("name", "values"), FOR_OTHERS.items())
@@ -56,10 +57,8 @@ def test_presets_that_stand_for_other_projects_do_not_lean_on_the_defaults(name,
 
 
 def test_the_complete_demofusion_names_all_of_it():
-    windows = {parameter.name for parameter in DECIDED if parameter.group == "Windows"} - {
-        "window_batch",
-        "window_overlap",
-    }
+    windows = {parameter.name for parameter in DECIDED if parameter.group == "Windows"}
+    windows -= {"window_batch", "window_overlap"}
     assert {*PRESETS["DemoFusion paper"], *windows, "match_colours", "colour_formulas"} == PRESETS[
         "DemoFusion complete"
     ].keys()
@@ -131,7 +130,7 @@ def test_every_setting_that_came_later_is_known_as_such():
 
 
 def test_what_is_named_beside_a_preset_stands_above_it():
-    values = {**decided({"denoise": 0.7, "blending": "wavelet", "fidelity": 0.0}), "alpha": 0.5, "scale": 3.0}
+    values = {**decided({"denoise": 0.6, "blending": "wavelet", "fidelity": 0.0}), "alpha": 0.5, "scale": 3.0}
     assert expanded({"preset": "Creative", "alpha": 0.5, "scale": 3.0}) == values
     assert expanded({"alpha": 0.5}) == {"alpha": 0.5}
     assert expanded({"preset": "Mine"}, {"Mine": {"curve": "linear"}}) == decided({"curve": "linear"})
