@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from hosts import LORA, SECOND
-from payloads import PLAIN, SIZE, hires, mixing, needs, plain, upscale
+from payloads import SIZE, hires, mixing, needs, plain, upscale
 from test_img2img import difference, equal
 
 from itermix.picture.repairs import AFTER, BEFORE
@@ -29,7 +29,7 @@ def repairs(webui, plain_pictures):
             what.unlink()
 
     yield made
-    for name in PLAIN:
+    for name in ("img2img", "hires"):
         assert equal(plain(webui, name), plain_pictures[name])
 
 
