@@ -200,6 +200,7 @@ def test_planes_are_filtered_one_by_one_however_many_and_however_they_lie(low, s
 
 @EVERY
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+@pytest.mark.filterwarnings("error")  # as torch warns of space that is too small
 def test_what_is_made_once_is_kept_for_the_next_call(low, scale, dtype):
     work = Workspace()
     first = low(picture(6, 8, dtype), scale, work=work)
