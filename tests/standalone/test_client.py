@@ -159,6 +159,7 @@ def test_the_proxy_before_a_server_is_named_without_its_login(echo, monkeypatch,
         ("http://caf\u00e9.example:7860", "http://caf\u00e9.example:7860"),
         ("http://127.1:7860", "http://127.1:7860"),
         ("http://[FE80::0:1]", "http://[fe80::1]"),
+        ("http://host/X/", "http://host/X"),
     ],
 )
 def test_an_address_as_requests_take_it(text, expected):
@@ -170,6 +171,8 @@ def test_an_address_as_requests_take_it(text, expected):
     [
         ("", ""),
         ("host:7860", "host:7860"),
+        ("http://host/a b", "http://host/a b"),
+        ("http://a b", "http://a b"),
         ("ftp://u:secret@host/x", "ftp://host/x"),
         ("http://host/?key=secret", "http://host/?..."),
         ("http://host#secret", "http://host#..."),
