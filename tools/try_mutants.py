@@ -238,8 +238,8 @@ if __name__ == "__main__":
     parser.add_argument(
         "--seconds",
         type=float,
-        default=5.0,
-        help="Of a processor, for the tests of one mutant, beyond which the slowest are left out (default 5).",
+        default=1.0,
+        help="Of a processor, for the tests of one mutant, beyond which the slowest are left out (default 1).",
     )
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
