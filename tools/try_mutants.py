@@ -1,12 +1,12 @@
 """Try the mutants of `make mutants`: mutmut makes them and keeps what came of them, the tests are run here.
 
-    python tools/try_mutants.py                                      # all that have not been tried
-    python tools/try_mutants.py "itermix.mixing.*" "itermix.steps.*" # of these, in this order
-    python tools/try_mutants.py --alive "itermix.mixing.curves.*"    # of these also those that have survived
+    python tools/try_mutants.py                                         # all that have not been tried
+    python tools/try_mutants.py "itermix.mixing.*" "itermix.steps.*"    # of these, in this order
+    python tools/try_mutants.py --alive "itermix.mixing.*"              # of these also those that have survived
 
 `mutmut run` begins pytest anew for every mutant, which takes longer than the tests where hundreds of them reach it.
 Here they are collected once, and a mutant gets a fork. It runs the tests that reach the mutant until one fails: that
-which killed the last mutant of the function, those of the file's own test file, then the others, the quickest first.
+which killed the last mutant of the function, then the quickest, those of the file's own test file before others.
 """
 
 import argparse
