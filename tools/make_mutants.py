@@ -25,10 +25,10 @@ changes the core, and what sends pictures to WebUIs, at one place at a time with
 [mutmut](https://mutmut.readthedocs.io), runs the tests that reach the place, and writes this page. For the core these
 are the tests in `tests/core`, for the others those in `tests/standalone` of batches, servers and metadata. A mutant
 is killed if a test fails or takes five times as long as it should. Of the tests that reach a mutant those run that
-together take 20 seconds of a processor, the quickest first, so that one of those that survive might be killed by a
-slower test. Mutmut changes what is inside functions. Tables, the declarations of the settings and functions with a
-decorator (`Parameter.allowed`, `projection`, `Mixer._hooked`) stay as they are. Why a mutant may survive is kept in
-`mutants.toml`; the command fails if one has no reason there, or no longer survives.
+together take a second of the processor, those of its file and the quickest first, so that one of those that survive
+might be killed by a slower test. Mutmut changes what is inside functions. Tables, the declarations of the settings
+and functions with a decorator (`Parameter.allowed`, `projection`, `Mixer._hooked`) stay as they are. Why a mutant may
+survive is kept in `mutants.toml`; the command fails if one has no reason there, or no longer survives.
 """
 PARTS = {"standalone/": "the batch", "": "the core"}
 """{beginning of a file's path in the package: part that it belongs to}."""
@@ -55,7 +55,7 @@ def found() -> tuple[dict[str, Counter[str]], list[Survivor]]:
         if ends:
             counts[path.relative_to("itermix").as_posix()] = Counter(ends.values())
         for name, end in ends.items():
-            if end not in ("killed", "timeout"):
+            if end not in ("killed", "timeout", "not checked"):
                 survivors.append(Survivor(f"{path.stem}.{function_of(name)}", line_of(name, path)))
     return counts, survivors
 
@@ -81,23 +81,35 @@ def parts_of(counts: dict[str, Counter[str]]) -> dict[str, Counter[str]]:
     return parts
 
 
+def tried(ends: Counter[str]) -> int:
+    return ends.total() - ends["not checked"]
+
+
 def alive(ends: Counter[str]) -> int:
-    return ends.total() - ends["killed"] - ends["timeout"]
+    return tried(ends) - ends["killed"] - ends["timeout"]
 
 
 def table(counts: dict[str, Counter[str]]) -> str:
-    rows = ["| file | mutants | killed | by the time limit | survive |", "|---|---|---|---|---|"]
+    rows = ["| file | mutants | tried | killed | by the time limit | survive |", "|---|---|---|---|---|---|"]
     for name, ends in {**counts, **parts_of(counts)}.items():
-        rows.append(f"| {name} | {ends.total()} | {ends['killed']} | {ends['timeout']} | {alive(ends)} |")
+        numbers = (ends.total(), tried(ends), ends["killed"], ends["timeout"], alive(ends))
+        rows.append(f"| {name} | {' | '.join(map(str, numbers))} |")
     return "\n".join(rows)
 
 
 def page(counts: dict[str, Counter[str]], survivors: list[Survivor], judgements: dict[str, dict[str, str]]) -> str:
-    shares = [f"{1 - alive(ends) / ends.total():.1%} of {part}" for part, ends in parts_of(counts).items()]
-    parts = [HEAD, f"Killed are {' and '.join(shares)}.\n", table(counts), "\n## Those that survive\n"]
+    shares = []
+    for part, ends in parts_of(counts).items():
+        if tried(ends):
+            killed = 1 - alive(ends) / tried(ends)
+            shares.append(
+                f"of {part} {tried(ends)} of {ends.total()} mutants were tried, of which {killed:.1%} are killed"
+            )
+    words = "; ".join(shares)
+    parts = [HEAD, f"{words[:1].upper()}{words[1:]}.\n", table(counts), "\n## Those that survive\n"]
     for function in dict.fromkeys(survivor.function for survivor in survivors):
         parts.append(f"`{function}`\n")
-        own = (survivor for survivor in survivors if survivor.function == function)
+        own = dict.fromkeys(survivor for survivor in survivors if survivor.function == function)
         parts += [f"- `{survivor.line}`: {judged(survivor, judgements)}" for survivor in own]
         parts.append("")
     return "\n".join(parts)
@@ -106,11 +118,12 @@ def page(counts: dict[str, Counter[str]], survivors: list[Survivor], judgements:
 if __name__ == "__main__":
     judgements = tomllib.loads(JUDGEMENTS.read_text(encoding="utf-8"))
     counts, survivors = found()
-    if any(ends["not checked"] for ends in counts.values()):
-        sys.exit("not all mutants have been tried")
     PAGE.write_text(page(counts, survivors, judgements), encoding="utf-8")
     kept = {Survivor(function, line) for function, lines in judgements.items() for line in lines}
+    left = sum(ends["not checked"] for ends in counts.values())
+    if left:
+        print(f"{left} mutants have not been tried")
     for what, which in (("Not judged", set(survivors) - kept), ("Killed by now", kept - set(survivors))):
-        for survivor in sorted(which):
+        for survivor in sorted(which if what == "Not judged" or not left else ()):
             print(f"{what}: {survivor.function}: {survivor.line}")
-    sys.exit(set(survivors) != kept)
+    sys.exit(set(survivors) != kept or left > 0)

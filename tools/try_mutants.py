@@ -1,12 +1,12 @@
 """Try the mutants of `make mutants`: mutmut makes them and keeps what came of them, the tests are run here.
 
-    python tools/try_mutants.py                                      # all that have not been tried
-    python tools/try_mutants.py "itermix.mixing.*" "*.phases.*"      # of these, in this order
-    python tools/try_mutants.py --alive "itermix.mixing.curves.*"    # of these those that have survived, again
+    python tools/try_mutants.py                                         # all that have not been tried
+    python tools/try_mutants.py "itermix.mixing.*" "itermix.steps.*"    # of these, in this order
+    python tools/try_mutants.py --alive "itermix.mixing.*"              # of these also those that have survived
 
 `mutmut run` begins pytest anew for every mutant, which takes longer than the tests where hundreds of them reach it.
 Here they are collected once, and a mutant gets a fork. It runs the tests that reach the mutant until one fails: that
-which killed the last mutant of the function, those of the file's own test file, then the others, the quickest first.
+which killed the last mutant of the function, then the quickest, those of the file's own test file before others.
 """
 
 import argparse
@@ -42,6 +42,9 @@ from mutmut.utils.format_utils import mangled_name_from_mutant_name
 TESTS = {"itermix.standalone.": "tests/standalone/", "itermix.": "tests/core/"}
 """{beginning of a mutant's name: folder of the tests that are for it, and don't only pass through it}."""
 
+OWN = 4
+"""How many times as long as others a test of the file's own test file may take and come before them."""
+
 SURVIVED, KILLED, BROKEN, NO_TESTS, TIMEOUT = 0, 1, 3, 33, 36
 """Mutmut's codes of what came of a mutant."""
 
@@ -69,7 +72,7 @@ class Trial:
 
     def __init__(self, patterns: Sequence[str], alive: bool, seconds: float, processes: int):
         self.patterns = patterns
-        self.ends_to_try = (SURVIVED, NO_TESTS) if alive else (None,)
+        self.ends_to_try = (None, SURVIVED, NO_TESTS) if alive else (None,)
         self.seconds = seconds
         self.processes = processes
         self.known = Path("reached.jsonl").absolute()
@@ -135,16 +138,19 @@ class Trial:
     def tests_of(self, session: pytest.Session, mutant: str, path: Path) -> list[pytest.Item]:
         """The tests that a mutant gets, in their order."""
         function = mangled_name_from_mutant_name(mutant)
-        folder = next(folder for begin, folder in TESTS.items() if mutant.startswith(begin))
+        folder = folder_of(mutant)
         reaching = [
             item
             for item in session.items
             if item.nodeid.startswith(folder) and function in self.reached[item.nodeid].functions
         ]
         killer = self.killers.get(function)
-        reaching.sort(
-            key=lambda item: (item is not killer, path.stem not in item.path.stem, self.reached[item.nodeid].cpu)
-        )
+
+        def rank(item: pytest.Item) -> tuple[bool, float]:
+            own = path.stem in item.path.stem
+            return item is not killer, self.reached[item.nodeid].cpu / (OWN if own else 1)
+
+        reaching.sort(key=rank)
         chosen, left = [], self.seconds
         for item in reaching:
             if (left := left - self.reached[item.nodeid].cpu) > 0 or not chosen:
@@ -218,6 +224,18 @@ def failed(session: pytest.Session, item: pytest.Item, nextitem: pytest.Item | N
     return session.testsfailed > 0
 
 
+def folder_of(mutant: str) -> str:
+    """Where the tests are that are for it."""
+    return next(folder for begin, folder in TESTS.items() if mutant.startswith(begin))
+
+
+def folders_of(patterns: Sequence[str]) -> tuple[str, ...]:
+    """Where the tests are for all mutants that patterns may mean."""
+    begins = [pattern.partition("*")[0] for pattern in patterns]
+    further = {folder for known, folder in TESTS.items() for begin in begins if known.startswith(begin)}
+    return tuple({folder_of(begin) for begin in begins} | further)
+
+
 def make(processes: int) -> None:
     """Write the mutants of all functions that have changed since."""
     Path("mutants").mkdir(exist_ok=True)
@@ -233,18 +251,22 @@ def make(processes: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("patterns", nargs="*", default=["*"], help="Of the mutants' names.")
-    parser.add_argument("--alive", action="store_true", help="Those that have survived, and no others.")
+    parser.add_argument(
+        "patterns", nargs="*", default=["itermix.*"], help="Of the mutants' names, which begin with itermix."
+    )
+    parser.add_argument("--alive", action="store_true", help="Also those that have survived.")
     parser.add_argument(
         "--seconds",
         type=float,
-        default=5.0,
-        help="Of a processor, for the tests of one mutant, beyond which the slowest are left out (default 5).",
+        default=1.0,
+        help="Of a processor, for the tests of one mutant, beyond which the slowest are left out (default 1).",
     )
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
     make(options.processes)
-    selection, arguments = config().pytest_add_cli_args_test_selection, config().pytest_add_cli_args
+    folders = folders_of(options.patterns)
+    selection = [path for path in config().pytest_add_cli_args_test_selection if f"{path}/".startswith(folders)]
+    arguments = config().pytest_add_cli_args
     os.chdir("mutants")
     set_mutant_under_test("")
     quiet = ["--rootdir=.", "--tb=native", "-q", "--capture=sys"]

@@ -170,3 +170,8 @@ def test_values_of_a_mask_are_those_of_its_picture():
         assert values.sum() == values[0, 0, 1, 2] == 1
     assert values_of(Image.new("L", (1, 1), 51)).item() == pytest.approx(0.2)
     assert values_of(Image.fromarray(np.full((1, 1), 13107, np.uint16))).item() == pytest.approx(0.2)
+
+
+def test_levels_of_a_mask_outside_of_16_bits_are_black_or_white():
+    levels = np.array([[-70000, 0, 65535, 70000]], np.int32)
+    assert values_of(Image.fromarray(levels)).flatten().tolist() == [0, 0, 1, 1]

@@ -146,7 +146,8 @@ def test_the_proxy_before_a_server_is_named_without_its_login(echo, monkeypatch,
         f"{refused} (through the proxy {shown} of http_proxy; no_proxy=127.0.0.1 would go without it)"
     )
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    assert exchange("http://me:hidden@127.0.0.1:1", None, 60) == (NO_ANSWER, refused.encode())
+    for server in ("http://me:hidden@127.0.0.1:1", "http://127.0.0.1:1"):
+        assert exchange(server, None, 60) == (NO_ANSWER, refused.encode())
 
 
 @pytest.mark.parametrize(
@@ -159,6 +160,7 @@ def test_the_proxy_before_a_server_is_named_without_its_login(echo, monkeypatch,
         ("http://caf\u00e9.example:7860", "http://caf\u00e9.example:7860"),
         ("http://127.1:7860", "http://127.1:7860"),
         ("http://[FE80::0:1]", "http://[fe80::1]"),
+        ("http://host/X/", "http://host/X"),
     ],
 )
 def test_an_address_as_requests_take_it(text, expected):
@@ -170,6 +172,8 @@ def test_an_address_as_requests_take_it(text, expected):
     [
         ("", ""),
         ("host:7860", "host:7860"),
+        ("http://host/a b", "http://host/a b"),
+        ("http://a b", "http://a b"),
         ("ftp://u:secret@host/x", "ftp://host/x"),
         ("http://host/?key=secret", "http://host/?..."),
         ("http://host#secret", "http://host#..."),

@@ -117,6 +117,13 @@ OF_SHORT = {"prompt": "p", "negative_prompt": "", "steps": 5, "seed": 3}
         (with_text(SHORT.encode()), Generation(OF_SHORT, "PNG text")),
         (with_text("a note"), Generation({}, "PNG text, which is no infotext")),
         (jpeg(b"ASCII\0\0\0" + SHORT.encode()), Generation(OF_SHORT, "EXIF comment")),
+        (jpeg(b"ASCII\0\0\0" + SHORT.encode() + bytes(3)), Generation(OF_SHORT, "EXIF comment")),
+        (jpeg(b"ASCII\0\0\0X" + SHORT.encode()), Generation({**OF_SHORT, "prompt": "Xp"}, "EXIF comment")),
+        (with_text(f"X{SHORT}"), Generation({**OF_SHORT, "prompt": "Xp"}, "PNG text")),
+        (
+            jpeg(b"ASCII\0\0\0" + f"caf\u00e9{SHORT}".encode("latin-1")),
+            Generation({**OF_SHORT, "prompt": "caf\u00e9p"}, "EXIF comment"),
+        ),
         (jpeg(b"ASCII\0\0\0a note"), Generation({}, "EXIF comment, which is no infotext")),
         (jpeg(b"ASCII\0\0\0"), Generation({})),
         (jpeg(b""), Generation({})),
@@ -172,6 +179,7 @@ def test_numbers_at_their_limits(value, kept):
         ("p\r\nq\rSteps: 5", ("p\nq", "", {"Steps": "5"})),
         ("p\nSteps: 5 up", ("p\nSteps: 5 up", "", {})),
         ("p\nSteps: 5  ", ("p", "", {"Steps": "5"})),
+        ('p\nSteps: 5, A: "X, X"', ("p", "", {"Steps": "5", "A": "X, X"})),
         ("p\nSteps: 5, A:b, C: d", ("p", "", {"Steps": "5", "C": "d"})),
     ],
 )  # fmt: skip
@@ -186,6 +194,7 @@ def test_exif_behind_the_pixels_of_a_png_is_not_looked_for(monkeypatch):
     with Image.open(data) as image:
         monkeypatch.setattr(image, "load", None)  # which would be called
         assert dict(exif_of(image)) == {}
+        assert orientation_of(image) == 1
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 3
     with_exif = io.BytesIO()

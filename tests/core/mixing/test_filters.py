@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from itermix.mixing.filters import haar_low, low_pass, overlaps, projection, triangles
+from itermix.mixing.filters import Workspace, haar_low, low_pass, overlaps, projection, triangles
 
 FILTERS = pytest.mark.parametrize("low", [low_pass, haar_low])
 SMALLER = pytest.mark.parametrize("smaller", [triangles, overlaps])
@@ -172,3 +172,39 @@ def test_half_precision_keeps_its_type_and_survives_the_largest_noise(low, dtype
 def test_white_noise_keeps_its_deviation_in_the_dimensions_that_pass(low):
     got = low(picture(64, 64), 2.0)
     assert got.var().item() == pytest.approx(1 / 4, rel=0.05)
+
+
+EVERY = pytest.mark.parametrize(("low", "scale"), [(low_pass, 2.0), (haar_low, 2.0), (haar_low, 1.7)])
+
+
+@EVERY
+def test_the_result_is_written_where_it_is_wanted_which_may_be_the_picture_itself(low, scale):
+    x = picture(6, 8)
+    expected, out = low(x, scale), torch.zeros_like(x)
+    assert low(x, scale, out) is out
+    torch.testing.assert_close(out, expected)
+    assert low(x, scale, x) is x
+    torch.testing.assert_close(x, expected)
+
+
+@EVERY
+def test_planes_are_filtered_one_by_one_however_many_and_however_they_lie(low, scale):
+    x = picture(6, 8)
+    expected = low(x, scale)
+    torch.testing.assert_close(low(x[0], scale), expected[0])
+    torch.testing.assert_close(low(x[0, 0], scale), expected[0, 0])
+    other = low(x.to(memory_format=torch.channels_last), scale)
+    torch.testing.assert_close(other, expected)
+    assert other.is_contiguous()
+
+
+@EVERY
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+@pytest.mark.filterwarnings("error")  # as torch warns of space that is too small
+def test_what_is_made_once_is_kept_for_the_next_call(low, scale, dtype):
+    work = Workspace()
+    first = low(picture(6, 8, dtype), scale, work=work)
+    kept = {key: id(tensor) for key, tensor in work._kept.items()}
+    assert kept
+    torch.testing.assert_close(low(picture(6, 8, dtype), scale, work=work), first)
+    assert {key: id(tensor) for key, tensor in work._kept.items()} == kept

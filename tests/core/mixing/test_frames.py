@@ -92,3 +92,7 @@ def test_what_becomes_of_the_pictures_becomes_of_the_latent():
         pictures.mul_(2)
     assert torch.equal(z, 2 * before)
     assert torch.equal(frames.latents(frames.pictures(z), z), z)
+
+
+def test_seeds_of_frames_lie_above_all_seeds_of_latents():
+    assert frames.seeds([5, 6], 3) == [5, 5 + 2**64, 5 + 2**65, 6, 6 + 2**64, 6 + 2**65]

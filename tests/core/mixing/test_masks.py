@@ -193,3 +193,18 @@ def test_what_is_no_mask_is_refused_before_the_first_model_call(wrong):
         run(kd.sample_euler, SETTINGS, denoiser, mask=wrong)
     assert e.value.name == "mask"
     assert not denoiser.calls
+
+
+def test_a_picture_that_is_none_is_named_with_what_is_allowed():
+    latent = torch.zeros(2, 4, 10, 14)
+    allowed = r" is not possible. Allowed: floating point \[2 or 1, 1, height, width\], from 0 to 1."
+    with pytest.raises(SettingsError, match=r"mask = \(3, 1, 2, 2\)" + allowed):
+        fitted(torch.zeros(3, 1, 2, 2), latent)
+    with pytest.raises(SettingsError, match="mask = 'torch.float32 -1.0 to 2.0'" + allowed):
+        fitted(torch.tensor([[[[-1.0, 2.0]]]]), latent)
+
+
+def test_what_becomes_narrower_and_higher_at_once_loses_no_line():
+    line = torch.zeros(1, 1, 2, 16)
+    line[..., 0] = 1
+    assert fitted(line, torch.zeros(1, 1, 4, 2))[..., 0].min() > 0.05

@@ -157,3 +157,11 @@ def test_the_noise_of_a_seed_and_a_step_stays_the_same_in_every_version():
     """Pictures are made again by their seeds. This number is what numpy's SeedSequence makes of 7 and 7."""
     generator = torch.Generator().manual_seed(93150241580874706)
     assert torch.equal(draw(torch.empty(1, 4, 8, 8), [7], 7)[0], torch.randn(4, 8, 8, generator=generator))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_z_is_contiguous_however_the_latent_lies(kind):
+    lying = latent().to(memory_format=torch.channels_last)
+    z = NoisedLatents(lying, kind=kind).at(0, torch.tensor(2.0))
+    assert z.is_contiguous()
+    torch.testing.assert_close(z, NoisedLatents(latent(), kind=kind).at(0, torch.tensor(2.0)))
