@@ -133,9 +133,11 @@ def comparison(prefix: str) -> None:
 
 def search(prefix: str) -> None:
     """Where the page's script finds settings by words; screen readers are told which."""
-    field = f'<input type="search" id="{prefix}_search" placeholder="a word, then Enter" autocomplete="off">'
-    found = f'<span id="{prefix}_search_found" role="status"></span>'
-    gr.HTML(f'<div class="itermix-search"><label>Find a setting {field}</label>{found}</div>')
+    gr.HTML(
+        '<div class="itermix-search"><label>Find a setting '
+        f'<input type="search" id="{prefix}_search" placeholder="a word, then Enter" autocomplete="off"></label>'
+        f'<span id="{prefix}_search_found" role="status"></span></div>'
+    )
 
 
 def grouped(
