@@ -4,6 +4,7 @@ import json
 from urllib.parse import urlencode
 
 import pytest
+import requests
 from payloads import SIZE, hires, mixing, plain, repeatable, upscale
 from test_img2img import equal
 
@@ -11,7 +12,6 @@ from itermix import Settings
 
 DEFAULT = Settings().steps
 TABS = 20  # steps of the request
-BY_DENOISE, EXACT = ({"img2img_fix_steps": exact} for exact in (False, True))
 
 
 @pytest.fixture
@@ -28,6 +28,15 @@ def counted(webui):
     file.unlink(missing_ok=True)
 
 
+@pytest.fixture
+def exact(webui, request):
+    """The WebUI's option to run exactly as many steps as img2img asks for, for the time of a test."""
+    options = f"{webui.url}/sdapi/v1/options"
+    requests.post(options, json={"img2img_fix_steps": request.param}, timeout=30).raise_for_status()
+    yield request.param
+    requests.post(options, json={"img2img_fix_steps": False}, timeout=30).raise_for_status()
+
+
 def plan(webui, **query):
     query = {"width": SIZE, "height": SIZE, "steps": TABS, **query}
     return webui.get(f"../../itermix/v1/plan?{urlencode(query)}")["text"]
@@ -36,11 +45,10 @@ def plan(webui, **query):
 @pytest.mark.parametrize("request_of", [mixing, upscale], ids=["accordion", "script"])
 @pytest.mark.parametrize("steps", [None, 3, 30])
 @pytest.mark.parametrize("sampler", ["Euler", "DDIM"])
-@pytest.mark.parametrize("options", [EXACT, BY_DENOISE], ids=["exactly", "by denoise"])
-def test_img2img_runs_as_many_as_the_settings_say(webui, counted, request_of, steps, sampler, options):
-    """WebUIs keep an option of a request that they have never saved, so the last of them is as it was."""
+@pytest.mark.parametrize("exact", [False, True], indirect=True)
+def test_img2img_runs_as_many_as_the_settings_say(webui, counted, request_of, steps, sampler, exact):
     settings = {} if steps is None else {"steps": steps}
-    request = request_of({"steps": DEFAULT, **settings}, sampler=sampler, override_settings=options)
+    request = request_of({"steps": DEFAULT, **settings}, sampler=sampler)
     picture, calls = counted("img2img", {**request, "steps": TABS})
     assert calls == [steps or DEFAULT]
     assert f"Itermix steps: {steps or DEFAULT}" in picture.parameters
