@@ -85,7 +85,7 @@ class CountSettings(StepSettings):
         "steps",
         "Main",
         low=0,
-        high=10000,
+        high=1000,
         usual=40,
         step=1,
         main=4,

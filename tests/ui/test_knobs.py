@@ -112,7 +112,7 @@ def test_what_has_no_effect_by_default_is_greyed_out_with_its_reason(page):
     [
         ("perlin_scale", ("perlin", 0.5)),
         ("cleanup_steps", ("cleanup", 0.1)),
-        ("window_batch", ("window", 64)),
+        ("gaussian_sigma", ("dilated", 0.5)),
         ("deep_shrink_block", ("deep_shrink", 0.35)),
         ("mask_mode", ("perlin", 0.5)),
     ],

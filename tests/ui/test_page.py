@@ -39,10 +39,10 @@ def test_every_parameter_has_a_control_that_shows_its_default(page):
         assert shown(page, f"#itermix_upscale_{parameter.name}", parameter.type) == parameter.default
 
 
-def test_three_knobs_are_in_sight_and_the_others_in_folds(page):
+def test_four_knobs_are_in_sight_and_the_others_in_folds(page):
     seen = {p.name for p in Settings.parameters() if page.locator(f"#itermix_img2img_{p.name}").is_visible()}
     assert seen == {"enabled", *(p.name for p in Settings.parameters() if p.main)}
-    assert seen == {"enabled", "alpha", "detail", "denoise"}
+    assert seen == {"enabled", "alpha", "detail", "denoise", "steps"}
     for button in ("refresh", "follow"):
         assert not page.locator(f"#itermix_img2img_preset_{button}").is_visible()
     unfold(page)
@@ -73,17 +73,21 @@ def test_moving_a_slider_changes_the_curve(page):
     page.wait_for_function(
         f"before => document.querySelector('{CHART} path.weight').getAttribute('d') != before", arg=before
     )
-    assert page.locator(f"{CHART} circle").count() == steps_by_host(Settings(), 20)
+    assert page.locator(f"{CHART} circle").count() == Settings().steps
 
 
-def test_the_steps_of_the_tab_are_drawn(page):
+def test_the_steps_of_the_tab_are_drawn_where_ours_are_0(page):
     enter(page, "#img2img_steps", 7)
+    page.wait_for_timeout(1500)
+    assert page.locator(f"{CHART} circle").count() == Settings().steps
+    enter(page, "#itermix_img2img_steps", 0)
     run = steps_by_host(Settings(), 7)
     page.wait_for_function(f"document.querySelectorAll('{CHART} circle').length == {run}")
 
 
 def draw_all_steps(page):
     enter(page, "#itermix_img2img_denoise", 1)
+    enter(page, "#itermix_img2img_steps", 20)
     page.wait_for_function(f"document.querySelectorAll('{CHART} circle').length == 20")
 
 
@@ -142,11 +146,12 @@ def test_settings_that_contradict_are_told_in_the_charts_place(page):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_fills_the_controls(page, name):
-    enter(page, "#itermix_img2img_denoise", 0.35)
-    page.wait_for_function(f"document.querySelectorAll('{CHART} circle').length == 8")
+    enter(page, "#itermix_img2img_steps", 5)
+    page.wait_for_function(f"document.querySelectorAll('{CHART} circle').length == 5")
     choose(page, "#itermix_img2img_preset", name)
     page.locator("#itermix_img2img_preset_reason").get_by_text(REASONS[name]).wait_for()
-    steps = steps_by_host(Settings(denoise=decided(PRESETS[name])["denoise"]), 20)
+    values = decided(PRESETS[name])
+    steps = values["steps"] or steps_by_host(Settings(denoise=values["denoise"]), 20)
     page.wait_for_function(f"document.querySelectorAll('{CHART} circle').length == {steps}")
     assert given(page).items() >= decided(PRESETS[name]).items()
 
