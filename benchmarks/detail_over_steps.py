@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--denoise", type=float, default=Settings().denoise)
     parser.add_argument("--pictures", type=int, nargs=2, default=(16, 6), help="of the pixel and of the latent model")
     given = parser.parse_args()
-    settings = Settings(detail=given.detail, denoise=given.denoise)
+    settings = Settings(detail=given.detail, denoise=given.denoise, steps=0)
     rows: list[dict[str, Any]] = []
     for name, make, count in zip(("pixel", "latent"), (in_pixels, in_latents), given.pictures):
         measure = make(settings, count)

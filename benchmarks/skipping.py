@@ -96,7 +96,7 @@ def table_of_bounds() -> None:
     for sampler in SAMPLERS:
         function = getattr(k_diffusion.sampling, f"sample_{sampler}")
         for alpha in ALPHAS:
-            settings = Settings(denoise=1.0, blending="addition", alpha=alpha, detail=0.0)
+            settings = Settings(denoise=1.0, steps=0, blending="addition", alpha=alpha, detail=0.0)
             plans = [schedule(function, {"sigmas": upscaling.karras(steps)}, settings) for steps in STEPS]
             bounds = [
                 bounds_of(Run(function, plan, weights(settings, len(plan.levels)), settings, ve())) for plan in plans
@@ -123,7 +123,7 @@ def main() -> None:
         model = upscaling.Model(denoiser, sampler, options.steps)
         sources = upscaling.model_sources(upscaling.Model(denoiser, steps=20), options.pictures, SEEDS["tune"])
         for alpha in ALPHAS:
-            settings = Settings(denoise=1.0, blending="addition", alpha=alpha, detail=0.0, fidelity=0.0)
+            settings = Settings(denoise=1.0, steps=0, blending="addition", alpha=alpha, detail=0.0, fidelity=0.0)
             rows = measured(model, settings, sources, range(2, options.steps, 2))
             found += rows
             for row in rows:

@@ -18,6 +18,7 @@ from unittest import mock
 
 import facts
 
+from itermix.settings import Settings
 from itermix.standalone import network, upscaling
 from itermix.standalone.evaluation import SEEDS, evaluate, rows, seed_of
 from itermix.standalone.options import method_of
@@ -42,6 +43,12 @@ def measured(model: Model, methods: list[Method], scale: int, pictures: int, see
         calls[method.name] = sum(call.args[0][:, :1].numel() for call in forward.call_args_list) / side**2
     found = rows(evaluate(model, methods, [sources], (scale,), REFERENCES, shown=0), model)
     return [{**row, "schedule": model.schedule, "calls": calls[row["method"]]} for row in found]
+
+
+def as_many_as_the_model(method: Method) -> Method:
+    """The mixing with the model's steps, of which denoise leaves its share."""
+    assert isinstance(method.recipe, Settings)
+    return dataclasses.replace(method, recipe=method.recipe.replace(steps=0))
 
 
 def line(row: dict[str, Any]) -> str:
@@ -69,7 +76,7 @@ def main() -> None:
     parser.add_argument("--no-hires", action="store_true", help="leave hires fix out")
     parser.add_argument("--out", type=Path, required=True, help="JSON file")
     options = parser.parse_args()
-    methods = [method_of(text) for text in options.mixing or MIXINGS]
+    methods = [as_many_as_the_model(method_of(text)) for text in options.mixing or MIXINGS]
     if not options.no_hires:
         methods += HIRES
     denoiser = network.Guided(network.load())

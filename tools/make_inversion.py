@@ -19,8 +19,8 @@ PICTURE = Path(__file__).parents[1] / "docs" / "pictures" / "inversion.png"
 MODEL = Model(Guided(load(WEIGHTS)), "euler", steps=25)
 COUNT, SHOWN = 8, 2
 SIDE = 64
-ALONE = Settings(denoise=1.0, highest=0.0, fidelity=0.0, detail=0.0)  # the start, and nothing mixed after it
-ADDITION = Settings(denoise=1.0, blending="addition", alpha=1.0, fidelity=0.0, detail=0.0)
+ALONE = Settings(denoise=1.0, steps=0, highest=0.0, fidelity=0.0, detail=0.0)  # the start, and nothing mixed after it
+ADDITION = Settings(denoise=1.0, steps=0, blending="addition", alpha=1.0, fidelity=0.0, detail=0.0)
 KINDS: Mapping[str, dict[str, object]] = {
     "shared": {},
     "inverted": {"noise": "inverted"},

@@ -14,11 +14,11 @@ from itermix.standalone.upscaling import Method, Model, enlarge, model_sources, 
 
 PICTURE = Path(__file__).parents[1] / "docs" / "pictures" / "masks.png"
 COUNT, SEED, SIDE = 4, 20, 64
-FREE = Settings(denoise=1.0, blending="addition", highest=0.0, detail=0.0, fidelity=0.0)
-TIED = Settings(denoise=1.0, blending="addition", lowest=1.0, detail=0.0, fidelity=0.0)
-THRESHOLD = Settings(denoise=1.0, blending="addition", mask_mode="threshold", detail=0.0, fidelity=0.0)
+FREE = Settings(denoise=1.0, steps=0, blending="addition", highest=0.0, detail=0.0, fidelity=0.0)
+TIED = Settings(denoise=1.0, steps=0, blending="addition", lowest=1.0, detail=0.0, fidelity=0.0)
+THRESHOLD = Settings(denoise=1.0, steps=0, blending="addition", mask_mode="threshold", detail=0.0, fidelity=0.0)
 PERLIN = THRESHOLD.replace(perlin=1.0, perlin_scale=3.0, seed=SEED)
-REWIND = Settings(rewind=True)
+REWIND = Settings(rewind=True, steps=0)
 
 
 def main() -> None:
@@ -55,7 +55,7 @@ def main() -> None:
             row("threshold", THRESHOLD, ramp),
             Row("mask of Perlin noise, scale 3", patches.values.expand(-1, 3, -1, -1) * 2 - 1),
             row("threshold with it", PERLIN),
-            row("defaults", Settings()),
+            row("defaults", Settings(steps=0)),
             row("defaults, rewound", REWIND),
         ],
     )
