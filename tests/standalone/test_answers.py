@@ -287,3 +287,12 @@ def test_a_picture_goes_to_its_server_with_its_own_infotext_under_what_is_given(
     body = json.loads(body)
     assert (body["prompt"], body["steps"], body["seed"]) == ("a hat", 2, 8)
     assert "mask" in body["script_args"][0]
+
+
+def test_a_result_may_be_as_large_as_it_was_asked_for(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # and twice as many are refused
+    wide = images.png(Image.new("RGB", (12, 2), "red"), "a hat\nSteps: 2")
+    assert server.result(URL, picture(wide), (12, 2)) == wide
+    server.check_finished(wide, (12, 2))
+    with pytest.raises(ServerError, match="holds no picture: PictureError"):
+        server.result(URL, picture(wide), (2, 2))
