@@ -87,6 +87,7 @@ SENTENCES = [
     ((0, b"x" * 2000), f"No WebUI answers at {AT}: {'x' * 1000}"),
     ((0, b"\xff"), f"No WebUI answers at {AT}: \ufffd"),
     ((300, b"http://me:pw@x/login?a=b?c"), f"{AT} sends on to http://x/login (status 300), {SENT_ON}"),
+    ((307, b"http://x/\xff"), f"{AT} sends on to http://x/\ufffd (status 307), {SENT_ON}"),
     ((399, b""), f"{AT} sends on to nowhere (status 399), {SENT_ON}"),
     ((404, b'{"detail": "Not Found"}'), f"The WebUI has no API at {AT}: start it with --api."),
     ((404, b""), f"The WebUI has no API at {AT}: start it with --api."),
