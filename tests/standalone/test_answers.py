@@ -87,6 +87,7 @@ SENTENCES = [
     ((0, b"x" * 2000), f"No WebUI answers at {AT}: {'x' * 1000}"),
     ((0, b"\xff"), f"No WebUI answers at {AT}: \ufffd"),
     ((300, b"http://me:pw@x/login?a=b?c"), f"{AT} sends on to http://x/login (status 300), {SENT_ON}"),
+    ((307, b"http://x/\xff"), f"{AT} sends on to http://x/\ufffd (status 307), {SENT_ON}"),
     ((399, b""), f"{AT} sends on to nowhere (status 399), {SENT_ON}"),
     ((404, b'{"detail": "Not Found"}'), f"The WebUI has no API at {AT}: start it with --api."),
     ((404, b""), f"The WebUI has no API at {AT}: start it with --api."),
@@ -287,3 +288,12 @@ def test_a_picture_goes_to_its_server_with_its_own_infotext_under_what_is_given(
     body = json.loads(body)
     assert (body["prompt"], body["steps"], body["seed"]) == ("a hat", 2, 8)
     assert "mask" in body["script_args"][0]
+
+
+def test_a_result_may_be_as_large_as_it_was_asked_for(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # and twice as many are refused
+    wide = images.png(Image.new("RGB", (12, 2), "red"), "a hat\nSteps: 2")
+    assert server.result(URL, picture(wide), (12, 2)) == wide
+    server.check_finished(wide, (12, 2))
+    with pytest.raises(ServerError, match="holds no picture: PictureError"):
+        server.result(URL, picture(wide), (2, 2))

@@ -72,6 +72,8 @@ def test_what_is_seen_of_a_file(tmp_path):
     assert looked_at(source, A, {}).prompt == "no prompt"
     source.write_bytes(images.png(Image.new("RGB", (8, 8)), "a note"))
     assert looked_at(source, A, {}).prompt == "no prompt (PNG text, which is no infotext)"
+    Image.new("RGB", (8, 8)).save(source, exif=b"garbage!")
+    assert looked_at(source, A, {}).notes == ("its EXIF can't be read: SyntaxError",)
 
 
 def test_a_picture_that_changes_in_the_meantime(tmp_path):

@@ -188,6 +188,7 @@ def test_the_result_is_written_where_it_is_wanted_which_may_be_the_picture_itsel
 
 
 @EVERY
+@pytest.mark.filterwarnings("error")  # as torch warns of space of another shape
 def test_planes_are_filtered_one_by_one_however_many_and_however_they_lie(low, scale):
     x = picture(6, 8)
     expected = low(x, scale)
