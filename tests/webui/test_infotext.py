@@ -55,6 +55,10 @@ SETTINGS = {
     "perlin_scale": 7.0,
     "skip_tolerance": 0.02,
     "repairs": "before the mixing",
+    "steps": 6,
+    "window_auto": False,
+    "window_overlap": 0.4,
+    "seamless": True,
 }
 # Two are for the hires pass alone, and detail not for DemoFusion's formulas.
 ELSEWHERE = {"nn_upscaler": False, "repairs": "after all"}
