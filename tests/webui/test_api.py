@@ -105,8 +105,8 @@ def test_the_curve_is_that_of_the_settings(call):
     assert answer["weights"] == [None, 1.0, *(pytest.approx(w) for w in (2 / 3, 1 / 3))]
     assert answer["sigmas"][0] == pytest.approx(14.6146, abs=1e-3)
     assert answer["scheduler"] == "Exponential"
-    assert call("weights", {})[1]["steps"] == 20
-    assert call("weights", {"settings": {"denoise": 0.5}, "steps": 4, "hires": True})[1]["steps"] == 8
+    assert call("weights", {"settings": {"steps": 0}})[1]["steps"] == 20
+    assert call("weights", {"settings": {"denoise": 0.5, "steps": 4}, "hires": True})[1]["steps"] == 8
 
 
 def test_both_scripts_take_a_preset_and_what_is_named_beside_it(webui, call, file):
@@ -125,7 +125,7 @@ def test_another_extension_switches_mixing_on(webui, request_of):
     plain = request_for() if request_of is mixing else upscale(2.0, 0, 0, "Lanczos")
     (expected,) = webui.generate("img2img", request_of({"preset": "Creative", "alpha": 0.6}))
     settings = webui.data / "settings.json"
-    settings.write_text('{"preset": "Creative", "alpha": 0.6}')
+    settings.write_text('{"preset": "Creative", "alpha": 0.6, "steps": 0}')
     try:
         (picture,) = webui.generate("img2img", plain)
         settings.write_text('{"alhpa": 0.5}')

@@ -9,6 +9,7 @@ from test_img2img import difference
 
 from itermix.settings import UpscaleSettings
 
+STEPS = UpscaleSettings().steps
 LABEL = {parameter.name: f"[Itermix] {parameter.label}" for parameter in UpscaleSettings.parameters()}
 LABEL["preset"] = "[Itermix] Preset"
 
@@ -67,7 +68,7 @@ def test_each_picture_is_that_of_its_settings(webui, plot):
         assert f"Itermix enabled: True, Itermix curve: {curve}, Itermix alpha: {alpha}" in text
     pictures = pictures_of(answer)
     for picture, (curve, alpha) in zip(pictures, cells, strict=True):
-        (expected,) = webui.generate("img2img", mixing({"curve": curve, "alpha": alpha}))
+        (expected,) = webui.generate("img2img", mixing({"curve": curve, "alpha": alpha, "steps": STEPS}))
         assert difference(picture, expected) <= 1
     assert difference(pictures[1], pictures[3]) > 1
 
@@ -93,7 +94,7 @@ def test_axes_of_the_upscale_script_run_it(webui, plot):
     answer = plot("img2img", request_for(), {"[Itermix] Scale": "1.25, 1.5", LABEL["alpha"]: "0.6"})
     texts = infotexts(answer)
     assert ["Size: 80x80" in texts[0], "Size: 96x96" in texts[1]] == [True, True]
-    (expected,) = webui.generate("img2img", upscale({"scale": 1.5, "alpha": 0.6}))
+    (expected,) = webui.generate("img2img", upscale({"scale": 1.5, "alpha": 0.6, "steps": STEPS}))
     assert difference(pictures_of(answer)[1], expected) <= 1
 
 
@@ -107,7 +108,7 @@ def test_the_hires_pass_mixes(plot):
 @pytest.mark.parametrize(
     ("tab", "axis", "sentence"),
     [
-        ("img2img", {"alpha": "0.6, 99"}, "alpha = 99.0 is not possible"),
+        ("img2img", {"alpha": "0.6, 101"}, "alpha = 101.0 is not possible"),
         ("img2img", {"curve": ["linear", "sine"]}, "curve = 'sine' is not possible"),
         ("img2img", {"preset": ["Creativ"]}, "Did you mean Creative?"),
         ("img2img", {"save_phases": ["maybe"]}, "save_phases = 'maybe' is not possible"),
