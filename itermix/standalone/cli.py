@@ -21,6 +21,7 @@ from itermix.settings.infotext import written
 from itermix.settings.presets import expanded
 from itermix.settings.schema import json_schema
 from itermix.standalone import files
+from itermix.standalone.calibrate import arguments as calibrate
 from itermix.standalone.client import AddressError, address
 from itermix.standalone.options import (
     MIXING_HELP,
@@ -47,8 +48,9 @@ INTRODUCTION = """\
 Upscale pictures with diffusion models past their training resolution, by iterative mixing.
 
 The picture you have is enlarged and noised along the sampler's schedule, and at every step mixed into what is being
-sampled: its layout stays, and the model adds the detail. Everything here but `upscale --server` and `batch` runs on the
-CPU with a small built-in model, so no WebUI and no checkpoint is needed to see what mixing does.
+sampled: its layout stays, and the model adds the detail. Everything here but `upscale --server`, `batch` and
+`calibrate` runs on the CPU with a small built-in model, so no WebUI and no checkpoint is needed to see what mixing
+does.
 """
 
 EXAMPLES = """\
@@ -61,6 +63,9 @@ examples:
 
   itermix batch photos large --server http://gpu1:7860 --server http://gpu2:7860 --scale 2
       upscale a folder of pictures through one or many WebUIs
+
+  itermix calibrate --server http://127.0.0.1:7860 --budget 20 --out mine
+      which settings suit the checkpoint that a WebUI has loaded: numbers, a sheet, and a preset with --keep NAME
 
   itermix upscale --out large.png --scale 4
       upscale a picture of the built-in model
@@ -206,6 +211,10 @@ def parser() -> Parser:
                        "10.0.0.1:6379. Default: several servers start Ray here, one needs none.")  # fmt: skip
     add_request(batch)
     add_settings(batch, UpscaleSettings, enabled=True)
+
+    calibrate.add_arguments(
+        command("calibrate", calibrate.run, "Try a WebUI's checkpoint, and keep what is best for it.")
+    )
 
     plot = command("plot", run_plot, "Plot weight curves, and a strip of what is mixed in.")
     add_out(plot, "FILE", "PNG file to write.")

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from itermix.standalone.evaluation import Group
 from itermix.standalone.images import to_image
+
+if TYPE_CHECKING:
+    from itermix.standalone.evaluation import Group
 
 CELL = 128
 """Side of every picture on a sheet, in pixels, where nothing else is said."""
