@@ -22,7 +22,7 @@ from itermix.settings import Settings, UpscaleSettings
 from itermix.settings.presets import PRESETS, REASONS, PresetFileError
 from itermix.settings.schema import json_schema
 from itermix.steps.schedule import steps_by_host
-from itermix.webui import docs, options, results, sides
+from itermix.webui import docs, host, options, results, sides
 from itermix.webui.auth import authorised
 from itermix.webui.curve import curve
 from itermix.webui.limits import SIDES, STEPS, check_size, checked_body
@@ -68,6 +68,8 @@ def add_routes(_: Any, app: FastAPI) -> None:
         "presets/save": save_preset,
         "presets/rename": rename_preset,
         "presets/delete": delete_preset,
+        "presets/bind": bind_preset,
+        "presets/unbind": unbind_preset,
         "weights": weights_route,
     }.items():
         router.add_api_route(f"/{path}", route, methods=["POST"])
@@ -84,10 +86,16 @@ def schema() -> dict[str, Any]:
     return {"mixing": json_schema(Settings, defaults), "upscale": json_schema(UpscaleSettings, defaults)}
 
 
-def facts() -> dict[str, str | None]:
-    """What settings need that no setting says: the kind of the loaded model's network; None if none is loaded."""
+def facts() -> dict[str, Any]:
+    """What settings need that no setting says: the kind of the loaded model's network; the checkpoint that is chosen,
+    and what it is known by; and the side of the pictures that it was trained for. None for what isn't known."""
     network = sides.loaded_network()
-    return {"network": network and ("U-Net" if deep_shrink.is_unet(network) else type(network).__name__)}
+    chosen = host.checkpoint()
+    return {
+        "network": network and ("U-Net" if deep_shrink.is_unet(network) else type(network).__name__),
+        "checkpoint": {"name": chosen.name, "hash": chosen.hashes[0]} if chosen.hashes else None,
+        "side": sides.trained_side(),
+    }
 
 
 def page_of_docs(page: str) -> Response:
@@ -107,12 +115,13 @@ def picture_of_result(number: int, kind: str) -> Response:
 
 
 def presets() -> dict[str, Any]:
-    """{"built_in": {name: {"settings", "reason"}}, "own": {name: {setting: value}}, "error": why none of the own}."""
+    """{"built_in": {name: {"settings", "reason"}}, "own": {name: {setting: value}}, "bound": {checkpoint: name},
+    "error": why none of the own}."""
     built_in = {name: {"settings": values, "reason": REASONS[name]} for name, values in PRESETS.items()}
     try:
-        return {"built_in": built_in, "own": OWN.load(), "error": None}
+        return {"built_in": built_in, "own": OWN.load(), "bound": OWN.bound(), "error": None}
     except PresetFileError as error:
-        return {"built_in": built_in, "own": {}, "error": str(error)}
+        return {"built_in": built_in, "own": {}, "bound": {}, "error": str(error)}
 
 
 def save_preset(name: Any = Body(), settings: Any = Body()) -> dict[str, Any]:
@@ -128,6 +137,17 @@ def rename_preset(name: Any = Body(), new_name: Any = Body()) -> dict[str, Any]:
 
 def delete_preset(name: Any = Body(embed=True)) -> dict[str, Any]:
     OWN.delete(name)
+    return presets()
+
+
+def bind_preset(name: Any = Body(), checkpoint: Any = Body()) -> dict[str, Any]:
+    """Let Automatic take a preset with a checkpoint, of which `facts` tells the hash; gives all presets."""
+    OWN.bind(name, checkpoint)
+    return presets()
+
+
+def unbind_preset(checkpoint: Any = Body(embed=True)) -> dict[str, Any]:
+    OWN.unbind(checkpoint)
     return presets()
 
 

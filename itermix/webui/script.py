@@ -16,7 +16,7 @@ from itermix.settings.infotext import UNFINISHED, written
 from itermix.webui import analysis, fidelity, hires, host, infotext, latent_upscaler, masks, options, results, ui
 from itermix.webui.errors import USER_ERRORS, kept
 from itermix.webui.job import Job, Wrapped, tasks
-from itermix.webui.presets import with_preset
+from itermix.webui.presets import followed, with_preset
 from itermix.webui.progress import Task, shared_out
 
 TITLE = "Iterative Mixing"
@@ -41,7 +41,7 @@ class IterativeMixing(scripts.Script):
         if host.repairs_a_part(p):
             p.itermix = Job(Settings())
         elif not (hasattr(p, "itermix") and p.itermix.by_script):
-            made = kept(lambda: Job(overridden(settings_of(args), p), mask=masks.given(args, p)))
+            made = kept(lambda: Job(overridden(settings_of(args, p), p), mask=masks.given(args, p)))
             p.itermix = made if isinstance(made, Job) else Job(made)
         job = p.itermix
         if not job.active:
@@ -82,11 +82,12 @@ class IterativeMixing(scripts.Script):
                 value.remove(p)
 
 
-def settings_of(args: Sequence[Any]) -> Settings:
-    """Of an API dict or of the UI's values in order. A dict switches mixing on unless it says otherwise."""
+def settings_of(args: Sequence[Any], p: Any) -> Settings:
+    """Of an API dict or of the UI's values in order, for the request `p`. A dict switches mixing on unless it says
+    otherwise."""
     if args and isinstance(args[0], dict):
-        return Settings(**{"enabled": True, **options.defaults(), **with_preset(masks.without(args[0]))})
-    return Settings.from_list(masks.controls_without(args))
+        return Settings(**{"enabled": True, **options.defaults(), **with_preset(masks.without(args[0]), p)})
+    return followed(Settings.from_list(masks.controls_without(args)), masks.preset_of(args), p)
 
 
 def overridden(settings: AnySettings, p: Any) -> AnySettings:
@@ -97,7 +98,7 @@ def overridden(settings: AnySettings, p: Any) -> AnySettings:
     changes = getattr(p, "itermix_settings", None)
     if not changes:
         return settings
-    return type(settings)(**{**dataclasses.asdict(settings), "enabled": True, **with_preset(masks.without(changes))})
+    return type(settings)(**{**dataclasses.asdict(settings), "enabled": True, **with_preset(masks.without(changes), p)})
 
 
 def init(check: Callable[[Any, Job], Any], p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> None:

@@ -37,7 +37,7 @@ FOLDERS = (
 
 def accordion(prefix: str, samplers: Sequence[str], defaults: Mapping[str, Any] | None = None) -> list[Any]:
     """Controls of all mixing settings in the order of `Settings.parameters`; the first is the accordion's checkbox, and
-    two more at the end are for a mask: its picture, and whether it is the one of inpainting.
+    three more at the end are for a mask, its picture and whether it is the one of inpainting, and the list of presets.
 
     Their elem_ids are `prefix`_`name`, the prefix itermix_ with the name of the tab. `defaults` are values that are set
     elsewhere, so that ui-config.json, in which the WebUI keeps the value of every control, must not set them.
@@ -65,7 +65,7 @@ def accordion(prefix: str, samplers: Sequence[str], defaults: Mapping[str, Any] 
             preset_controls.connect(prefix, preset, reason, controls)
     for name in defaults or {}:
         controls[name].do_not_save_to_config = True
-    return [switch, *(controls[parameter.name] for parameter in parameters), *mask]
+    return [switch, *(controls[parameter.name] for parameter in parameters), *mask, preset]
 
 
 def upscale_controls(prefix: str, upscalers: Sequence[str], folders: bool = False) -> list[Any]:
