@@ -22,7 +22,7 @@ from itermix.settings import Settings, UpscaleSettings
 from itermix.settings.presets import PRESETS, REASONS, PresetFileError
 from itermix.settings.schema import json_schema
 from itermix.steps.schedule import steps_by_host
-from itermix.webui import docs, host, options, results, sides
+from itermix.webui import calibration, docs, host, options, results, sides
 from itermix.webui.auth import authorised
 from itermix.webui.curve import curve
 from itermix.webui.limits import SIDES, STEPS, check_size, checked_body
@@ -61,6 +61,8 @@ def add_routes(_: Any, app: FastAPI) -> None:
         "docs/{page:path}": page_of_docs,
         "results": last_results,
         "results/{number}/{kind}": picture_of_result,
+        "calibration": calibration_route,
+        "calibration/sheet": calibration_sheet,
         "version": version,
     }.items():
         router.add_api_route(f"/{path}", route, methods=["GET"])
@@ -71,6 +73,9 @@ def add_routes(_: Any, app: FastAPI) -> None:
         "presets/bind": bind_preset,
         "presets/unbind": unbind_preset,
         "weights": weights_route,
+        "calibration/start": start_calibration,
+        "calibration/stop": stop_calibration,
+        "calibration/keep": keep_calibrated,
     }.items():
         router.add_api_route(f"/{path}", route, methods=["POST"])
     app.include_router(router)
@@ -149,6 +154,33 @@ def bind_preset(name: Any = Body(), checkpoint: Any = Body()) -> dict[str, Any]:
 def unbind_preset(checkpoint: Any = Body(embed=True)) -> dict[str, Any]:
     OWN.unbind(checkpoint)
     return presets()
+
+
+def calibration_route() -> dict[str, Any]:
+    """How far the calibration of this WebUI is, and what it has found; see `itermix.webui.calibration`."""
+    return calibration.HERE.told()
+
+
+def calibration_sheet() -> Response:
+    """The sheet of the last calibration, a page."""
+    return Response(calibration.HERE.sheet(), media_type="text/html")
+
+
+def start_calibration(request: Request, minutes: Any = Body(), scale: Any = Body()) -> dict[str, Any]:
+    """Try the checkpoint that is chosen, through the WebUI's own API."""
+    calibration.HERE.start(request.scope["server"], calibration.MINUTES.check(minutes), calibration.SCALE.check(scale))
+    return calibration.HERE.told()
+
+
+def stop_calibration() -> dict[str, Any]:
+    """Stop it after the picture at work."""
+    calibration.HERE.stop()
+    return calibration.HERE.told()
+
+
+def keep_calibrated(name: Any = Body(), row: Any = Body(None)) -> dict[str, Any]:
+    """Keep a row of the last calibration, its best if none is named, as a preset for the checkpoint that it is of."""
+    return {"sentence": calibration.HERE.keep(name, row)}
 
 
 def weights_route(

@@ -63,6 +63,7 @@ def accordion(prefix: str, samplers: Sequence[str], defaults: Mapping[str, Any] 
                     mask = mask_controls(prefix)
         with fold("Own presets", prefix):
             preset_controls.connect(prefix, preset, reason, controls)
+            calibration(prefix)
     for name in defaults or {}:
         controls[name].do_not_save_to_config = True
     return [switch, *(controls[parameter.name] for parameter in parameters), *mask, preset]
@@ -125,6 +126,13 @@ def comparison(prefix: str) -> None:
     """Where the page's script lays a result over its source, or over another result, when it is opened."""
     place = f'<div id="{prefix}_compare" class="itermix-compare"></div>'
     gr.HTML(f'<details class="itermix-details"><summary>Before and after</summary>{place}</details>')
+
+
+def calibration(prefix: str) -> None:
+    """Where the page's script offers to try the checkpoint, when it is opened."""
+    place = f'<div id="{prefix}_calibrate" class="itermix-calibrate"></div>'
+    summary = "<summary>Which settings suit this checkpoint?</summary>"
+    gr.HTML(f'<details class="itermix-details">{summary}{place}</details>')
 
 
 def grouped(
