@@ -91,7 +91,10 @@ def _paste_block(sheet: Image.Image, block: Block, left: int, top: int, label: i
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
+    try:
+        return ImageFont.load_default(size)
+    except TypeError:  # of Pillow before 10.1, which A1111 has: one size alone
+        return ImageFont.load_default()
 
 
 def _text_width(text: str, size: int) -> int:

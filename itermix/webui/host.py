@@ -6,7 +6,6 @@ import inspect
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -39,30 +38,6 @@ from itermix.steps.parametrisation import Amounts, Parametrisation, ve, vp
 from itermix.webui import controlnet, latent_upscaler
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """What a WebUI knows of a checkpoint: its name, and the hashes that it goes by, the surest first."""
-
-    name: str
-    hashes: tuple[str, ...]
-
-
-def checkpoint(p: Any = None) -> Checkpoint:
-    """The checkpoint that mixes in a request, or the one that the WebUI has chosen; without a name if there is none.
-
-    Without hashing there is the WebUI's older hash alone.
-    """
-    names = [shared.opts.sd_model_checkpoint]
-    names.insert(0, (getattr(p, "override_settings", None) or {}).get("sd_model_checkpoint"))
-    if p is not None and not is_img2img(p) and getattr(p, "enable_hr", False):
-        names.insert(0, getattr(p, "hr_checkpoint_name", None))
-    for name in names:
-        if name and (info := sd_models.get_closet_checkpoint_match(name)):
-            hashes = (getattr(info, kind, None) for kind in ("shorthash", "hash"))
-            return Checkpoint(info.name_for_extra, tuple(each for each in hashes if each))
-    return Checkpoint("", ())
 
 
 def is_img2img(p: Any) -> bool:

@@ -12,8 +12,8 @@ import gradio as gr
 
 from itermix.parameters import SettingsError
 from itermix.settings.presets import AUTOMATIC, DECIDED, PRESETS, REASONS, PresetFileError
-from itermix.webui import host
-from itermix.webui.presets import OWN, automatic, filled_in
+from itermix.webui import checkpoints
+from itermix.webui.presets import OWN, automatic, filled_in, fills_in
 
 INFO = "Fills in all settings but the seed."
 QUIET = {"show_progress": "hidden"}
@@ -101,7 +101,7 @@ def reason_of(preset: str) -> str:
     """Why to choose a preset; of Automatic, which one it is."""
     if preset != AUTOMATIC:
         return REASONS.get(preset, "Your own.")
-    chosen = host.checkpoint()
+    chosen = checkpoints.chosen()
     if not chosen.hashes or not any(each in OWN.bound() for each in chosen.hashes):
         return f"No preset is bound to {chosen.name or 'the checkpoint'}, so this is {automatic()}."
     return f"{automatic()}, which is bound to {chosen.name}."
@@ -112,6 +112,8 @@ def in_force(place: str, chosen: str | None, *values: Any) -> tuple[Any, str]:
     differ from the nearest."""
     known = all_presets()
     if chosen == AUTOMATIC:
+        if fills_in(dict(zip((parameter.name for parameter in DECIDED), values))):
+            return gr.update(), shown(reason_of(AUTOMATIC), place)
         known[AUTOMATIC] = known[automatic()]
     order = sorted(known, key=lambda name: name != chosen)
     differing = {name: differences(known[name], values) for name in order}
@@ -151,7 +153,7 @@ def deleted(place: str, preset: str | None) -> tuple[Any, str]:
 
 
 def bound(place: str, preset: str | None) -> tuple[Any, str]:
-    if not (chosen := host.checkpoint()).hashes:
+    if not (chosen := checkpoints.chosen()).hashes:
         return no_checkpoint(place)
     done = f"Automatic takes {preset} with {chosen.name}."
     return changed(place, lambda: OWN.bind(preset or "", chosen.hashes[0]), preset, done)
@@ -159,7 +161,7 @@ def bound(place: str, preset: str | None) -> tuple[Any, str]:
 
 def unbound(place: str, preset: str | None) -> tuple[Any, str]:
     """Whichever preset it is that is bound to the checkpoint."""
-    if not (chosen := host.checkpoint()).hashes:
+    if not (chosen := checkpoints.chosen()).hashes:
         return no_checkpoint(place)
 
     def change() -> None:

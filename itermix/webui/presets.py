@@ -19,7 +19,7 @@ from itermix.settings.presets import (
     decided,
     expanded,
 )
-from itermix.webui import host, options
+from itermix.webui import checkpoints, options
 
 OWN = PresetFile(Path(data_path) / "itermix-presets.json")
 
@@ -30,7 +30,7 @@ def automatic(p: Any = None) -> str:
     Raises PresetFileError if the user's own can't be read.
     """
     bound = OWN.bound()
-    return next((bound[each] for each in host.checkpoint(p).hashes if each in bound), DEFAULT)
+    return next((bound[each] for each in checkpoints.chosen(p).hashes if each in bound), DEFAULT)
 
 
 def filled_in(own: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -44,16 +44,19 @@ def followed(settings: Settings, chosen: Any, p: Any) -> Settings:
     It may be another than the one that was loaded when Automatic filled the controls in. What differs from all that
     Automatic can fill in is the user's and stays.
     """
-    if chosen != AUTOMATIC:
+    shown = {parameter.name: getattr(settings, parameter.name) for parameter in DECIDED}
+    if chosen != AUTOMATIC or not fills_in(shown):
         return settings
+    return settings.replace(**filled_in(OWN.load())[automatic(p)])
+
+
+def fills_in(values: Mapping[str, Any]) -> bool:
+    """Whether Automatic fills these values in with some checkpoint; never where the user's own can't be read."""
     try:
         bound, presets = set(OWN.bound().values()), filled_in(OWN.load())
     except PresetFileError:
-        return settings
-    shown = {parameter.name: getattr(settings, parameter.name) for parameter in DECIDED}
-    if all(shown != presets[name] for name in (DEFAULT, *bound)):
-        return settings
-    return settings.replace(**presets[automatic(p)])
+        return False
+    return any(values == presets[name] for name in (DEFAULT, *bound))
 
 
 def with_preset(values: Mapping[str, Any], p: Any = None) -> dict[str, Any]:
