@@ -164,6 +164,9 @@ class PresetFile:
         _check_checkpoint(checkpoint)
         with self._lock:
             presets = _without(self._read(), checkpoint)
+            if sum(len(each.checkpoints) for each in presets.values()) >= MAX_PRESETS:
+                allowed = f"Allowed: at most {MAX_PRESETS} checkpoints with a preset; unbind one first."
+                raise SettingsError("checkpoint", checkpoint, allowed)
             kept = presets[_known(name, presets, "name")]
             self._write({**presets, name: _Kept(kept.values, (*kept.checkpoints, checkpoint))})
 
@@ -275,7 +278,12 @@ def _without(presets: Mapping[str, _Kept], checkpoint: str) -> dict[str, _Kept]:
 
 
 def _check_checkpoint(checkpoint: Any) -> None:
-    if not isinstance(checkpoint, str) or not checkpoint.isalnum() or len(checkpoint) > MAX_CHECKPOINT:
+    if (
+        not isinstance(checkpoint, str)
+        or not checkpoint.isalnum()
+        or not checkpoint.isascii()
+        or len(checkpoint) > MAX_CHECKPOINT
+    ):
         allowed = f"Allowed: a hash of at most {MAX_CHECKPOINT} letters and digits, as GET facts tells it."
         raise SettingsError("checkpoint", checkpoint, allowed)
 

@@ -131,8 +131,9 @@ def comparison(prefix: str) -> None:
 def calibration(prefix: str) -> None:
     """Where the page's script offers to try the checkpoint, when it is opened."""
     place = f'<div id="{prefix}_calibrate" class="itermix-calibrate"></div>'
-    summary = "<summary>Which settings suit this checkpoint?</summary>"
-    gr.HTML(f'<details class="itermix-details">{summary}{place}</details>')
+    gr.HTML(
+        f'<details class="itermix-details"><summary>Which settings suit this checkpoint?</summary>{place}</details>'
+    )
 
 
 def grouped(

@@ -9,6 +9,7 @@ from PIL import Image, ImageFilter
 from itermix.settings import UpscaleSettings
 
 SIDE = 64
+FEW = 4  # settings, as many as a test has time for
 CHECKPOINT = {"name": "small.safetensors", "hash": "0123456789"}
 
 
@@ -32,7 +33,7 @@ def enlarged(request):
         size, strength, text = (request["width"], request["height"]), request["denoising_strength"], "Steps: 1, Seed: 1"
     image = source.resize(size, Image.Resampling.LANCZOS).filter(ImageFilter.GaussianBlur(2 * strength))
     pixels = np.asarray(image, np.float32) + noise.normal(0, 20 * strength, (*image.size[::-1], 3))
-    return picture_answer(Image.fromarray(pixels.clip(0, 255).astype(np.uint8)), text)
+    return picture_answer(Image.fromarray(pixels.clip(0, 255).astype(np.uint8)), f"{text}, Version: v1.10.1")
 
 
 class Calibrated(FakeWebUI):

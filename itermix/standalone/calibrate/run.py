@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,9 @@ SHARE_OF_FIXED = 0.5
 
 MOST_SETTINGS = 48
 """That are tried: the ranges are full by then."""
+
+RESERVE = 1.2
+"""As many times longer than the presets may a setting of the search take, which has up to half as many steps more."""
 
 FEWEST_PICTURES = 2
 
@@ -182,13 +186,24 @@ class Calibration:
             return
         if "settings" not in self.state.plan:
             rest = self.wanted.seconds - count * self._of_fixed()
-            most = int(rest / max(self._expected(), 1e-3))
+            most = int(rest / (RESERVE * max(self._expected(), 1e-3)))
             self.state.plan["settings"] = min(MOST_SETTINGS, search.affordable(count, most))
             self.state.save()
         steps = search.rungs(self.state.plan["settings"], count)
         self.listener.planned(search.requests(steps), search.requests(steps) * self._expected())
         tried = search.around(self.found.candidates[ranked[0]], self.state.plan["settings"])
-        search.halved(tried, steps, self._score)
+        search.halved(tried, steps, self._score, functools.partial(self._taken, steps))
+
+    def _taken(self, steps: Sequence[search.Rung], number: int, count: int) -> int:
+        """How many settings go into a rung: as many as can be taken to the end in the time that is left, since what was
+        not tried on all pictures can't be told from the rest. It is kept, so that a run that goes on does the same."""
+        taken = self.state.plan.setdefault("taken", [])
+        if number == len(taken):
+            most = int(self._left() / (RESERVE * max(self._expected(), 1e-3)))
+            seen = steps[number - 1].pictures if number else 0
+            taken.append(search.carried(count, steps[number:], seen, most))
+            self.state.save()
+        return taken[number]
 
     def _tried(self, candidates: Sequence[Candidate], k: int) -> None:
         """All of these on picture k, and what enlarging alone gives."""
@@ -233,7 +248,7 @@ class Calibration:
         place = f"{ENLARGED} {k}"
         if place not in self.state.numbers:
             larger = source.resize(size, Image.Resampling.LANCZOS)  # type: ignore[arg-type]
-            self._keep_numbers(place, larger, source, {"seconds": 0.0, "calls": 0.0})
+            self._measure(place, larger, source, {"seconds": 0.0, "calls": 0.0})
         self._enter(Candidate(ENLARGED), k, place)
 
     def _reading(self, candidate: Candidate, k: int) -> None:
@@ -257,22 +272,23 @@ class Calibration:
             seconds = self._pictures.seconds(asked)
             costs = {"seconds": seconds, "calls": self._calls(candidate, source)}
             with Image.open(file) as result:
-                self._keep_numbers(place, result.convert("RGB"), source.image.convert("RGB"), costs)
+                self._measure(place, result.convert("RGB"), source.image.convert("RGB"), costs)
             self.state.numbers[place][TOOK] = max(seconds, time.monotonic() - begun)
+            self._keep_time()
         self.found.files[candidate.name, k] = file
         self._enter(candidate, k, place)
         self.listener.made(candidate.name)
 
-    def _keep_numbers(self, place: str, result: Image.Image, source: Image.Image, costs: Mapping[str, float]) -> None:
+    def _measure(self, place: str, result: Image.Image, source: Image.Image, costs: Mapping[str, float]) -> None:
         ours, theirs = ((to_picture(image)[None] + 1) / 2 for image in (result, source))
         with torch.no_grad():
             found = numbers.measured(ours, theirs)
         values = {name: float(value[0]) for name, value in found.items()} | dict(costs)
         self.state.numbers[place] = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self._keep_time()
 
     def _enter(self, candidate: Candidate, k: int, place: str) -> None:
-        known = {name: math.nan if value is None else value for name, value in self.state.numbers[place].items()}
+        numbers_of_it = self.state.numbers[place].items()
+        known = {name: math.nan if value is None else value for name, value in numbers_of_it if name != TOOK}
         self.found.readings.setdefault(candidate.name, {})[k] = known
         self.found.candidates[candidate.name] = candidate
 

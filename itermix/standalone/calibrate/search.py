@@ -144,12 +144,35 @@ def affordable(pictures: int, most: int) -> int:
     return count
 
 
+def carried(count: int, steps: Sequence[Rung], seen: int, most: int) -> int:
+    """How many of `count` settings, one at least, can be taken through these rungs with `most` pictures, where so many
+    pictures of each were seen before."""
+
+    def made(candidates: int) -> int:
+        total, before = 0, seen
+        for rung in steps:
+            total += candidates * (rung.pictures - before)
+            candidates, before = math.ceil(candidates / 2), rung.pictures
+        return total
+
+    return max([1, *(each for each in range(1, count + 1) if made(each) <= most)])
+
+
 def halved(
-    candidates: Sequence[Candidate], steps: Sequence[Rung], score: Callable[[Candidate, int], float]
+    candidates: Sequence[Candidate],
+    steps: Sequence[Rung],
+    score: Callable[[Candidate, int], float],
+    taken: Callable[[int, int], int],
 ) -> list[Candidate]:
-    """Those that are left in the last rung, the best first; `score` is that of one on so many pictures."""
+    """Those that are left in the last rung, the best first.
+
+    Args:
+        score: of one candidate on so many pictures.
+        taken: how many of so many candidates to take into the rung of this number.
+    """
     left = list(candidates)
-    for rung in steps:
-        scores = {each.name: score(each, rung.pictures) for each in left[: rung.candidates]}
-        left = sorted(left[: rung.candidates], key=lambda each: -scores[each.name])
+    for number, rung in enumerate(steps):
+        left = left[: taken(number, min(rung.candidates, len(left)))]
+        scores = {each.name: score(each, rung.pictures) for each in left}
+        left = sorted(left, key=lambda each: -scores[each.name])
     return left

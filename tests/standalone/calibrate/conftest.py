@@ -1,5 +1,5 @@
 import pytest
-from calibrate_webui import Calibrated
+from calibrate_webui import FEW, Calibrated
 
 from itermix.standalone.calibrate import run
 
@@ -14,4 +14,4 @@ def server():
 @pytest.fixture
 def few(monkeypatch):
     """No more settings than a test has time for."""
-    monkeypatch.setattr(run, "MOST_SETTINGS", 4)
+    monkeypatch.setattr(run, "MOST_SETTINGS", FEW)

@@ -4,7 +4,7 @@ import pytest
 
 from itermix.settings import UpscaleSettings
 from itermix.standalone.calibrate import search
-from itermix.standalone.calibrate.search import Rung, affordable, around, halved, requests, rungs
+from itermix.standalone.calibrate.search import Rung, affordable, around, carried, halved, requests, rungs
 
 
 @pytest.fixture
@@ -54,10 +54,28 @@ def test_the_requests_are_those_that_halving_makes(base):
         return candidate.values["alpha"]
 
     steps = rungs(9, 6)
-    left = halved(around(base, 9), steps, score)
+    left = halved(around(base, 9), steps, score, lambda number, count: count)
     assert len(asked) == requests(steps)
     best = max(around(base, 9), key=lambda each: each.values["alpha"])
     assert left[0].values["alpha"] == best.values["alpha"]
+
+
+def test_where_time_is_short_fewer_are_taken_but_to_the_end(base):
+    steps = rungs(8, 8)
+    assert carried(8, steps, 0, requests(steps)) == 8
+    assert carried(8, steps, 0, requests(steps) - 1) == 7
+    assert carried(4, steps[1:], 2, 4 * 2 + 2 * 4) == 4
+    assert carried(4, steps[1:], 2, 3 * 2 + 2 * 4) == 3
+    assert carried(4, steps[1:], 2, 0) == 1
+    seen = {}
+
+    def score(candidate, pictures):
+        seen[candidate.name] = pictures
+        return 0.0
+
+    (left,) = halved(around(base, 8), steps, score, lambda number, count: (5, 2, 1)[number])
+    assert sorted(seen.values()) == [2, 2, 2, 4, 8]
+    assert seen[left.name] == 8
 
 
 def test_steps_are_a_share_of_the_request_s(base):
