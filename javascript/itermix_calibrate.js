@@ -52,7 +52,7 @@
 
     function progress({made, planned, what, end}) {
         const until = new Date(1000 * end).toLocaleTimeString([], {hour: "2-digit", minute: "2-digit"});
-        return `${made}${planned ? ` of ${planned}` : ""} pictures${what ? `, ${what}` : ""}; over by ${until} at the latest.`;
+        return `${made}${planned ? ` of ${planned}` : ""} pictures${what ? `, ${what}` : ""}; over at about ${until}.`;
     }
 
     function show({start, stop, status, bar, row, choice, sheet, frame}, {body, problem}) {

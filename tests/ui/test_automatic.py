@@ -101,7 +101,7 @@ def test_the_page_tries_its_checkpoint_shows_the_sheet_and_keeps_a_row(mine, pag
     page.locator(f"{CALIBRATE} .status").get_by_text("minutes = 0 is not possible.").wait_for()
     page.locator(f"{CALIBRATE} .minutes").fill("30")
     page.locator(f"{CALIBRATE} .start").click()
-    page.locator(f"{CALIBRATE} .status").get_by_text("at the latest").wait_for()
+    page.locator(f"{CALIBRATE} .status").get_by_text("over at about").wait_for()
     assert page.locator(f"{CALIBRATE} .start").is_disabled()
     assert post(server, "calibration/start", minutes=1, scale=2).status_code == 422  # one at a time
     page.locator(f"{CALIBRATE} .status").get_by_text("Best by the numbers: ").wait_for(timeout=240_000)

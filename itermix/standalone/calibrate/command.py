@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     print(
         f"{files.shown(facts.checkpoint or '')} [{facts.hash}]: {wanted.available} sources at most, {options.scale}x."
     )
-    print(f"It ends by {ends:%H:%M} at the latest. Ctrl-C stops it, and the same command goes on.")
+    print(f"It ends at about {ends:%H:%M}. Ctrl-C stops it, and the same command goes on.")
     try:
         with bar() as terminal, stopped_by_ctrl_c(terminal) as stopping:
             told = session.run(wanted, facts, options.out, terminal, stopping, options.with_prompts)

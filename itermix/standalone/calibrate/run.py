@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -98,7 +99,7 @@ class Found:
         readings: {candidate: {number of the picture: {metric: value}}}.
         candidates: {name: candidate}.
         complete: whether all was done that was planned.
-        why: what ended it, if it isn't.
+        files: {(candidate, number of the picture): its result}.
         failed: {candidate: why the WebUI refuses it}.
     """
 
@@ -107,7 +108,6 @@ class Found:
     candidates: dict[str, Candidate] = field(default_factory=dict)
     files: dict[tuple[str, int], Path] = field(default_factory=dict)
     complete: bool = False
-    why: str = ""
     failed: dict[str, str] = field(default_factory=dict)
 
     def arrays(self, name: str, pictures: Sequence[int]) -> dict[str, Array]:
@@ -154,13 +154,10 @@ class Calibration:
             OSError: a file can't be read or written.
         """
         try:
-            self._fixed()
-            self._searched()
-            self.found.complete = True
-        except Stopped:
-            self.found.why = "It was stopped."
-        except OutOfTime:
-            self.found.why = "The time was over."
+            with contextlib.suppress(Stopped, OutOfTime):
+                self._fixed()
+                self._searched()
+                self.found.complete = True
         finally:
             self._keep_time()
         return self.found

@@ -95,7 +95,7 @@ def test_a_run_measures_shows_and_keeps(few, server, prompts, out, capsys):
     assert server.kept == {"Mine": best["settings"]}
     assert server.bound == {CHECKPOINT["hash"]: "Mine"}
     said = capsys.readouterr()
-    assert re.search(r"It ends by \d\d:\d\d at the latest", said.out)
+    assert re.search(r"It ends at about \d\d:\d\d\.", said.out)
     assert re.search(r"\d+ pictures until about \d\d:\d\d", said.err)
     assert f"Kept {best['name']} as Mine; Automatic takes it with small.safetensors [0123456789]." in said.out
     assert len(asked(server)) == len(set(asked(server)))
