@@ -34,6 +34,9 @@ ENLARGED = "enlarged"
 SHARE_OF_FIXED = 0.5
 """Of the time, for the sources, hires fix and the presets; the rest is for the search."""
 
+TOLERANCE = 1.15
+"""As many times longer than its share may the fixed part take before pictures are left out."""
+
 MOST_SETTINGS = 48
 """That are tried: the ranges are full by then."""
 
@@ -173,7 +176,17 @@ class Calibration:
         more = self.state.plan["pictures"] - 1
         self.listener.planned(more * (len(fixed) + (not self.wanted.pictures)), more * self._of_fixed())
         for k in range(1, 1 + more):
+            if self._too_slow_for(k):
+                self.state.plan["pictures"] = k
+                break
             self._tried(fixed, k)
+
+    def _too_slow_for(self, k: int) -> bool:
+        """Whether picture k would take of the search's share of the time, as the WebUI has become slower; not if it is
+        begun already."""
+        begun = f"{ENLARGED} {k}" in self.state.numbers
+        late = self._spent() + self._of_fixed() > TOLERANCE * SHARE_OF_FIXED * self.wanted.seconds
+        return k >= FEWEST_PICTURES and late and not begun
 
     def _searched(self) -> None:
         """Settings around the best preset, by successive halving."""

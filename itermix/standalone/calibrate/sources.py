@@ -29,7 +29,7 @@ GENERATION: dict[str, Any] = {
 SEED = 1000
 """Of the first picture; the next has the next."""
 
-LEAST = 64
+LEAST = 32
 """Pixels of the shorter side."""
 
 

@@ -150,6 +150,23 @@ def test_it_ends_when_the_time_is_over_and_more_time_goes_on(few, server, prompt
     assert len(asked(server)) == len(set(asked(server)))
 
 
+def test_a_webui_that_becomes_slower_gets_fewer_pictures_and_not_less_search(few, server, tmp_path, out, monkeypatch):
+    prompts = tmp_path / "many.txt"
+    prompts.write_text("\n".join(f"picture {k}" for k in range(5)))
+    spent = run.Calibration._spent
+    slow = 3 * (FIXED + 1)
+    monkeypatch.setattr(
+        run.Calibration, "_spent", lambda self: spent(self) + (1100 if len(server.requests) >= slow else 0)
+    )
+    assert calibrate(server, out, "--prompts", prompts, "--budget", 30) == 0
+    told = report(out)
+    assert told["pictures"] == 3
+    assert any(row["kind"] == "search" and row["n"] == 3 for row in told["rows"])
+    asked_before = len(server.requests)
+    assert calibrate(server, out, "--prompts", prompts, "--budget", 30) == 0
+    assert len(server.requests) == asked_before
+
+
 def test_what_the_webui_refuses_is_left_out_and_said(few, server, prompts, out):
     def reply(request):
         if request.get("script_args", [{}])[0].get("blending") == "clean wavelet":
@@ -221,7 +238,7 @@ def test_own_pictures_keep_their_prompts_and_are_reduced(few, server, tmp_path, 
     [
         (["--budget", "0"], "'0' is not possible"),
         (["--scale", "5"], "invalid choice: 5"),
-        (["--size", "100"], "--size 100 is not possible. Allowed: a multiple of 8 from 64 to 2048."),
+        (["--size", "100"], "--size 100 is not possible. Allowed: a multiple of 8 from 32 to 2048."),
         (["--picture-seed", "-1"], "--picture-seed -1 is not possible"),
         (["--prompt", "a cat"], "--prompt needs --pictures"),
         (["--choose", "Faithful"], "--choose needs --keep NAME"),
