@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
 import signal
 import sys
@@ -17,7 +18,7 @@ from itermix.standalone import files
 from itermix.standalone.batch.plan import PlanError
 from itermix.standalone.calibrate import report, session, sources
 from itermix.standalone.calibrate.run import Wanted
-from itermix.standalone.calibrate.state import OtherCalibration
+from itermix.standalone.calibrate.state import OtherCalibration, spent
 from itermix.standalone.client import AddressError, address
 from itermix.standalone.options import UsageError, request_of
 
@@ -39,10 +40,11 @@ def run(options: argparse.Namespace) -> int:
     given = checked(request_of(options), options)
     wanted_pictures = pictures_of(options)
     facts = session.facts_of(server, given)
-    side = check_side(options.size or facts.side)
+    if options.size:
+        facts = dataclasses.replace(facts, side=check_side(options.size))
     prompts = () if wanted_pictures else sources.prompts(options.prompts or sources.SHIPPED)
-    wanted = Wanted(server, options.scale, 60.0 * options.budget, given, prompts, wanted_pictures, side)
-    ends = datetime.datetime.now() + datetime.timedelta(minutes=options.budget)
+    wanted = Wanted(server, options.scale, 60.0 * options.budget, given, prompts, wanted_pictures, facts.side)
+    ends = datetime.datetime.now() + datetime.timedelta(seconds=max(0.0, wanted.seconds - spent(options.out)))
     print(
         f"{files.shown(facts.checkpoint or '')} [{facts.hash}]: {wanted.available} sources at most, {options.scale}x."
     )

@@ -109,14 +109,8 @@ def written(found: Found, wanted: Wanted, facts: Facts, state: State, prompts: b
     files.write(out / REPORT, (json.dumps(told, indent=1, allow_nan=False) + "\n").encode())
     files.write(out / "report.md", report.markdown(told).encode())
     if told["best"] is not None:
-        sheet.write(found, told, keeping(wanted, out), out)
+        sheet.write(found, told, out)
     return told
-
-
-def keeping(wanted: Wanted, out: Path) -> str:
-    """How to keep a preset, in words."""
-    command = f"itermix calibrate --server {without_login(wanted.server)} --out {files.shown(out)}"
-    return f"To keep the best as a preset: {command} --keep NAME; another row: --choose ROW besides."
 
 
 def keep(server: str, told: Mapping[str, Any], choice: str | None, name: str) -> str:

@@ -62,8 +62,8 @@ def differing(images: Sequence[Image.Image], side: int) -> tuple[int, int]:
     )
 
 
-def write(found: Found, told: Mapping[str, Any], keep: str, out: Path) -> None:
-    """sheet.png and sheet.html of a calibration that has compared something; `keep` says how to keep a preset."""
+def write(found: Found, told: Mapping[str, Any], out: Path) -> None:
+    """sheet.png and sheet.html of a calibration that has compared something."""
     shown = found.shared()[:MOST_PICTURES]
     all_of_them = [pictures(found, k) for k in shown]
     crops = [differing([image for name, image in each.items() if name != SOURCE], CROP) for each in all_of_them]
@@ -80,7 +80,7 @@ def write(found: Found, told: Mapping[str, Any], keep: str, out: Path) -> None:
         {"title": f"Picture {k + 1}", "images": {name: url(image) for name, image in each.items()}, "crop": crop}
         for k, each, crop in zip(shown, all_of_them, crops)
     ]
-    (out / "sheet.html").write_text(filled(told, page, keep), encoding="utf-8")
+    (out / "sheet.html").write_text(filled(told, page), encoding="utf-8")
 
 
 def cell(image: Image.Image, crop: tuple[int, int] | None) -> Image.Image:
@@ -104,7 +104,7 @@ def url(image: Image.Image) -> str:
     return f"data:image/webp;base64,{base64.b64encode(data.getvalue()).decode()}"
 
 
-def filled(told: Mapping[str, Any], page: Sequence[Mapping[str, Any]], keep: str) -> str:
+def filled(told: Mapping[str, Any], page: Sequence[Mapping[str, Any]]) -> str:
     """The page of one file."""
     hires = [row["name"] for row in told["rows"] if row["kind"] == "hires fix"]
     data = {"pictures": page, "left": hires[0] if hires else SOURCE, "right": told["best"]}
@@ -112,7 +112,6 @@ def filled(told: Mapping[str, Any], page: Sequence[Mapping[str, Any]], keep: str
     parts = {
         "TITLE": html.escape(f"Calibration of {told['checkpoint'] or 'a checkpoint'}"),
         "SUMMARY": html.escape(summary.replace("**", "")),
-        "KEEP": html.escape(keep),
         "TABLE": html_table(table),
         "JSON_DATA": json.dumps(data).replace("</", "<\\/"),
     }

@@ -43,6 +43,14 @@ class OtherCalibration(ValueError):
     """The folder has a calibration that was asked for otherwise; the message is for who asked."""
 
 
+def spent(out: Path) -> float:
+    """Seconds that the calibration of a folder has taken so far; 0 where there is none that can be read."""
+    try:
+        return float(json.loads((out / NAME).read_text(encoding="utf-8"))["spent"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return 0.0
+
+
 def load(out: Path, asked: Mapping[str, Any]) -> State:
     """The state of a folder; a new one where there is none.
 

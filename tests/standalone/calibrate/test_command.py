@@ -1,5 +1,6 @@
 """`itermix calibrate` against a server in the shape of a WebUI."""
 
+import datetime
 import json
 import os
 import re
@@ -110,6 +111,16 @@ def test_what_is_done_is_never_asked_for_again(few, finished, prompts, out):
     assert server.kept["Mine"].items() >= {"alpha": 1.0, "blending": "wavelet"}.items()
 
 
+def test_the_end_that_is_told_is_that_of_what_is_left(few, finished, prompts, out, capsys):
+    state = json.loads((out / "state.json").read_text())
+    (out / "state.json").write_text(json.dumps({**state, "spent": 1800.0}))
+    before = datetime.datetime.now()
+    assert calibrate(finished, out, "--prompts", prompts, "--budget", 30) == 0
+    told = re.search(r"It ends at about (\d\d:\d\d)\.", capsys.readouterr().out)[1]
+    minutes = {f"{before + datetime.timedelta(minutes=k):%H:%M}" for k in range(3)}
+    assert told in minutes
+
+
 def test_ctrl_c_finishes_the_picture_and_the_next_run_goes_on(few, server, prompts, out, capsys):
     after(server, FIXED + 2, lambda: os.kill(os.getpid(), signal.SIGINT))
     assert calibrate(server, out, "--prompts", prompts, "--budget", 30) == 130
@@ -195,7 +206,7 @@ def test_a_report_has_no_prompts_unless_asked(few, finished, prompts, out):
     for name in ("report.json", "report.md", "sheet.html"):
         text = (out / name).read_text()
         assert "secret" not in text
-        assert server.url not in text or name == "sheet.html"  # which tells how to keep a preset
+        assert server.url not in text
     assert calibrate(server, out, "--prompts", prompts, "--budget", 30, "--with-prompts") == 0
     assert report(out)["prompts"] == ["the first secret", "the second secret"]
     assert "the second secret" in (out / "report.md").read_text()
