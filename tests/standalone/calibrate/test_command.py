@@ -21,6 +21,8 @@ from itermix.standalone.batch.journal import NAME
 from itermix.standalone.calibrate import asking, run
 from itermix.standalone.cli import main
 
+pytestmark = pytest.mark.xdist_group("calibrate")  # they share one that is through
+
 FIXED = 6
 """Hires fix and presets."""
 
