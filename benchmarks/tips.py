@@ -25,7 +25,7 @@ from torch import nn
 from itermix.model.deep_shrink import DeepShrink, attached, check, last_level
 from itermix.settings import Settings
 from itermix.settings.presets import expanded
-from itermix.standalone.evaluation import finite
+from itermix.standalone.cells import finite
 from itermix.standalone.latent import bench, model
 from itermix.standalone.upscaling import Method, Model
 

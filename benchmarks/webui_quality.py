@@ -61,7 +61,7 @@ from webui_methods import (
     methods_of,
 )
 
-from itermix.standalone.evaluation import finite
+from itermix.standalone.cells import cell, finite
 from itermix.standalone.images import opened, to_picture
 from itermix.standalone.latent import bench, metrics
 from itermix.standalone.latent import pictures as package
@@ -270,7 +270,7 @@ def sheets(
     known |= {"truth": truths} if truths else {}
     notes = {
         row["method"]: "\n".join(
-            f"{metrics.SHOWN[name][0]} {bench.cell(row[name], row[f'{name}_se'], metrics.SHOWN[name][1])}"
+            f"{metrics.SHOWN[name][0]} {cell(row[name], row[f'{name}_se'], metrics.SHOWN[name][1])}"
             for name in ("psnr_source", "detail_16", "structure")
         )
         for row in rows

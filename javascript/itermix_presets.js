@@ -1,8 +1,23 @@
 // Has the list of presets read again when it comes into sight, since another tab or page may have changed them, and lets
-// it follow the settings: it shows the preset that they are.
+// it follow the settings: it shows the preset that they are. Automatic is filled in again when the checkpoint is another.
 (function () {
     const {find, settings} = itermix;
-    const seen = {}, followed = {};
+    const AUTOMATIC = "Automatic", SLOW = 5000; // milliseconds between two questions for the checkpoint
+    const seen = {}, followed = {}, filled = {};
+    const known = {until: 0};
+
+    async function refill(prefix) {
+        if (find(`#${prefix}_preset input`)?.value !== AUTOMATIC) {
+            delete filled[prefix];
+            return;
+        }
+        if (Date.now() > known.until) {
+            known.until = Date.now() + SLOW;
+            known.hash = (await itermix.ask("facts")).body?.checkpoint?.hash;
+        }
+        if (filled[prefix] !== undefined && filled[prefix] !== known.hash) find(`#${prefix}_preset_again`).click();
+        filled[prefix] = known.hash;
+    }
 
     async function follow(prefix) {
         if (find(`#${prefix}_preset`).contains(document.activeElement)) return; // being chosen
@@ -17,7 +32,9 @@
             const visible = button.parentElement.offsetParent !== null;
             if (visible && !seen[button.id]) button.click();
             seen[button.id] = visible;
-            if (visible) follow(button.id.replace("_preset_refresh", ""));
+            if (!visible) continue;
+            const prefix = button.id.replace("_preset_refresh", "");
+            refill(prefix).then(() => follow(prefix));
         }
     }
 

@@ -12,6 +12,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,11 @@ REASONS = {
 }
 """{name of a built-in preset: why one would choose it}."""
 
+AUTOMATIC = "Automatic"
+"""Names no preset, but that which is bound to the checkpoint that is loaded, and DEFAULT where none is."""
+
+DEFAULT = "Balanced"
+
 UNDECIDED = {
     "enabled",
     "seed",
@@ -108,6 +114,9 @@ BEFORE_VERSIONS = 3
 
 MAX_PRESETS = 200
 MAX_NAME = 60
+MAX_CHECKPOINT = 64
+"""Characters of what a checkpoint is known by: as many as the longest of its hashes has."""
+
 MAX_FILE = 1_000_000
 """Bytes, more than so many presets need."""
 
@@ -134,12 +143,20 @@ class PresetFileError(ValueError):
     """A file of presets that can't be used; the message says why. It is left as it is."""
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """A preset in a file: all that it decides, and the hashes of the checkpoints that it is bound to."""
+
+    values: Mapping[str, Any]
+    checkpoints: tuple[str, ...] = ()
+
+
 class PresetFile:
     """Presets of one's own, in a JSON file: {name: {setting: value}}.
 
     Each holds all that it decides, so that it stays the same when the defaults change, and beside that the `version` of
-    the infotexts in which its values mean what they do. The file is read anew each time, replaced as a whole or not at
-    all, and never written while what it holds can't be read.
+    the infotexts in which its values mean what they do, and the `checkpoints` that it is bound to. The file is read
+    anew each time, replaced as a whole or not at all, and never written while what it holds can't be read.
     """
 
     def __init__(self, path: Path):
@@ -148,6 +165,32 @@ class PresetFile:
 
     def load(self) -> dict[str, dict[str, Any]]:
         """{name: all that the preset decides}; empty if there is no file. Raises PresetFileError."""
+        return {name: dict(kept.values) for name, kept in self._read().items()}
+
+    def bound(self) -> dict[str, str]:
+        """{checkpoint: name of the preset that is bound to it}. Raises PresetFileError."""
+        return {checkpoint: name for name, kept in self._read().items() for checkpoint in kept.checkpoints}
+
+    def bind(self, name: str, checkpoint: str) -> None:
+        """Bind a preset to a checkpoint, in the place of the one that was. Raises as `save` does."""
+        _check_checkpoint(checkpoint)
+        with self._lock:
+            presets = _without(self._read(), checkpoint)
+            if sum(len(each.checkpoints) for each in presets.values()) >= MAX_PRESETS:
+                allowed = f"Allowed: at most {MAX_PRESETS} checkpoints with a preset; unbind one first."
+                raise SettingsError("checkpoint", checkpoint, allowed)
+            kept = presets[_known(name, presets, "name")]
+            self._write({**presets, name: _Kept(kept.values, (*kept.checkpoints, checkpoint))})
+
+    def unbind(self, checkpoint: str) -> None:
+        """Raises SettingsError if none is bound to it, PresetFileError if the file can't be read."""
+        with self._lock:
+            if checkpoint not in (bound := self.bound()):
+                allowed = f"Allowed: {', '.join(bound) or 'none, since no preset is bound to a checkpoint'}."
+                raise SettingsError("checkpoint", checkpoint, allowed)
+            self._write(_without(self._read(), checkpoint))
+
+    def _read(self) -> dict[str, _Kept]:
         try:
             if self.path.stat().st_size > MAX_FILE:
                 raise self._error(f"it is larger than {MAX_FILE} bytes")
@@ -164,7 +207,7 @@ class PresetFile:
             raise self._error("its shape isn't {name: {setting: value}}")
         if len(found) > MAX_PRESETS:
             raise self._error(f"it holds {len(found)} presets, more than {MAX_PRESETS}")
-        presets: dict[str, dict[str, Any]] = {}
+        presets: dict[str, _Kept] = {}
         for name, values in found.items():
             try:
                 _check_name(name, presets)
@@ -183,35 +226,36 @@ class PresetFile:
         """
         settings = UpscaleSettings(**values)
         with self._lock:
-            presets = self.load()
+            presets = self._read()
             _check_name(name, (taken for taken in presets if taken != name))
             if name not in presets and len(presets) >= MAX_PRESETS:
                 allowed = f"Allowed: at most {MAX_PRESETS} presets; delete one first."
                 raise SettingsError("name", name, allowed)
-            self._write({**presets, name: {p.name: getattr(settings, p.name) for p in DECIDED}})
+            bound = presets[name].checkpoints if name in presets else ()
+            self._write({**presets, name: _Kept({p.name: getattr(settings, p.name) for p in DECIDED}, bound)})
 
     def rename(self, name: str, new_name: str) -> None:
         """Give a preset another name, in the same place. Raises SettingsError or PresetFileError, as `save` does."""
         with self._lock:
-            presets = self.load()
+            presets = self._read()
             _known(name, presets, "name")
             _check_name(new_name, (taken for taken in presets if taken != name))
-            self._write({new_name if key == name else key: values for key, values in presets.items()})
+            self._write({new_name if key == name else key: kept for key, kept in presets.items()})
 
     def delete(self, name: str) -> None:
         """Raises SettingsError if there is no such preset, PresetFileError if the file can't be read."""
         with self._lock:
-            presets = self.load()
+            presets = self._read()
             del presets[_known(name, presets, "name")]
             self._write(presets)
 
-    def _write(self, presets: Mapping[str, Mapping[str, Any]]) -> None:
+    def _write(self, presets: Mapping[str, _Kept]) -> None:
         target = self.path.resolve()  # the file itself, where a link stands for it
         try:
             descriptor, temporary = tempfile.mkstemp(suffix=".tmp", dir=target.parent)
             try:
                 with open(descriptor, "w", encoding="utf-8") as file:
-                    whole = {name: {**values, "version": VERSION} for name, values in presets.items()}
+                    whole = {name: _written(kept) for name, kept in presets.items()}
                     json.dump(whole, file, indent=2, ensure_ascii=False)
                     file.flush()
                     os.fsync(file.fileno())
@@ -231,7 +275,32 @@ class PresetFile:
         )
 
 
-def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
+def _written(kept: _Kept) -> dict[str, Any]:
+    """What a file has of a preset."""
+    bound = {"checkpoints": list(kept.checkpoints)} if kept.checkpoints else {}
+    return {**kept.values, **bound, "version": VERSION}
+
+
+def _without(presets: Mapping[str, _Kept], checkpoint: str) -> dict[str, _Kept]:
+    """The presets, none of them bound to this checkpoint."""
+    return {
+        name: _Kept(kept.values, tuple(each for each in kept.checkpoints if each != checkpoint))
+        for name, kept in presets.items()
+    }
+
+
+def _check_checkpoint(checkpoint: Any) -> None:
+    if (
+        not isinstance(checkpoint, str)
+        or not checkpoint.isalnum()
+        or not checkpoint.isascii()
+        or len(checkpoint) > MAX_CHECKPOINT
+    ):
+        allowed = f"Allowed: a hash of at most {MAX_CHECKPOINT} letters and digits, as GET facts tells it."
+        raise SettingsError("checkpoint", checkpoint, allowed)
+
+
+def _checked(values: Mapping[str, Any]) -> _Kept:
     """All that these values decide; raises SettingsError for one that isn't a preset's or isn't allowed.
 
     A whole preset without a version is of before presets had one. One that isn't whole was written by hand, and means
@@ -239,6 +308,11 @@ def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     values = dict(values)
     version = values.pop("version", None)
+    checkpoints = values.pop("checkpoints", [])
+    if not isinstance(checkpoints, list):
+        raise SettingsError("checkpoints", checkpoints, "Allowed: a list of hashes.")
+    for checkpoint in checkpoints:
+        _check_checkpoint(checkpoint)
     if version is not None and type(version) is not int:
         raise SettingsError("version", version, "Allowed: a whole number.")
     for name in values:
@@ -248,7 +322,9 @@ def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
         values = {**LATER, **values}
         version = BEFORE_VERSIONS if version is None else version
     found = decided(Settings(**values).changed())
-    return found if version is None or "detail" not in values else {**found, "detail": detail_today(found, version)}
+    if version is not None and "detail" in values:
+        found["detail"] = detail_today(found, version)
+    return _Kept(found, tuple(checkpoints))
 
 
 def _check_name(name: Any, others: Iterable[str]) -> None:
@@ -256,9 +332,9 @@ def _check_name(name: Any, others: Iterable[str]) -> None:
     if not isinstance(name, str) or name != name.strip() or not name.isprintable() or not 1 <= len(name) <= MAX_NAME:
         allowed = f"Allowed: 1 to {MAX_NAME} printable characters, without blanks at the ends."
         raise SettingsError("name", name, allowed)
-    for taken in (*PRESETS, *others):
+    for taken in (AUTOMATIC, *PRESETS, *others):
         if taken.casefold() == name.casefold():
-            kind = "a built-in preset" if taken in PRESETS else "another preset"
+            kind = "a built-in preset" if taken in (AUTOMATIC, *PRESETS) else "another preset"
             raise SettingsError("name", name, f"Allowed: a name of its own; {taken} is {kind}.")
 
 

@@ -21,6 +21,7 @@ from itermix.settings.infotext import written
 from itermix.settings.presets import expanded
 from itermix.settings.schema import json_schema
 from itermix.standalone import files
+from itermix.standalone.calibrate import arguments as calibrate
 from itermix.standalone.client import AddressError, address
 from itermix.standalone.options import (
     MIXING_HELP,
@@ -49,8 +50,9 @@ INTRODUCTION = """\
 Upscale pictures with diffusion models past their training resolution, by iterative mixing.
 
 The picture you have is enlarged and noised along the sampler's schedule, and at every step mixed into what is being
-sampled: its layout stays, and the model adds the detail. Everything here but `upscale --server` and `batch` runs on the
-CPU with a small built-in model, so no WebUI and no checkpoint is needed to see what mixing does.
+sampled: its layout stays, and the model adds the detail. Everything here but `upscale --server`, `batch` and
+`calibrate` runs on the CPU with a small built-in model, so no WebUI and no checkpoint is needed to see what mixing
+does.
 """
 
 EXAMPLES = """\
@@ -63,6 +65,9 @@ examples:
 
   itermix batch photos large --server http://gpu1:7860 --server http://gpu2:7860 --scale 2
       upscale a folder of pictures through one or many WebUIs
+
+  itermix calibrate --server http://127.0.0.1:7860 --budget 20 --out mine
+      which settings suit the checkpoint that a WebUI has loaded: numbers, a sheet, and a preset with --keep NAME
 
   itermix upscale --out large.png --scale 4
       upscale a picture of the built-in model
@@ -167,7 +172,7 @@ def parser() -> Parser:
     """The whole command line."""
     top = Parser(prog="itermix", description=INTRODUCTION, epilog=EXAMPLES, formatter_class=RAW, allow_abbrev=False)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    for add in (add_demo, add_upscale, add_batch, add_plot, add_bench, add_schema):
+    for add in (add_demo, add_upscale, add_batch, add_calibrate, add_plot, add_bench, add_schema):
         add(commands)
     return top
 
@@ -224,6 +229,11 @@ def add_batch(commands: Commands) -> None:
                        "10.0.0.1:6379. Default: several servers start Ray here, one needs none.")  # fmt: skip
     add_request(batch)
     add_settings(batch, UpscaleSettings, enabled=True)
+
+
+def add_calibrate(commands: Commands) -> None:
+    help = "Try a WebUI's checkpoint, and keep what is best for it."
+    calibrate.add_arguments(command(commands, "calibrate", calibrate.run, help))
 
 
 def add_plot(commands: Commands) -> None:

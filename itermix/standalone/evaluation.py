@@ -21,6 +21,7 @@ from tqdm import tqdm
 from itermix.parameters import SettingsError
 from itermix.settings import Settings
 from itermix.standalone import metrics, upscaling
+from itermix.standalone.cells import finite
 from itermix.standalone.metrics import METRICS, Readings
 from itermix.standalone.network import RESOLUTION
 from itermix.standalone.upscaling import Method, Model, Sources
@@ -216,11 +217,6 @@ def _against(
     psnr_there = [metrics.interpolate(*values) for values in zip(detail, reached, curve_psnr)]
     with np.errstate(invalid="ignore", divide="ignore"):
         return {"detail_ratio": detail / np.array(detail_there), "psnr_gain": psnr - np.array(psnr_there)}
-
-
-def finite(value: float) -> float | None:
-    """Rounded to four digits after the point; None if it has no finite value, as JSON knows none."""
-    return round(float(value), 4) if math.isfinite(value) else None
 
 
 def seed_of(name: str) -> int:

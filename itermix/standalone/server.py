@@ -103,10 +103,10 @@ def result(server: str, answer: Answer, size: Size) -> bytes:
     Raises:
         ServerError: there is none, or it is not of the `size` (width, height) that was asked for.
     """
-    content = _content(server, IMG2IMG, answer)
+    answered = content(server, IMG2IMG, answer)
     try:
-        infotext = json.loads(content["info"])["infotexts"][0]
-        data = base64.b64decode(content["images"][0].rpartition(",")[2], validate=True)
+        infotext = json.loads(answered["info"])["infotexts"][0]
+        data = base64.b64decode(answered["images"][0].rpartition(",")[2], validate=True)
         image = opened(data, "The picture", most=size[0] * size[1])
         if image.format != "PNG" or INFOTEXT not in opened(data, "", pixels=False, most=size[0] * size[1]).info:
             data = png(image, infotext)
@@ -145,8 +145,8 @@ def questions(settings: UpscaleSettings, given: Mapping[str, Any]) -> dict[str, 
 
 def check_script(server: str, answer: Answer) -> None:
     """Raises ServerError if this answer to a GET of SCRIPTS is not that of a WebUI that can upscale."""
-    content = _content(server, SCRIPTS, answer)
-    titles = content.get("img2img") if isinstance(content, dict) else None
+    listed = content(server, SCRIPTS, answer)
+    titles = listed.get("img2img") if isinstance(listed, dict) else None
     if not isinstance(titles, list) or SCRIPT.lower() not in titles:
         raise ServerError(f"The WebUI at {without_login(server)} has no script {SCRIPT}: install the extension there.")
 
@@ -191,10 +191,11 @@ def _part(content: Any, key: str) -> Any:
 def _list_of(server: str, path: str, answer: Answer) -> Any:
     """What is in an answer to a GET; None where the WebUI doesn't have the path, as older ones don't."""
     status, _ = answer
-    return None if status in OF_THE_SERVER or status == 422 else _content(server, path, answer)
+    return None if status in OF_THE_SERVER or status == 422 else content(server, path, answer)
 
 
-def _content(server: str, path: str, answer: Answer) -> Any:
+def content(server: str, path: str, answer: Answer) -> Any:
+    """What is in the JSON of an answer. Raises ServerError, with a sentence, if it is none of a WebUI's."""
     status, body = answer
     url = without_login(server + path)
     if status == NO_ANSWER:

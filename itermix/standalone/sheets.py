@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from itermix.standalone.evaluation import Group
 from itermix.standalone.images import to_image
+
+if TYPE_CHECKING:
+    from itermix.standalone.evaluation import Group
 
 CELL = 128
 """Side of every picture on a sheet, in pixels, where nothing else is said."""
@@ -88,7 +91,10 @@ def _paste_block(sheet: Image.Image, block: Block, left: int, top: int, label: i
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
+    try:
+        return ImageFont.load_default(size)
+    except TypeError:  # of Pillow before 10.1, which A1111 has: one size alone
+        return ImageFont.load_default()
 
 
 def _text_width(text: str, size: int) -> int:

@@ -23,7 +23,7 @@ from itermix.settings import Settings, UpscaleSettings
 from itermix.settings.presets import PRESETS, REASONS, PresetFileError
 from itermix.settings.schema import json_schema
 from itermix.steps.schedule import steps_asked, steps_by_host
-from itermix.webui import docs, options, results, sides
+from itermix.webui import calibration, checkpoints, docs, options, results, sides
 from itermix.webui.auth import authorised
 from itermix.webui.curve import curve
 from itermix.webui.limits import SIDES, STEPS, check_size, checked_body
@@ -62,6 +62,8 @@ def add_routes(_: Any, app: FastAPI) -> None:
         "docs/{page:path}": page_of_docs,
         "results": last_results,
         "results/{number}/{kind}": picture_of_result,
+        "calibration": calibration_route,
+        "calibration/sheet": calibration_sheet,
         "version": version,
     }.items():
         router.add_api_route(f"/{path}", route, methods=["GET"])
@@ -69,7 +71,12 @@ def add_routes(_: Any, app: FastAPI) -> None:
         "presets/save": save_preset,
         "presets/rename": rename_preset,
         "presets/delete": delete_preset,
+        "presets/bind": bind_preset,
+        "presets/unbind": unbind_preset,
         "weights": weights_route,
+        "calibration/start": start_calibration,
+        "calibration/stop": stop_calibration,
+        "calibration/keep": keep_calibrated,
     }.items():
         router.add_api_route(f"/{path}", route, methods=["POST"])
     app.include_router(router)
@@ -85,10 +92,16 @@ def schema() -> dict[str, Any]:
     return {"mixing": json_schema(Settings, defaults), "upscale": json_schema(UpscaleSettings, defaults)}
 
 
-def facts() -> dict[str, str | None]:
-    """What settings need that no setting says: the kind of the loaded model's network; None if none is loaded."""
+def facts() -> dict[str, Any]:
+    """What settings need that no setting says: the kind of the loaded model's network; the checkpoint that is chosen,
+    and what it is known by; and the side of the pictures that it was trained for. None for what isn't known."""
     network = sides.loaded_network()
-    return {"network": network and ("U-Net" if deep_shrink.is_unet(network) else type(network).__name__)}
+    chosen = checkpoints.chosen()
+    return {
+        "network": network and ("U-Net" if deep_shrink.is_unet(network) else type(network).__name__),
+        "checkpoint": {"name": chosen.name, "hash": chosen.hashes[0]} if chosen.hashes else None,
+        "side": sides.trained_side(),
+    }
 
 
 def page_of_docs(page: str) -> Response:
@@ -108,12 +121,13 @@ def picture_of_result(number: int, kind: str) -> Response:
 
 
 def presets() -> dict[str, Any]:
-    """{"built_in": {name: {"settings", "reason"}}, "own": {name: {setting: value}}, "error": why none of the own}."""
+    """{"built_in": {name: {"settings", "reason"}}, "own": {name: {setting: value}}, "bound": {checkpoint: name},
+    "error": why none of the own}."""
     built_in = {name: {"settings": values, "reason": REASONS[name]} for name, values in PRESETS.items()}
     try:
-        return {"built_in": built_in, "own": OWN.load(), "error": None}
+        return {"built_in": built_in, "own": OWN.load(), "bound": OWN.bound(), "error": None}
     except PresetFileError as error:
-        return {"built_in": built_in, "own": {}, "error": str(error)}
+        return {"built_in": built_in, "own": {}, "bound": {}, "error": str(error)}
 
 
 def save_preset(name: Any = Body(), settings: Any = Body()) -> dict[str, Any]:
@@ -130,6 +144,44 @@ def rename_preset(name: Any = Body(), new_name: Any = Body()) -> dict[str, Any]:
 def delete_preset(name: Any = Body(embed=True)) -> dict[str, Any]:
     OWN.delete(name)
     return presets()
+
+
+def bind_preset(name: Any = Body(), checkpoint: Any = Body()) -> dict[str, Any]:
+    """Let Automatic take a preset with a checkpoint, of which `facts` tells the hash; gives all presets."""
+    OWN.bind(name, checkpoint)
+    return presets()
+
+
+def unbind_preset(checkpoint: Any = Body(embed=True)) -> dict[str, Any]:
+    OWN.unbind(checkpoint)
+    return presets()
+
+
+def calibration_route() -> dict[str, Any]:
+    """How far the calibration of this WebUI is, and what it has found; see `itermix.webui.calibration`."""
+    return calibration.HERE.told()
+
+
+def calibration_sheet() -> Response:
+    """The sheet of the last calibration, a page."""
+    return Response(calibration.HERE.sheet(), media_type="text/html")
+
+
+def start_calibration(request: Request, minutes: Any = Body(), scale: Any = Body()) -> dict[str, Any]:
+    """Try the checkpoint that is chosen, through the WebUI's own API."""
+    calibration.HERE.start(request.scope["server"], calibration.MINUTES.check(minutes), calibration.SCALE.check(scale))
+    return calibration.HERE.told()
+
+
+def stop_calibration() -> dict[str, Any]:
+    """Stop it after the picture at work."""
+    calibration.HERE.stop()
+    return calibration.HERE.told()
+
+
+def keep_calibrated(name: Any = Body(), row: Any = Body(None)) -> dict[str, Any]:
+    """Keep a row of the last calibration, its best if none is named, as a preset for the checkpoint that it is of."""
+    return {"sentence": calibration.HERE.keep(name, row)}
 
 
 def weights_route(

@@ -48,8 +48,13 @@ def given(args: Sequence[Any], p: Any) -> Image.Image | None:
 
 
 def controls_without(args: Sequence[Any]) -> list[Any]:
-    """The values of the settings' controls alone."""
-    return [*args[:PLACE], *args[PLACE + 2 :]]
+    """The values of the settings' controls alone: without the mask's two and the list of presets behind them."""
+    return [*args[:PLACE], *args[PLACE + 3 :]]
+
+
+def preset_of(args: Sequence[Any]) -> Any:
+    """What the list of presets shows; None where the values don't go so far."""
+    return args[PLACE + 2] if len(args) > PLACE + 2 else None
 
 
 def of_inpainting(p: Any) -> Image.Image:

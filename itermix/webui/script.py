@@ -28,7 +28,7 @@ from itermix.webui import (
 )
 from itermix.webui.errors import USER_ERRORS, kept
 from itermix.webui.job import Job, Wrapped, tasks
-from itermix.webui.presets import with_preset
+from itermix.webui.presets import followed, with_preset
 from itermix.webui.progress import Task, shared_out
 
 TITLE = "Iterative Mixing"
@@ -55,7 +55,7 @@ class IterativeMixing(scripts.Script):
             return
         before = getattr(p, "itermix", None)
         if not (before and before.by_script):
-            made = kept(lambda: Job(overridden(settings_of(args), p), mask=masks.given(args, p)))
+            made = kept(lambda: Job(overridden(settings_of(args, p), p), mask=masks.given(args, p)))
             p.itermix = made if isinstance(made, Job) else Job(made)
         job = p.itermix
         if not job.active:
@@ -99,11 +99,12 @@ class IterativeMixing(scripts.Script):
                 value.remove(p)
 
 
-def settings_of(args: Sequence[Any]) -> Settings:
-    """Of an API dict or of the UI's values in order. A dict switches mixing on unless it says otherwise."""
+def settings_of(args: Sequence[Any], p: Any) -> Settings:
+    """Of an API dict or of the UI's values in order, for the request `p`. A dict switches mixing on unless it says
+    otherwise."""
     if args and isinstance(args[0], dict):
-        return Settings(**{"enabled": True, **options.defaults(), **with_preset(masks.without(args[0]))})
-    return Settings.from_list(masks.controls_without(args))
+        return Settings(**{"enabled": True, **options.defaults(), **with_preset(masks.without(args[0]), p)})
+    return followed(Settings.from_list(masks.controls_without(args)), masks.preset_of(args), p)
 
 
 def overridden(settings: AnySettings, p: Any) -> AnySettings:
@@ -117,7 +118,7 @@ def overridden(settings: AnySettings, p: Any) -> AnySettings:
     changes = getattr(p, "itermix_settings", None)
     if not changes:
         return settings
-    return type(settings)(**{**dataclasses.asdict(settings), "enabled": True, **with_preset(masks.without(changes))})
+    return type(settings)(**{**dataclasses.asdict(settings), "enabled": True, **with_preset(masks.without(changes), p)})
 
 
 def init(check: Callable[[Any, Job], Any], p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> None:

@@ -24,6 +24,13 @@ def loaded_network() -> Any:
     return getattr(getattr(of_forge, "model", None), "diffusion_model", None)
 
 
+def trained_side() -> int | None:
+    """Side of the pictures that the loaded model was trained for; None if none is loaded."""
+    if loaded_network() is None:
+        return None
+    return 512 if getattr(sd_models.model_data.sd_model, "is_sd1", False) else 1024
+
+
 def patch_pixels() -> int:
     """Pixels of the picture along one side of what the model takes for one: a patch of latent pixels in transformers,
     which go around the picture's edge for what is missing of the last. A U-Net's is one latent pixel."""

@@ -37,7 +37,7 @@ FOLDERS = (
 
 def accordion(prefix: str, samplers: Sequence[str], defaults: Mapping[str, Any] | None = None) -> list[Any]:
     """Controls of all mixing settings in the order of `Settings.parameters`; the first is the accordion's checkbox, and
-    two more at the end are for a mask: its picture, and whether it is the one of inpainting.
+    three more at the end are for a mask, its picture and whether it is the one of inpainting, and the list of presets.
 
     Their elem_ids are `prefix`_`name`, the prefix itermix_ with the name of the tab. `defaults` are values that are set
     elsewhere, so that ui-config.json, in which the WebUI keeps the value of every control, must not set them.
@@ -64,9 +64,10 @@ def accordion(prefix: str, samplers: Sequence[str], defaults: Mapping[str, Any] 
                     mask = mask_controls(prefix)
         with fold("Own presets", prefix):
             preset_controls.connect(prefix, preset, reason, controls)
+            calibration(prefix)
     for name in defaults or {}:
         controls[name].do_not_save_to_config = True
-    return [switch, *(controls[parameter.name] for parameter in parameters), *mask]
+    return [switch, *(controls[parameter.name] for parameter in parameters), *mask, preset]
 
 
 def upscale_controls(prefix: str, upscalers: Sequence[str], folders: bool = False) -> list[Any]:
@@ -137,6 +138,14 @@ def search(prefix: str) -> None:
         '<div class="itermix-search"><label>Find a setting '
         f'<input type="search" id="{prefix}_search" placeholder="a word, then Enter" autocomplete="off"></label>'
         f'<span id="{prefix}_search_found" role="status"></span></div>'
+    )
+
+
+def calibration(prefix: str) -> None:
+    """Where the page's script offers to try the checkpoint, when it is opened."""
+    place = f'<div id="{prefix}_calibrate" class="itermix-calibrate"></div>'
+    gr.HTML(
+        f'<details class="itermix-details"><summary>Which settings suit this checkpoint?</summary>{place}</details>'
     )
 
 

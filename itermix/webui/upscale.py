@@ -117,9 +117,9 @@ def asked(p: Any, settings: UpscaleSettings) -> int:
 def upscale_settings(p: Any, args: Sequence[Any]) -> UpscaleSettings:
     """Of one self-contained API dict, or of this script's controls together with those of the accordion."""
     if args and isinstance(args[0], dict):
-        values = with_preset(masks.without(args[0]))
+        values = with_preset(masks.without(args[0]), p)
         return overridden(UpscaleSettings(**{"enabled": True, **options.defaults(), **values}), p)
-    mixing = settings_of(accordion_args(p))
+    mixing = settings_of(accordion_args(p), p)
     own = dict(zip((parameter.name for parameter in UpscaleSettings.own_parameters()), args))
     return overridden(UpscaleSettings(**{**dataclasses.asdict(mixing), **own, "enabled": True}), p)
 

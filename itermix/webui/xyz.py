@@ -11,7 +11,7 @@ from modules import scripts
 from itermix.parameters import Parameter, SettingsError
 from itermix.picture.cleanup import SAME_SAMPLER
 from itermix.settings import UpscaleSettings
-from itermix.settings.presets import PRESETS
+from itermix.settings.presets import AUTOMATIC, PRESETS
 from itermix.webui import host, upscale
 from itermix.webui.errors import as_client_errors
 from itermix.webui.presets import OWN, with_preset
@@ -76,7 +76,7 @@ def choices_of(parameter: Parameter) -> Callable[[], list[str]] | None:
     if parameter.choices:
         return lambda: list(parameter.choices or ())
     return {
-        "preset": lambda: [*PRESETS, *OWN.load()],
+        "preset": lambda: [AUTOMATIC, *PRESETS, *OWN.load()],
         "upscaler": host.upscalers,
         "cleanup_sampler": lambda: [SAME_SAMPLER, *host.samplers()],
     }.get(parameter.name)

@@ -92,23 +92,29 @@ def test_what_runs_without_a_webui_imports_none(path):
 
 @pytest.mark.parametrize("path", WEBUI, ids=name)
 def test_what_runs_in_a_webui_needs_nothing_of_the_standalone_part(path):
-    names = set(imported(path)) - OF_BATCHES.get(path.name, set())
+    names = set(imported(path)) - OF_STANDALONE.get(path.name, set())
     assert not any(name.startswith("itermix.standalone") or "k_diffusion" in name for name in names)
 
 
-OF_BATCHES = {
+OF_STANDALONE = {
     "folder.py": {
         f"itermix.standalone.batch.{name}"
         for name in ("journal", "journal.Journal", "plan", *(f"plan.{n}" for n in ("Files", "Picture", "PlanError")))
     }
-    | {"itermix.standalone.batch.plan.found", "itermix.standalone.batch.plan.looked_at"}
+    | {"itermix.standalone.batch.plan.found", "itermix.standalone.batch.plan.looked_at"},
+    "calibration.py": {f"itermix.standalone.calibrate.{name}" for name in ("session", "sources", "run.Wanted")},
 }
-"""A folder from the page has the journal of the command: these need nothing that a WebUI doesn't have."""
+"""A folder from the page has the journal of the command, and a calibration is the command's: these need nothing that a
+WebUI doesn't have."""
 
 
-def test_what_a_folder_of_the_page_takes_of_batches_loads_nothing_that_a_webui_may_lack():
-    lacked = {"k_diffusion", "matplotlib", "ray", "requests", "scipy", "skimage"}
-    code = f"import itermix.standalone.batch.plan, sys; print({lacked} & set(sys.modules))"
+@pytest.mark.parametrize(
+    ("module", "had"), [("batch.plan", set()), ("calibrate.session", {"scipy", "skimage"})], ids=lambda each: str(each)
+)
+def test_what_the_page_takes_of_the_standalone_part_loads_nothing_that_a_webui_may_lack(module, had):
+    """scikit-image, and so scipy, is among the requirements of every WebUI; it is loaded when it is wanted."""
+    lacked = {"k_diffusion", "matplotlib", "ray", "requests", "scipy", "skimage"} - had
+    code = f"import itermix.standalone.{module}, sys; print({lacked} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

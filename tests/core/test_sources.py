@@ -23,14 +23,16 @@ OPENS_FILES = {
     "itermix/webui/masks.py",
     "itermix/analysis/sheet.py",
     "itermix/webui/analysis.py",
+    "itermix/webui/calibration.py",
     "itermix/webui/docs.py",
     "itermix/webui/folder.py",
     "itermix/webui/results.py",
     "itermix/webui/ui_config.py",
     "itermix/__main__.py",
 }
-"""The user's own presets, the weights of the latent upscaler, masks and results (from memory), analyses, the docs (by a
-list of what is there), folders that the page may name, the WebUI's ui-config.json, and the command line."""
+"""The user's own presets, the weights of the latent upscaler, masks and results (from memory), analyses, calibrations
+(in a folder of their own), the docs (by a list of what is there), folders that the page may name, the WebUI's
+ui-config.json, and the command line."""
 
 
 def wrong(source):

@@ -56,9 +56,10 @@ class FakeWebUI:
     Attributes:
         reply: what it answers to an img2img request; may be changed while it runs.
         scripts: titles of its scripts, in small letters as WebUIs list them.
+        replies: {path: what it answers there in the place of `reply`}.
         lists: {path: answer} of what else can be asked; other paths are not found, as in older WebUIs.
         asked: paths of the requests that asked for something.
-        requests: the img2img requests that it got.
+        requests: what was posted to it.
         logins: the Authorization headers of all requests.
         answered: the prompts of requests whose answer is out.
     """
@@ -67,6 +68,7 @@ class FakeWebUI:
         self.reply = reply
         self.scripts = ["iterative mixing upscale"]
         self.lists: dict[str, Any] = {}
+        self.replies: dict[str, Callable[[dict[str, Any]], Reply]] = {}
         self.asked: list[str] = []
         self.requests: list[dict[str, Any]] = []
         self.logins: list[str | None] = []
@@ -88,7 +90,7 @@ class FakeWebUI:
                 request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 fake.requests.append(request)
                 fake.logins.append(self.headers["Authorization"])
-                reply = fake.reply(request)
+                reply = fake.replies.get(self.path, fake.reply)(request)
                 fake.at_work -= 1
                 self.answer(reply)
                 if reply[0] == 200:

@@ -5,12 +5,15 @@ from fuzz import as_json, cases, mutated, payloads, readable, texts, values
 from hypothesis import given
 from hypothesis import strategies as st
 
-POSTS = ["presets/save", "presets/rename", "presets/delete", "weights"]
+OF_PRESETS = ["save", "rename", "delete", "bind", "unbind"]
+POSTS = [*(f"presets/{verb}" for verb in OF_PRESETS), "calibration/keep", "weights"]
 bodies = st.fixed_dictionaries(
     {},
     optional={
         "name": texts | values,
         "new_name": texts | values,
+        "checkpoint": texts | values,
+        "row": texts | values,
         "settings": payloads | values,
         "steps": st.integers(-1, 1100) | values,
         "scheduler": texts | values,

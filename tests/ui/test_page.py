@@ -5,25 +5,13 @@ from collections import Counter
 
 import pytest
 import requests
-from browsing import choose, curve, enter, offered, opened, shown, unfold
+from browsing import choose, curve, enter, given, offered, opened, shown, unfold
 
 from itermix.settings import Settings, UpscaleSettings
-from itermix.settings.presets import PRESETS, REASONS, decided
+from itermix.settings.presets import AUTOMATIC, PRESETS, REASONS, decided
 from itermix.steps.schedule import steps_by_host
 
 CHART = "#itermix_img2img_chart"
-
-
-def given(page, tab="img2img"):
-    """The settings that a request gets from the controls."""
-    box = page.locator(f"#{tab}_settings textarea")
-    before = box.input_value()
-    page.locator(f"#{tab}_generate").click()
-    for _ in range(100):
-        if (text := box.input_value()) != before:
-            break
-        page.wait_for_timeout(50)
-    return json.loads(text) if text.startswith("{") else text
 
 
 def open_tab(page, tab):
@@ -177,7 +165,7 @@ def test_presets_of_ones_own_are_saved_renamed_and_deleted(page, server):
 
     open_tab(page, "txt2img")
     page.locator("#itermix_txt2img_enabled .label-wrap").first.click()
-    assert offered(page, "#itermix_txt2img_preset") == [*PRESETS, "Portraits"]
+    assert offered(page, "#itermix_txt2img_preset") == [AUTOMATIC, *PRESETS, "Portraits"]
     choose(page, "#itermix_txt2img_preset", "Portraits")
     page.locator("#itermix_txt2img_preset_reason").get_by_text("Your own.").wait_for()
     assert given(page, "txt2img")["alpha"] == 0.45

@@ -31,7 +31,9 @@ def test_a_page_of_another_site_cannot_write(call, kind):
     assert detail.endswith("is not possible. Allowed: application/json.")
 
 
-@pytest.mark.parametrize("path", ["presets/save", "presets/rename", "presets/delete", "weights"])
+@pytest.mark.parametrize(
+    "path", ["presets/save", "presets/rename", "presets/delete", "presets/bind", "presets/unbind", "weights"]
+)
 def test_nothing_is_done_by_get(call, path):
     assert call(f"{path}?name=Sharp&settings={{}}", method="GET")[0] in (404, 405)
 

@@ -1,5 +1,6 @@
 """Chromium, and what a person does with controls of gradio 3 and 4."""
 
+import json
 import shutil
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
@@ -70,3 +71,15 @@ def send_by_png_info(page, file, tab):
     page.locator("#tab_pnginfo").get_by_text("Steps: ").first.wait_for()
     page.locator(f"#tab_pnginfo #{tab}_tab").click()
     page.locator(f"#tab_{tab}").wait_for()
+
+
+def given(page, tab="img2img"):
+    """The settings that a request gets from the controls of a page of tests/ui."""
+    box = page.locator(f"#{tab}_settings textarea")
+    before = box.input_value()
+    page.locator(f"#{tab}_generate").click()
+    for _ in range(100):
+        if (text := box.input_value()) != before:
+            break
+        page.wait_for_timeout(50)
+    return json.loads(text) if text.startswith("{") else text

@@ -11,7 +11,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from itermix.settings import Settings, UpscaleSettings
-from itermix.settings.presets import DECIDED, PRESETS, decided
+from itermix.settings.presets import AUTOMATIC, DECIDED, PRESETS, decided
 from itermix.steps.schedule import steps_by_host
 
 RUN = steps_by_host(Settings(), STEPS)
@@ -418,7 +418,7 @@ def test_a_preset_of_ones_own_is_saved_renamed_and_deleted(charted, webui):
     charted.reload()
     charted.locator("#tabs button", has_text="img2img").first.click()
     charted.locator("#itermix_img2img_enabled .label-wrap").first.click()
-    assert offered(charted, "#itermix_img2img_preset") == [*PRESETS, "Portraits"]
+    assert offered(charted, "#itermix_img2img_preset") == [AUTOMATIC, *PRESETS, "Portraits"]
     choose(charted, "#itermix_img2img_preset", "Portraits")
     charted.locator("#itermix_img2img_preset_reason").get_by_text("Your own.").wait_for()
     assert shown(charted, "#itermix_img2img_alpha", float) == 0.45

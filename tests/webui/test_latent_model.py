@@ -1,8 +1,5 @@
 """The small latent model in a real A1111: the checkpoint that the package writes paints there what it paints here."""
 
-import dataclasses
-from pathlib import Path
-
 import hosts
 import numpy as np
 import pytest
@@ -12,24 +9,8 @@ from webui_quality import held_out
 
 from itermix.standalone.images import to_image, to_picture
 from itermix.standalone.latent import model as latent
-from itermix.standalone.latent.export import export
 
 PROMPT, CFG, STEPS, SIDE, SEED = "panda yellow background", 3.0, 6, 128, 7
-
-
-@pytest.fixture(scope="module")
-def webui(host, tmp_path_factory):
-    """A1111 with the exported checkpoint."""
-    if not latent.WEIGHTS.exists():
-        pytest.skip("the weights of the latent model are not here")
-    tokenizer = Path(host.folder) / "openai" / "clip-vit-large-patch14"
-    if host.is_forge or not tokenizer.is_dir():
-        pytest.skip(f"{host.name} can't load the latent model, whose autoencoder is not of Stable Diffusion's size")
-    checkpoint = export(tmp_path_factory.mktemp("exported"), tokenizer)
-    latent_host = dataclasses.replace(host, checkpoint=str(checkpoint))
-    server = hosts.WebUI(latent_host, tmp_path_factory.mktemp("latent") / "data", {"sd-webui-itermix": hosts.ROOT})
-    yield server
-    server.stop()
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +30,9 @@ def difference(picture, expected):
     return np.abs(picture.pixels - np.asarray(to_image(expected)).astype(int))
 
 
-def test_it_paints_what_the_package_paints(webui, model):
+def test_it_paints_what_the_package_paints(latent_webui, model):
     sampling = {"sampler_name": "Euler", "scheduler": "Karras", "steps": STEPS, "cfg_scale": CFG, "seed": SEED}
-    (picture,) = webui.generate("txt2img", {"prompt": PROMPT, "width": SIDE, "height": SIDE, **sampling})
+    (picture,) = latent_webui.generate("txt2img", {"prompt": PROMPT, "width": SIDE, "height": SIDE, **sampling})
     sigmas = get_sigmas_karras(STEPS, *model.denoiser.sigmas[[0, -1]].tolist())
     noise = torch.randn(1, 4, SIDE // 8, SIDE // 8, generator=torch.Generator().manual_seed(SEED))
     guided = {"label": model.text.encode([PROMPT]), "cfg": CFG}
@@ -63,10 +44,10 @@ def test_it_paints_what_the_package_paints(webui, model):
     assert apart.max() <= 8
 
 
-def test_it_encodes_what_the_package_encodes(webui, model, render):
+def test_it_encodes_what_the_package_encodes(latent_webui, model, render):
     """Without denoise img2img starts at the lowest noise level there is, which is all but a round trip."""
     request = {"prompt": render.prompt, "init_images": [hosts.encoded(render.source)], "denoising_strength": 0.0}
     request |= {"width": latent.SIZE, "height": latent.SIZE, "sampler_name": "Euler", "scheduler": "Karras"}
-    (painted,) = webui.generate("img2img", {**request, "steps": 20, "seed": SEED})
+    (painted,) = latent_webui.generate("img2img", {**request, "steps": 20, "seed": SEED})
     apart = difference(painted, model.decode(model.encode(to_picture(render.source)[None]))[0])
     assert apart.mean() < 2

@@ -76,6 +76,11 @@ class Journal:
         """{target: key of what it was made from} of all results that are there."""
         return {target: key for target, key in self._targets(RESULTS).items() if target in self._own}
 
+    def seconds(self, target: PurePath) -> float:
+        """How long a result took; 0 where that isn't known."""
+        rows = self._execute("SELECT seconds FROM pictures WHERE target = ?", _stored(target))
+        return float(rows[0][0] or 0) if rows else 0.0
+
     def wait(self, pictures: Iterable[tuple[PurePath, Path]]) -> None:
         """Enter targets and sources that are to be made."""
         self._execute("BEGIN")

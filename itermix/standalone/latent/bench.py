@@ -23,7 +23,7 @@ from tqdm import tqdm
 from itermix.settings import Settings
 from itermix.settings.presets import expanded
 from itermix.standalone import upscaling
-from itermix.standalone.evaluation import finite
+from itermix.standalone.cells import cell, finite
 from itermix.standalone.images import to_image
 from itermix.standalone.latent import metrics, pictures
 from itermix.standalone.latent.model import SIZE, LatentModel
@@ -215,13 +215,6 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         cells = [cell(row.get(metric), row.get(f"{metric}_se"), digits) for metric, (_, digits) in columns.items()]
         lines.append([row["method"], str(row["n"]), *cells])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def cell(value: float | None, error: float | None, digits: int) -> str:
-    """A number of a table with its standard error, as far as they are known."""
-    if value is None:
-        return "-"
-    return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
 
 
 def write_sheet(rows: Sequence[Tensor], file: Path, shown: int = 6) -> None:

@@ -164,6 +164,68 @@ def test_own_presets_are_saved_renamed_and_deleted(file):
     assert os.listdir(file.path.parent) == [file.path.name]
 
 
+def test_a_checkpoint_has_one_preset_and_a_preset_many_checkpoints(file):
+    file.save("Mine", {"alpha": 0.6})
+    file.save("Other", {"alpha": 0.7})
+    assert file.bound() == {}
+    file.bind("Mine", "6ce0161689")
+    file.bind("Mine", "cafe")
+    assert file.bound() == {"6ce0161689": "Mine", "cafe": "Mine"}
+    file.bind("Other", "cafe")
+    assert file.bound() == {"6ce0161689": "Mine", "cafe": "Other"}
+    file.bind("Other", "cafe")  # once more, and once in the file
+    assert json.loads(file.path.read_text())["Other"]["checkpoints"] == ["cafe"]
+    assert file.load() == {"Mine": decided({"alpha": 0.6}), "Other": decided({"alpha": 0.7})}
+
+
+def test_a_binding_outlasts_saving_and_renaming_and_goes_with_its_preset(file):
+    file.save("Mine", {"alpha": 0.6})
+    file.bind("Mine", "cafe")
+    file.save("Mine", {"alpha": 0.7})
+    file.rename("Mine", "Sharp")
+    assert file.bound() == {"cafe": "Sharp"}
+    assert file.load()["Sharp"]["alpha"] == 0.7
+    file.unbind("cafe")
+    assert file.bound() == {}
+    assert "checkpoints" not in json.loads(file.path.read_text())["Sharp"]
+    file.bind("Sharp", "cafe")
+    file.delete("Sharp")
+    assert file.bound() == {}
+
+
+@pytest.mark.parametrize("checkpoint", ["", "a b", "../a", "a" * 65, None, 7, ["a"]])
+def test_what_is_no_hash_is_refused(file, checkpoint):
+    file.save("Mine", {})
+    with pytest.raises(SettingsError, match="Allowed: a hash of at most 64 letters and digits"):
+        file.bind("Mine", checkpoint)
+
+
+def test_what_cannot_be_bound_or_unbound_is_told(file):
+    with pytest.raises(SettingsError, match="name = 'Mine' is not possible"):
+        file.bind("Mine", "cafe")
+    file.save("Mine", {})
+    with pytest.raises(SettingsError, match="none, since no preset is bound"):
+        file.unbind("cafe")
+    file.bind("Mine", "cafe")
+    with pytest.raises(SettingsError, match="Allowed: cafe"):
+        file.unbind("beef")
+    assert file.bound() == {"cafe": "Mine"}
+
+
+def test_there_are_at_most_200_bound_checkpoints(file):
+    file.path.write_text(json.dumps({"Mine": {"checkpoints": [f"a{k}" for k in range(MAX_PRESETS)]}}))
+    with pytest.raises(SettingsError, match="at most 200 checkpoints"):
+        file.bind("Mine", "cafe")
+    file.bind("Mine", "a7")  # of those that are
+
+
+@pytest.mark.parametrize("checkpoints", ["cafe", [7], ["a b"], {}])
+def test_a_file_whose_checkpoints_are_none_is_left_alone(file, checkpoints):
+    file.path.write_text(json.dumps({"Mine": {"alpha": 0.6, "checkpoints": checkpoints}}))
+    with pytest.raises(PresetFileError, match="in 'Mine', checkpoint"):
+        file.bound()
+
+
 def test_an_own_preset_holds_what_was_a_default_when_it_was_saved(file):
     file.save("Mine", {})
     assert json.loads(file.path.read_text())["Mine"] == {**{p.name: p.default for p in DECIDED}, "version": VERSION}
