@@ -62,7 +62,7 @@ def ways(steps: int, tried: int) -> list[Way]:
     found = [Way(method, steps) for method in bench.SWEEP]
     for each in mixing:
         values = {name: value for name, value in each.values.items() if name in names}
-        found.append(Way(Method(each.name, Settings(**values)), each.steps(steps)))
+        found.append(Way(Method(each.name, Settings(**values)), steps))
     return found
 
 

@@ -22,10 +22,10 @@ SIZES = UpscaleSettings.own_parameters()
 
 def test_the_page_has_a_control_for_each(webui):
     ui = webui("ui")
-    *mixing, mask, painted = ui.accordion("itermix_img2img", ["Euler"])
-    assert (mask.elem_id, painted.elem_id) == ("itermix_img2img_mask", "itermix_img2img_mask_painted")
-    assert mask.do_not_save_to_config
-    assert painted.do_not_save_to_config
+    *mixing, mask, painted, preset = ui.accordion("itermix_img2img", ["Euler"])
+    others = {"mask": mask, "mask_painted": painted, "preset": preset}
+    assert [f"itermix_img2img_{name}" for name in others] == [control.elem_id for control in others.values()]
+    assert all(control.do_not_save_to_config for control in others.values())
     for prefix, controls, parameters in (
         ("itermix_img2img", mixing, MIXING),
         ("tab", ui.upscale_controls("tab", ["Lanczos"]), SIZES),

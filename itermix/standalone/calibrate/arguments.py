@@ -40,6 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "checkpoint.")  # fmt: skip
     parser.add_argument("--choose", metavar="ROW", help="Keep this row of the table, and not the best.")
     parser.add_argument("--with-prompts", action="store_true", help="Let the report tell the prompts.")
+    parser.add_argument("--steps", type=whole, metavar="N", help="Of the pictures that the checkpoint makes, and of "
+                        "hires fix (default 20). Mixing has its own.")  # fmt: skip
     add_request(parser)
     parser.set_defaults(run=run)
 

@@ -82,8 +82,7 @@ def enlarged(candidate: Candidate, source: Source, generation: Mapping[str, Any]
     width, height = (side * scale for side in source.size)
     name = PurePath("results") / source.file.stem / candidate.name
     if candidate.mixes:
-        fields = {**generation, "steps": candidate.steps(generation["steps"])}
-        body = webui.request(source, candidate.settings(scale), fields)
+        body = webui.request(source, candidate.settings(scale), generation)
     else:
         larger = png(source.image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS))
         steps = generation["steps"] if exact else int(generation["steps"] / candidate.strength)

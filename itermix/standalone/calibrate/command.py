@@ -37,7 +37,8 @@ def run(options: argparse.Namespace) -> int:
         server = address(options.server)
     except AddressError as error:
         raise UsageError(str(error)) from error
-    given = checked(request_of(options), options)
+    steps = {"steps": options.steps} if options.steps else {}
+    given = checked({**request_of(options), **steps}, options)
     wanted_pictures = pictures_of(options)
     facts = session.facts_of(server, given)
     if options.size:

@@ -105,14 +105,11 @@ def kind(candidate: Candidate) -> str:
 
 
 def asked_for(candidate: Candidate) -> dict[str, Any]:
-    """Settings that aren't at their defaults, and the share of the steps."""
+    """Settings that aren't at their defaults."""
     if not candidate.values:
         return {"strength": candidate.strength} if candidate.strength else {}
     changed = dict(candidate.settings(1.0).changed())
-    return {
-        "settings": {name: value for name, value in changed.items() if name not in ("enabled", "scale")},
-        "share_of_steps": candidate.share,
-    }
+    return {"settings": {name: value for name, value in changed.items() if name not in ("enabled", "scale")}}
 
 
 def same(found: Found) -> dict[str, Any]:

@@ -41,7 +41,7 @@ MOST_SETTINGS = 48
 """That are tried: the ranges are full by then."""
 
 RESERVE = 1.2
-"""As many times longer than the presets may a setting of the search take, which has up to half as many steps more."""
+"""As many times longer than the presets may a setting of the search take, which may have half as many steps more."""
 
 FEWEST_PICTURES = 2
 
@@ -307,8 +307,7 @@ class Calibration:
         fields = source.generation.fields
         if not candidate.mixes:
             return float(fields["steps"])
-        steps = {**fields, "steps": candidate.steps(fields["steps"])}
-        picture = Picture(source.file, source.file, source.size, steps, "")
+        picture = Picture(source.file, source.file, source.size, fields, "")
         _, calls = model_calls_of(picture, candidate.settings(self.wanted.scale))
         return math.nan if calls is None else float(calls)
 

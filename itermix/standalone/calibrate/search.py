@@ -37,13 +37,11 @@ class Candidate:
         name: how the report calls it.
         strength: of hires fix, above 0; else it is mixing.
         values: settings of the mixing, all that it decides.
-        share: of the request's steps that its sampling is asked for with.
     """
 
     name: str
     strength: float = 0.0
     values: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    share: float = 1.0
 
     @property
     def mixes(self) -> bool:
@@ -52,10 +50,6 @@ class Candidate:
     def settings(self, scale: float) -> UpscaleSettings:
         """Of the mixing, to a scale."""
         return UpscaleSettings(**{**self.values, "enabled": True, "scale": scale})
-
-    def steps(self, of_request: int) -> int:
-        """That its sampling is asked for with, where the request says so many."""
-        return max(1, round(self.share * of_request))
 
 
 def hires_fix() -> list[Candidate]:
@@ -87,9 +81,9 @@ class Range:
 RANGES = {
     "alpha": Range(0.1, 1.6, 0.05, logarithmic=True),
     "detail": Range(0.0, 0.3, 0.05),
-    "denoise": Range(0.3, 0.7, 0.05),
+    "denoise": Range(0.2, 0.7, 0.05),
+    "steps": Range(4, 12, 2),
 }
-SHARES = Range(0.5, 1.5, 0.25)
 
 
 def around(base: Candidate, count: int) -> list[Candidate]:
@@ -97,16 +91,15 @@ def around(base: Candidate, count: int) -> list[Candidate]:
 
     None is twice among them, and none is the base itself.
     """
-    row = qmc.Halton(len(RANGES) + 1, seed=SEED)
+    row = qmc.Halton(len(RANGES), seed=SEED)
     found: dict[str, Candidate] = {}
     while len(found) < count:
         (places,) = row.random(1)
         values = {name: each.at(place) for (name, each), place in zip(RANGES.items(), places)}
-        share = SHARES.at(places[-1])
-        if share == base.share and all(base.values.get(name) == value for name, value in values.items()):
+        if all(base.values.get(name) == value for name, value in values.items()):
             continue
-        name = " ".join(f"{name}={value:g}" for name, value in values.items()) + f" steps={100 * share:g}%"
-        found[name] = Candidate(name, values={**base.values, **values}, share=share)
+        name = " ".join(f"{name}={value:g}" for name, value in values.items())
+        found[name] = Candidate(name, values={**base.values, **values})
     return list(found.values())
 
 

