@@ -109,7 +109,7 @@ WebUI doesn't have."""
 
 
 @pytest.mark.parametrize(
-    ("module", "had"), [("batch.plan", set()), ("calibrate.session", {"scipy", "skimage"})], ids=lambda each: str(each)
+    ("module", "had"), [("batch.plan", set()), ("calibrate.session", {"scipy", "skimage"})], ids=["batch", "calibrate"]
 )
 def test_what_the_page_takes_of_the_standalone_part_loads_nothing_that_a_webui_may_lack(module, had):
     """scikit-image, and so scipy, is among the requirements of every WebUI; it is loaded when it is wanted."""
