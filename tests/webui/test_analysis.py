@@ -11,7 +11,7 @@ from test_scales import LIMIT, TWO, failing, run  # noqa: F401
 
 STEPS = 3
 QUICK = {"steps": STEPS}
-ON = {"analysis": True}
+ON = {"analysis": True, "steps": STEPS}
 SAVED = {"save_images": True, **QUICK}
 
 
@@ -66,15 +66,15 @@ def check_numbers(picture, end, image=0, steps=STEPS):
     ("path", "request_of", "sampler", "steps", "rows"),
     [
         ("img2img", mixing, "Euler", 3, 3),
-        ("img2img", upscale, "DDIM", 5, 2),
+        ("img2img", upscale, "DDIM", 5, 5),
         ("txt2img", hires, "UniPC", 6, 5),
     ],
 )
 def test_the_files_are_beside_the_picture_which_is_as_without(webui, new_files, path, request_of, sampler, steps, rows):
     asked = {"sampler_name": sampler, "steps": steps, "save_images": True}
-    without = repeatable(webui, path, request_of({}, **asked))
+    without = repeatable(webui, path, request_of({"steps": steps}, **asked))
     assert {tuple(ends) for _, ends in beside(new_files())} == {()}
-    with_it = repeatable(webui, path, request_of(ON, **asked))
+    with_it = repeatable(webui, path, request_of({**ON, "steps": steps}, **asked))
     assert equal(with_it, without)
     assert [picture.parameters for picture in with_it] == [picture.parameters for picture in without]
     ((picture, ends),) = [found for found in beside(new_files()) if found[1]]
@@ -88,7 +88,7 @@ def test_the_files_are_beside_the_picture_which_is_as_without(webui, new_files, 
 def test_it_takes_no_model_call_and_each_phase_has_a_sheet(webui, new_files, run, path):  # noqa: F811
     requests = [
         upscale({**TWO, **on}, **SAVED) if path == "img2img" else hires({**LIMIT, **on}, hr_scale=1.5, **SAVED)
-        for on in ({}, ON)
+        for on in ({"steps": STEPS}, ON)
     ]
     (_, without), (_, with_it) = (run(path, request) for request in requests)
     assert with_it == without

@@ -32,9 +32,9 @@ def check(out, names):
         with Image.open(out / name) as image:
             assert image.size == (1.5 * SIZE, 1.5 * SIZE)
             infotext = image.info["parameters"]
-        assert infotext.startswith(f"{name}, a photograph\nNegative prompt: blurred\nSteps: 2, Sampler: Euler, ")
+        assert infotext.startswith(f"{name}, a photograph\nNegative prompt: blurred\nSteps: 14, Sampler: Euler, ")
         assert f"CFG scale: 2.0, Seed: {NAMES.index(name)}, Size: 96x96, " in infotext
-        assert "Itermix enabled: True, Itermix alpha: 0.6, Itermix scale: 1.5" in infotext
+        assert "Itermix enabled: True, Itermix alpha: 0.6, Itermix steps: 8, Itermix scale: 1.5" in infotext
 
 
 def test_a_folder_through_the_webui_alone(webui, photos, tmp_path):
@@ -56,9 +56,9 @@ def test_a_server_without_the_upscaler_or_sampler_gets_no_picture(webui, photos,
 
 def test_a_wrong_setting_fails_with_the_webui_s_sentence(webui, photos, tmp_path, capsys):
     command = ["batch", str(photos / "holiday" / "day 2"), str(tmp_path / "out"), "--server", webui.url]
-    assert main([*command, "--start-at-step", "2"]) == 1
+    assert main([*command, "--start-at-step", "8"]) == 1
     said = capsys.readouterr().out
-    assert "0.png failed: Iterative Mixing: start_at_step = 2 is not possible. Allowed: " in said
+    assert "0.png failed: Iterative Mixing: start_at_step = 8 is not possible. Allowed: " in said
     assert "0 done, 0 left, 4 failed, 0 done before." in said
 
 

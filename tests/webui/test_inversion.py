@@ -94,7 +94,7 @@ def samplings(webui):
 
 @pytest.mark.parametrize(("path", "first"), [("img2img", []), ("txt2img", [[SIZE, SIZE, STEPS, "first pass, 64x64"]])])
 def test_every_phase_takes_as_many_calls_again(webui, run, path, first):  # noqa: F811
-    request = upscale({**INVERTED, **TWO, "cleanup": 0.2}, **QUICK)
+    request = upscale({**INVERTED, **TWO, "steps": STEPS, "cleanup": 0.2, "cleanup_steps": 1}, **QUICK)
     if path == "txt2img":
         request = hires({**INVERTED, **LIMIT, "cleanup": 0.2}, hr_scale=1.5, **QUICK)
     (picture,), _ = run(path, request)
@@ -110,7 +110,7 @@ def test_every_phase_takes_as_many_calls_again(webui, run, path, first):  # noqa
 
 
 def test_the_plan_tells_of_the_calls(webui):
-    plan = webui.get("../../itermix/v1/plan?width=64&height=64&steps=5&noise=inverted")
+    plan = webui.get("../../itermix/v1/plan?width=64&height=64&steps=5&mixing_steps=3&noise=inverted")
     assert plan["text"] == "64x64 -> 128x128, 3 steps and an inversion of 3 calls"
 
 

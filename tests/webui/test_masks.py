@@ -120,9 +120,9 @@ def test_a_mask_among_the_values_of_the_controls(webui):
     (script,) = [each for each in info if each["name"] == "iterative mixing" and each["is_img2img"]]
     values = [arg["value"] for arg in script["args"]]
     values[: len(Settings.parameters())] = [
-        {"enabled": True, **TIED}.get(p.name, value) for p, value in zip(Settings.parameters(), values)
+        {"enabled": True, "steps": 0, **TIED}.get(p.name, value) for p, value in zip(Settings.parameters(), values)
     ]
-    by_controls = repeatable(webui, "img2img", mixing(*values[:-2], RIGHT, **QUICK))
+    by_controls = repeatable(webui, "img2img", mixing(*values[:-3], RIGHT, **QUICK))
     assert equal(by_controls, repeatable(webui, "img2img", mixing({**TIED, "mask": RIGHT}, **QUICK)))
     assert not equal(by_controls, repeatable(webui, "img2img", mixing(*values, **QUICK)))
 
@@ -224,7 +224,7 @@ def test_a_stop_in_a_rewound_pass_leaves_nothing(webui, run, plain_pictures, how
 
 
 def test_the_plan_and_the_progress_count_what_is_rewound(webui):
-    answer = webui.get("../../itermix/v1/plan?width=64&height=64&steps=20&scale=2&rewind=true")
+    answer = webui.get("../../itermix/v1/plan?width=64&height=64&steps=20&mixing_steps=11&scale=2&rewind=true")
     assert answer["text"] == "64x64 -> 128x128, 11 steps, and 6 + 3 of them again"
     request = upscale(
         {**REWOUND, "scale": 1.5, "max_scale_per_phase": 1.25, "cleanup": 0.25, "cleanup_steps": 3}, steps=40

@@ -41,5 +41,7 @@ def test_a_wrong_setting_is_an_exception_with_the_sentence(api):
 
 def test_the_routes(api):
     api.baseurl = api.baseurl.replace("/sdapi/v1", "/itermix/v1")
-    answer = api.session.post(f"{api.baseurl}/weights", json={"settings": {"curve": "linear"}, "steps": 2}).json()
+    answer = api.session.post(
+        f"{api.baseurl}/weights", json={"settings": {"curve": "linear", "steps": 0}, "steps": 2}
+    ).json()
     assert answer["weights"] == [1.0, 0.5]
