@@ -46,13 +46,14 @@ def sample(p: Any, job: Job, original: Callable, *args: Any, **kwargs: Any) -> A
     p.denoising_strength = job.checked().denoise
     p.extra_generation_params["Denoising strength"] = p.denoising_strength  # as the WebUI does, before it is ours
     p.extra_generation_params.pop(UNFINISHED, None)  # of the iteration before
-    if job.steps:  # which are among ours
-        p.extra_generation_params.pop("Hires steps", None)
     job.analyses.clear()
     with shared_out(todo, 2, note=host.batch_note(p)) as job.progress:
         if p.firstpass_image is None:
             job.begin()
-        return original(*args, **kwargs)
+        samples = original(*args, **kwargs)
+    if job.steps:  # which are among ours; Forge Neo notes them as it samples
+        p.extra_generation_params.pop("Hires steps", None)
+    return samples
 
 
 def check_request(p: Any, job: Job) -> list[Task]:

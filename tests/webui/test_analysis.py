@@ -132,7 +132,7 @@ def test_without_a_saved_picture_it_is_refused(webui, new_files, path, request_o
 
 def test_a_picture_is_not_lost_if_its_analysis_can_not_be_saved(webui, new_files):
     named = {"samples_filename_pattern": "blocked", "save_images_add_number": False}
-    without = repeatable(webui, "img2img", mixing({}, override_settings=named, **SAVED))
+    without = repeatable(webui, "img2img", mixing({"steps": STEPS}, override_settings=named, **SAVED))
     (picture,) = new_files()
     assert picture.name == "blocked.png"
     picture.unlink()
