@@ -26,9 +26,9 @@ class DenoiseSettings(Part):
     denoise: float = parameter(
         0.5,
         "Denoise",
-        "In place of the tab's Denoising strength: how far up the noise schedule sampling starts; 1 is pure noise. More "
-        "lets the model paint more of its own, and stray from the source. Where *Steps* is 0, 0.5 saves half of the "
-        "tab's steps in img2img; in the hires pass all of them are run.",
+        "In place of the tab's Denoising strength: how far up the noise schedule sampling starts; 1 is pure noise. "
+        "More lets the model paint more of its own, and stray from the source. Where *Steps* is 0, 0.5 saves half of "
+        "the tab's steps in img2img; in the hires pass all of them are run.",
         "denoise",
         "Main",
         low=0.05,
