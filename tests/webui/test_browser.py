@@ -12,9 +12,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from itermix.settings import Settings, UpscaleSettings
 from itermix.settings.presets import AUTOMATIC, DECIDED, PRESETS, decided
-from itermix.steps.schedule import steps_by_host
 
-RUN = steps_by_host(Settings(), STEPS)
+RUN = Settings().steps
 
 
 @pytest.fixture
@@ -168,7 +167,7 @@ def test_hires_fix_is_replaced_and_its_phases_are_shown(page, webui):
     plan = page.locator("#itermix_txt2img_plan")
     plan.get_by_text("Tick Hires. fix").wait_for()
     page.locator("#txt2img_hr .label-wrap").click()
-    plan.get_by_text(f"{SIZE}x{SIZE} -> 128x128, {STEPS} steps").wait_for()
+    plan.get_by_text(f"{SIZE}x{SIZE} -> 128x128, {RUN} steps").wait_for()
     pixels, parameters = generated(page, webui, "txt2img")
     assert pixels.shape == (128, 128, 3)
     assert "Itermix enabled: True" in parameters
@@ -177,7 +176,7 @@ def test_hires_fix_is_replaced_and_its_phases_are_shown(page, webui):
     compared(page, "txt2img")
     for side, length in (("x", 80), ("y", 96)):
         enter(page, f"#txt2img_hr_resize_{side}", length)
-    plan.get_by_text(f"{SIZE}x{SIZE} -> 80x96, {STEPS} steps").wait_for()
+    plan.get_by_text(f"{SIZE}x{SIZE} -> 80x96, {RUN} steps").wait_for()
 
 
 def test_the_gallerys_upscale_button_mixes(page, webui):
@@ -192,7 +191,7 @@ def test_the_gallerys_upscale_button_mixes(page, webui):
     pixels, parameters = generated(page, webui, "txt2img", "upscale")
     assert pixels.shape == (128, 128, 3)
     assert "Itermix enabled: True" in parameters
-    assert [run[:3] for run in json.loads((webui.data / "runs.json").read_text())] == [[128, 128, STEPS]]
+    assert [run[:3] for run in json.loads((webui.data / "runs.json").read_text())] == [[128, 128, RUN]]
 
 
 def test_a_folder_of_pictures_of_several_sizes_is_upscaled(page, tmp_path):
@@ -336,7 +335,7 @@ def charted(page):
     """The img2img tab with the accordion open and the curve drawn."""
     opened(page)
     enter(page, "#itermix_img2img_denoise", 1)
-    page.wait_for_function(f"document.querySelectorAll('{CHART} circle').length == {STEPS}")
+    page.wait_for_function(f"document.querySelectorAll('{CHART} circle').length == {RUN}")
     return page
 
 
@@ -348,9 +347,9 @@ def test_moving_a_slider_redraws_the_curve_and_a_step_is_read_by_keyboard_and_by
     charted.locator(f"{CHART} svg").focus()
     charted.keyboard.press("ArrowRight")
     reading = charted.locator(f"{CHART} [role=status]")
-    assert reading.inner_text().startswith(f"step 1 of {STEPS}: weight 1, noise level ")
+    assert reading.inner_text().startswith(f"step 1 of {RUN}: weight 1, noise level ")
     charted.locator(f"{CHART} circle").nth(2).hover(force=True)
-    assert reading.inner_text().startswith(f"step 3 of {STEPS}: weight ")
+    assert reading.inner_text().startswith(f"step 3 of {RUN}: weight ")
 
 
 def test_a_generated_picture_sent_back_by_png_info_restores_every_control(charted, webui):
