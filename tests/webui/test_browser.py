@@ -237,7 +237,7 @@ def test_the_script_s_own_folders_have_a_journal_and_go_on(page, webui, tmp_path
         assert image.size == (2 * SIZE, 2 * SIZE)
         parameters = image.info["parameters"]
     assert parameters.startswith("a red door\n")
-    assert "Steps: 3, " in parameters
+    assert f"Itermix steps: {RUN}, " in parameters  # those of the text made it from nothing
     assert "Seed: 77, " in parameters
     with Image.open(target / "deeper" / "wide.png") as image:
         assert image.size == (160, 96)
