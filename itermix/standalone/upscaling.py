@@ -23,7 +23,8 @@ from itermix.analysis.record import Analysis
 from itermix.mixing.filters import shrunk
 from itermix.mixing.masks import mask_of
 from itermix.mixing.noising import draw
-from itermix.model.windows import Windows, attached, dilation, padded
+from itermix.model.parts import padded
+from itermix.model.windows import Windows, attached, dilation
 from itermix.parameters import MAX_SEED, Known, Sampling, SettingsError, Size
 from itermix.picture.cleanup import SAME_SAMPLER
 from itermix.picture.enlarging import back_projected, rims

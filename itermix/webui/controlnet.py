@@ -16,7 +16,8 @@ from typing import Any, TypeGuard
 from torch import Tensor
 from torch.nn import functional as F
 
-from itermix.model.windows import Parts, replaced
+from itermix.model.parts import Parts
+from itermix.model.windows import replaced
 from itermix.webui.sides import latent_pixels
 
 
@@ -109,6 +110,8 @@ class InParts:
 
     def __getattr__(self, name: str) -> Any:
         """What it is asked for besides is said by the networks."""
+        if name.startswith("__"):  # of copying, which asks before there is a network
+            raise AttributeError(name)
         return getattr(vars(self)["previous_controlnet"], name)
 
 

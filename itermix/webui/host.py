@@ -30,7 +30,8 @@ from itermix.mixing.noising import INVERTED
 from itermix.model import deep_shrink
 from itermix.model.deep_shrink import DeepShrink
 from itermix.model.inversion import Denoise
-from itermix.model.windows import Parts, Windows, attached, replaced
+from itermix.model.parts import Parts
+from itermix.model.windows import Windows, attached, replaced
 from itermix.parameters import SettingsError
 from itermix.picture.enlarging import back_projected, rims
 from itermix.settings import Settings

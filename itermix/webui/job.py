@@ -114,15 +114,13 @@ class Job:
             settings = dataclasses.replace(self.phase, target=(width, height)).settings(settings)
         return settings.of_model((width, height), sides.known())
 
-    def ask_for_steps(self, p: Any, before: Job | None) -> None:
+    def ask_for_steps(self, p: Any) -> None:
         """Ask the WebUI for the steps that the settings say; in the hires pass for those that the request names, if it
-        does. `before` is the job of the last run of the same request, in which ours stand already."""
+        does."""
         assert isinstance(self.settings, Settings)
         hires = not host.is_img2img(p)
-        name = "hr_second_pass_steps" if hires else "steps"
+        name = steps_field(p)
         named = getattr(p, name)
-        if before and before.steps and named == before.steps[1]:
-            named = before.steps[0]
         if hires and named:
             self.settings = self.settings.replace(steps=named)
             return
@@ -130,6 +128,11 @@ class Job:
         asked = steps_asked(self.settings, named, sampler, exact=hires or shared.opts.img2img_fix_steps)
         self.steps = named, asked
         setattr(p, name, asked)
+
+    def give_steps_back(self, p: Any) -> None:
+        """Let the request ask for its own steps again: after its end, or where it failed before that."""
+        if self.steps and getattr(p, steps_field(p)) == self.steps[1]:
+            setattr(p, steps_field(p), self.steps[0])
 
     def attach(self, p: Any) -> None:
         """Mix in the next sampling of `p`."""
@@ -195,6 +198,11 @@ class Job:
 
             yield counted
         self.begin()
+
+
+def steps_field(p: Any) -> str:
+    """Where a request has the steps of the sampling that mixes."""
+    return "steps" if host.is_img2img(p) else "hr_second_pass_steps"
 
 
 def starts_from_nothing(p: Any) -> bool:

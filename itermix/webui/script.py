@@ -54,6 +54,8 @@ class IterativeMixing(scripts.Script):
             p.itermix = Job(Settings())
             return
         before = getattr(p, "itermix", None)
+        if before:  # of a script that runs one request repeatedly, where the last run failed
+            before.give_steps_back(p)
         if not (before and before.by_script):
             made = kept(lambda: Job(overridden(settings_of(args, p), p), mask=masks.given(args, p)))
             p.itermix = made if isinstance(made, Job) else Job(made)
@@ -61,7 +63,7 @@ class IterativeMixing(scripts.Script):
         if not job.active:
             return
         if isinstance(job.settings, Settings):
-            job.settings = kept(job.ask_for_steps, p, before) or job.settings
+            job.settings = kept(job.ask_for_steps, p) or job.settings
         if isinstance(job.settings, Settings):
             p.extra_generation_params = {**p.extra_generation_params, **written(job.settings)}
             if host.is_img2img(p):
@@ -92,6 +94,7 @@ class IterativeMixing(scripts.Script):
 
     def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
         repairs.restore(p)
+        p.itermix.give_steps_back(p)
         if p.itermix.refused:
             processed.info = ""  # of no picture
         for value in list(vars(p).values()):

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from itermix import Settings
-from itermix.model.windows import WHOLE, Windows
+from itermix.model.parts import WHOLE
+from itermix.model.windows import Windows
 
 FACTOR = 8
 
