@@ -32,7 +32,11 @@ const itermix = {
 
     // {name: schema} of all settings, those of the upscale script among them.
     properties() {
-        itermix.schema ||= itermix.ask("schema").then(({body}) => body);
+        const nothing = {mixing: {properties: {}}, upscale: {properties: {}}};
+        itermix.schema ||= itermix.ask("schema").then(({body}) => {
+            if (!body) itermix.schema = null; // to be asked for again
+            return body || nothing;
+        });
         return itermix.schema;
     },
 
@@ -51,7 +55,8 @@ const itermix = {
 
     // {body} of one of the extension's routes, or {problem}: a sentence.
     async ask(route, options) {
-        const answer = await fetch(`./itermix/v1/${route}`, options);
+        const answer = await fetch(`./itermix/v1/${route}`, options).catch(() => null); // the page is left, for one
+        if (!answer) return {problem: "The WebUI doesn't answer."};
         const body = await answer.json();
         if (answer.ok) return {body};
         return {problem: typeof body.detail === "string" ? body.detail : `HTTP ${answer.status}`};

@@ -3,6 +3,7 @@
 (function () {
     const {find, settings} = itermix;
     const AUTOMATIC = "Automatic", SLOW = 5000; // milliseconds between two questions for the checkpoint
+    const AGAIN = 1500; // and for the preset that the same settings are
     const seen = {}, followed = {}, filled = {};
     const known = {until: 0};
 
@@ -22,8 +23,10 @@
     async function follow(prefix) {
         if (find(`#${prefix}_preset`).contains(document.activeElement)) return; // being chosen
         const key = JSON.stringify(await settings(prefix));
-        if (followed[prefix] === key) return;
-        followed[prefix] = key;
+        const asked = followed[prefix]?.key === key ? followed[prefix] : {key, left: 2, from: 0};
+        // Asked again a little later, since the answer to the question before may have come after the first to this one.
+        if (!asked.left || Date.now() < asked.from) return;
+        followed[prefix] = {key, left: asked.left - 1, from: Date.now() + AGAIN};
         find(`#${prefix}_preset_follow`).click();
     }
 

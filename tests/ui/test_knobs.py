@@ -226,8 +226,9 @@ def test_the_chart_is_folded_at_first_and_stays_as_it_was_left(page):
         page.locator(f"{MINE}_plan").wait_for()
         page.wait_for_timeout(500)
         assert chart.is_visible() == visible
+        before = page.evaluate("JSON.stringify(localStorage)")
         page.locator(f"{MINE}_enabled summary").first.click()
-    page.wait_for_timeout(500)  # until that is remembered
+        page.wait_for_function("before => JSON.stringify(localStorage) !== before", arg=before)
     page.evaluate("localStorage.clear()")
     page.reload()
     page.locator(f"{MINE}_enabled .label-wrap").first.click()

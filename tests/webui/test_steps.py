@@ -111,3 +111,10 @@ def test_the_next_plain_picture_has_the_steps_that_it_asks_for(webui, counted, p
     counted("txt2img", hires({"steps": 3}))
     for name, before in plain_pictures.items():
         assert equal(plain(webui, name), before)
+
+
+def test_a_script_that_runs_one_request_again_has_its_steps(webui, counted):
+    """The WebUI's Loopback does so, and takes each picture as the source of the next."""
+    loop = {"script_name": "loopback", "script_args": [2, 0.6, "Linear", "None"]}
+    _, calls = counted("img2img", {**mixing({"steps": 3}, steps=TABS), **loop})
+    assert calls == [3, 3]

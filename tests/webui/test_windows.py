@@ -195,3 +195,15 @@ def test_controlnet_sees_the_hint_of_each_part(controlled, path, request_of, dil
     assert difference(picture, controlled.generate(path, with_script(request, "ControlNet", turned))[0]) > 0.1
     _, runs = run(controlled, path, with_script(request_of({"steps": STEPS}, **QUICK), "ControlNet", args))
     assert runs[-1][3] == STEPS * [[2 * SIZE, 2 * SIZE]]
+
+
+@PATHS
+def test_a_request_that_tiles_is_seamless(webui, plain_pictures, path, request_of):
+    settings = {"steps": STEPS, "window": 8}
+    requests = (request_of(settings, tiling=tiling, **QUICK) for tiling in (False, True))
+    (apart,), (seamless,) = (webui.generate(path, request) for request in requests)
+    assert "Itermix seamless" not in apart.parameters
+    assert "Itermix seamless: True" in seamless.parameters
+    assert "unfinished" not in seamless.parameters
+    assert difference(apart, seamless) > 1
+    assert equal(plain(webui, "img2img"), plain_pictures["img2img"])

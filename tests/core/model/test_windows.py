@@ -19,6 +19,7 @@ from itermix.model.windows import (
     Windows,
     attached,
     calls,
+    check,
     crops,
     dilation,
     gaussian,
@@ -329,6 +330,14 @@ def test_demofusions_formulas_are_refused_where_the_clean_picture_is_needed(blen
     settings = {**ON, "blending": blending, "detail": detail, "window_formulas": DEMOFUSION}
     with pytest.raises(SettingsError, match=f"with {named}, which .*: clean picture"):
         run(Model(), picture(32, 32), settings)
+
+
+def test_they_are_refused_before_the_phase_in_which_a_window_comes_by_itself():
+    settings = Settings(window_formulas=DEMOFUSION, detail=0.1)
+    with pytest.raises(SettingsError, match="Allowed with detail"):
+        check(settings)
+    check(settings.replace(window_auto=False))
+    check(settings.replace(detail=0.0))
 
 
 @pytest.mark.parametrize("sampler", [kd.sample_euler, kd.sample_heun, kd.sample_dpmpp_2m, kd.sample_dpmpp_sde])
