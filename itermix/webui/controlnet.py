@@ -4,11 +4,13 @@ sd-webui-controlnet makes two hints when a request begins, one of the first pass
 the network the nearer one. In a phase between them neither fits. The ControlNet of Forge fits its hints itself, and in
 img2img every phase is a generation of its own.
 
-In parts the network gets what of its hint belongs to them, and so do the regions of its units.
+In parts the network gets what of its hint belongs to them, and so do the regions of its units and the masks of
+IP-Adapters, whose images every part is shown.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeGuard
@@ -66,7 +68,32 @@ def hints_of_parts(p: Any, parts: Parts) -> Iterator[None]:
                 if hires:
                     stack.enter_context(replaced(unit, "hr_hint_cond", hint))
             if is_picture(region := getattr(unit, "effective_region_mask", None)):
-                stack.enter_context(replaced(unit, "effective_region_mask", parts.of_hint(region, 1)))
+                region = parts.of_hint(region, 1)
+                stack.enter_context(replaced(unit, "effective_region_mask", region))
+                adapter = unit.control_model
+                if hasattr(adapter, "image_emb"):  # which would repeat the region for each of the rows
+                    within = functools.partial(within_region, region)
+                    stack.enter_context(replaced(adapter, "apply_effective_region_mask", within))
+        yield
+
+
+def within_region(region: Tensor, tokens: Tensor) -> Tensor:
+    """The tokens [B, h * w, C] of pictures, where their regions [B, 1, H, W] are."""
+    height, width = region.shape[-2:]
+    rows = max(1, round(height * (tokens.shape[1] / (height * width)) ** 0.5))
+    smaller = F.interpolate(region.to(tokens), (rows, tokens.shape[1] // rows), mode="bilinear")
+    return tokens * smaller.flatten(2).transpose(1, 2)
+
+
+@contextmanager
+def masks_of_parts(options: dict[str, Any], parts: Parts) -> Iterator[None]:
+    """Inside, the masks of the IP-Adapters in the options of a transformer of Forge's family are those of the parts."""
+    patches = options.get("patches_replace", {}).get("attn2", {}).values()
+    with ExitStack() as stack:
+        for patch in patches:
+            if any(isinstance(mask, Tensor) for mask in getattr(patch, "masks", ())):
+                masks = [mask if mask is None else parts.of_hint(mask[:, None], 1)[:, 0] for mask in patch.masks]
+                stack.enter_context(replaced(patch, "masks", masks))
         yield
 
 

@@ -458,9 +458,10 @@ def on_patcher(model: Any, windows: Windows) -> Iterator[None]:
             c["transformer_options"] = of_rows(c["transformer_options"], len(shown) // len(call["input"]))
             if control:
                 c["control"] = control.of_parts(parts, shown, level, c, len(call["cond_or_uncond"]))
-            if inner:
-                return inner(apply_model, {**call, "input": shown, "timestep": level, "c": c})
-            return apply_model(shown, level, **c)
+            with controlnet.masks_of_parts(c["transformer_options"], parts):
+                if inner:
+                    return inner(apply_model, {**call, "input": shown, "timestep": level, "c": c})
+                return apply_model(shown, level, **c)
 
         return windows.put_together(run, call["input"])
 
@@ -476,4 +477,7 @@ def on_patcher(model: Any, windows: Windows) -> Iterator[None]:
 def of_rows(options: dict[str, Any], count: int) -> dict[str, Any]:
     """Options of Forge's transformers where each row of the batch has become `count` rows."""
     names = options.keys() & {"cond_indices", "uncond_indices"}
-    return options | {name: [row * count + k for row in options[name] for k in range(count)] for name in names}
+    rows = {name: [row * count + k for row in options[name] for k in range(count)] for name in names}
+    if (mark := options.get("cond_mark")) is not None:
+        rows["cond_mark"] = mark.repeat_interleave(count)
+    return options | rows

@@ -90,7 +90,8 @@ class Unit:
     """As sd-webui-controlnet has it: another hint makes it forget the one that was chosen."""
 
     def __init__(self, hint, of_hires=None):
-        self._hint, self.hr_hint_cond, self.used, self.effective_region_mask = hint, of_hires, None, None
+        self._hint, self.hr_hint_cond, self.used = hint, of_hires, None
+        self.effective_region_mask, self.control_model = None, None
 
     @property
     def hint_cond(self):
@@ -131,6 +132,61 @@ def test_units_of_the_extension_see_the_hints_of_the_parts(controlnet, hires):
     assert other.hint_cond == {"an": "embedding"}
 
 
+class Adapter:
+    """Of sd-webui-controlnet: its own way of laying a region over tokens is for pictures with one region."""
+
+    image_emb = None
+
+    def apply_effective_region_mask(self, tokens):
+        raise AssertionError("repeats the region for each of the rows")
+
+
+@pytest.mark.parametrize("smaller", [1, 2, 4])
+def test_an_ip_adapter_of_the_extension_acts_in_the_region_of_the_parts(controlnet, smaller):
+    """At each of the sizes at which attention looks at the picture."""
+    region = torch.zeros(1, 1, 64, 40)
+    region[..., :20, 8:32] = 1
+    unit = Unit({"an": "embedding"})
+    unit.effective_region_mask, unit.control_model = region, Adapter()
+    network = SimpleNamespace(control_params=[unit])
+    p = SimpleNamespace(scripts=SimpleNamespace(alwayson_scripts=[SimpleNamespace(latest_network=network)]))
+    before = kept(unit), kept(unit.control_model)
+
+    def model(shown, parts):
+        with controlnet.hints_of_parts(p, parts):
+            height, width = (side // smaller for side in shown.shape[-2:])
+            tokens = torch.ones(len(shown), height * width, 5)
+            acting = unit.control_model.apply_effective_region_mask(tokens)[..., :1]
+            planes = acting.transpose(1, 2).unflatten(2, (height, width))
+            return planes.repeat_interleave(smaller, -1).repeat_interleave(smaller, -2)
+
+    acting = put_together(model, torch.zeros(2, 1, 64, 40), window_jitter=False)
+    torch.testing.assert_close(acting, region.expand(2, -1, -1, -1))
+    assert (kept(unit), kept(unit.control_model)) == before
+
+
+def test_ip_adapters_of_forge_act_in_the_masks_of_the_parts(controlnet):
+    """A patch of attention has a mask [B, H, W] for each of its adapters, or none."""
+    mask = random(1, 128, 96)
+    patch, other = SimpleNamespace(masks=[None, mask]), SimpleNamespace()
+    options = {"patches_replace": {"attn2": {("middle", 0): patch, ("input", 1): other}}}
+
+    def model(shown, parts):
+        with controlnet.masks_of_parts(options, parts):
+            none, part = patch.masks
+            assert none is None
+            assert part.shape == (len(shown), *shown.shape[-2:])
+            return part[:, None]
+
+    seen = put_together(model, torch.zeros(2, 1, 64, 48))
+    torch.testing.assert_close(
+        seen, torch.nn.functional.interpolate(mask[None], (64, 48), mode="nearest-exact").expand(2, 1, -1, -1)
+    )
+    assert patch.masks == [None, mask]
+    with controlnet.masks_of_parts({}, WHOLE):
+        pass
+
+
 def test_what_fits_into_the_window_sees_the_whole_hint(controlnet):
     unit = Unit(random(1, 1, 64, 64))
     p = SimpleNamespace(
@@ -141,3 +197,16 @@ def test_what_fits_into_the_window_sees_the_whole_hint(controlnet):
     whole = unit.hint_cond
     with controlnet.hints_of_parts(p, WHOLE):
         assert unit.hint_cond is whole
+
+
+def test_what_forge_says_of_each_row_is_said_of_each_of_its_parts(webui):
+    options = {
+        "cond_mark": torch.tensor([0.0, 1.0]),
+        "cond_indices": [0],
+        "uncond_indices": [1],
+        "cond_or_uncond": [0, 1],
+    }
+    of_rows = webui("host").of_rows(options, 3)
+    assert of_rows.pop("cond_mark").tolist() == [0, 0, 0, 1, 1, 1]
+    assert of_rows == {"cond_indices": [0, 1, 2], "uncond_indices": [3, 4, 5], "cond_or_uncond": [0, 1]}
+    assert options["cond_mark"].tolist() == [0, 1]

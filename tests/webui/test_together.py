@@ -168,15 +168,19 @@ def test_controlnet_sees_its_hint_when_hires_fix_cuts_the_picture(controlled):
     assert calls == [[*size, 2, 2 * [size]] for size in ([64, 64], [80, 80], [64, 96])]
 
 
+def embedding():
+    """What a unit takes in the place of a picture."""
+    file = io.BytesIO()
+    torch.save({"image_embeds": torch.randn(1, 1024, generator=torch.Generator().manual_seed(1))}, file)
+    return {"module": "ip-adapter_clip_sd15", "ipadapter_input": [base64.b64encode(file.getvalue()).decode()]}
+
+
 @PATHS
 def test_ip_adapter(together, path, request_of, sizes):
     """With the embedding of a picture, so that the network that makes it isn't needed."""
     if together.host.is_forge:
         pytest.skip("Forge takes no embedding, and the network that makes it has 632 M parameters")
-    embedding = io.BytesIO()
-    torch.save({"image_embeds": torch.randn(1, 1024, generator=torch.Generator().manual_seed(1))}, embedding)
-    encoded = base64.b64encode(embedding.getvalue()).decode()
-    args = control_unit(together, "ip-adapter", module="ip-adapter_clip_sd15", ipadapter_input=[encoded])
+    args = control_unit(together, "ip-adapter", **embedding())
     check_both_act(together, path, sizes, request_of, lambda request: with_script(request, "ControlNet", args))
 
 

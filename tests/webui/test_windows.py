@@ -9,7 +9,7 @@ import requests
 from payloads import SIZE, hires, mask, mixing, photograph, plain, repeatable, upscale
 from test_img2img import difference, equal
 from test_models import SECOND
-from test_together import control_unit, controlled, run, together, with_script  # noqa: F401
+from test_together import control_unit, controlled, embedding, run, together, with_script  # noqa: F401
 
 from itermix import Settings
 from itermix.model.windows import parts
@@ -19,6 +19,7 @@ QUICK = {"steps": STEPS, "hr_cfg": 2.0}
 # Of the 16 latent pixels of 128 px: 9 crops and 4 sub-grids.
 WINDOWS = {"window": 8, "window_batch": 2, "window_overlap": 0.5, "dilated": 1.0, "steps": STEPS}
 SETTINGS = Settings(**WINDOWS)
+HALF = np.arange(2 * SIZE) < SIZE
 PATHS = pytest.mark.parametrize(("path", "request_of"), [("img2img", upscale), ("txt2img", hires)])
 
 
@@ -176,6 +177,31 @@ def test_the_plan_tells_what_they_cost(webui):
     )
     text = requests.get(f"{webui.url}/itermix/v1/plan?{query}", timeout=30).json()["text"]
     assert text.endswith("4096x4096, 11 steps each, 4, then 17 calls of the model in the place of one")
+
+
+@PATHS
+def test_an_ip_adapter_acts_in_its_mask_in_each_part(webui, together, path, request_of):  # noqa: F811
+    request = request_of(WINDOWS, **QUICK)
+    if webui.host.is_forge:
+        masks = webui.data / "masks.json"
+        masks.write_text("[]")
+        try:
+            (adapted,) = webui.generate(path, request)
+            seen = json.loads(masks.read_text())
+        finally:
+            masks.unlink()
+        assert {tuple(shape[1:]) for shape in seen[-4:]} == {(8, 8)}
+        server = webui
+    else:
+        region = np.zeros((128, 128), np.uint8)
+        region[:, :64] = 255
+        args = control_unit(together, "ip-adapter", **embedding(), effective_region_mask=hosts.encoded(region))
+        (adapted,) = together.generate(path, with_script(request, "ControlNet", args))
+        server = together
+    (without,) = server.generate(path, request)
+    left, right = (np.abs(adapted.pixels[:, half] - without.pixels[:, half]).mean() for half in (HALF, ~HALF))
+    assert left > 2 * right
+    assert "unfinished" not in adapted.parameters
 
 
 @PATHS

@@ -1,8 +1,8 @@
 """A test extension: writes down what the sampler's model is called with, for a comparison with a hand-written loop.
 
 It also counts the calls of every sampling (runs.json), lets a call fail that fail.json names or takes away what
-fidelity keeps to, switches mixing on with the settings in settings.json, as another extension would, and has routes
-that reload the UI and compare our noising with that of the WebUI.
+fidelity keeps to, switches mixing on with the settings in settings.json, as another extension would, has an IP-Adapter
+of Forge act in a mask (masks.json), and has routes that reload the UI and compare our noising with that of the WebUI.
 """
 
 import functools
@@ -17,7 +17,7 @@ from modules.sd_samplers_cfg_denoiser import CFGDenoiser
 
 UNETS = ("UNetModel", "IntegratedUNet2DConditionModel")  # A1111's and reForge's, Forge's
 FOLDER = Path(os.environ["ITERMIX_PROBE"])
-RUNS, FAIL, SETTINGS = (FOLDER / name for name in ("runs.json", "fail.json", "settings.json"))
+RUNS, FAIL, SETTINGS, MASKS = (FOLDER / f"{name}.json" for name in ("runs", "fail", "settings", "masks"))
 
 
 def count(module, inputs):
@@ -133,6 +133,29 @@ def seen_to_start(func, starts):
     return start
 
 
+def adapt(model):
+    """Let an IP-Adapter with made-up keys and values act in the left half, and write the sizes of its masks down."""
+    from lib_ipadapter.IPAdapterPlus import CrossAttentionPatch
+
+    class Patch(CrossAttentionPatch):
+        def __call__(self, queries, *args, **kwargs):
+            layer = functools.partial(self.made_up, size=queries.shape[-1])
+            self.ipadapters[0].ip_layers.to_kvs = {self.k_key: layer, self.v_key: layer}
+            (mask,) = self.masks
+            MASKS.write_text(json.dumps([*json.loads(MASKS.read_text()), mask.shape]))
+            return super().__call__(queries, *args, **kwargs)
+
+        def made_up(self, cond, size):
+            return cond.expand(-1, -1, size)
+
+    mask = torch.zeros(1, 128, 128)
+    mask[..., :64] = 1
+    adapter, cond = SimpleNamespace(ip_layers=SimpleNamespace()), torch.full((1, 4, 1), 5.0)
+    patch = Patch(1.0, adapter, 0, cond, 0 * cond, "original", mask, 1e9, 0.0)
+    unet = model.forge_objects.unet = model.forge_objects.unet.clone()
+    unet.set_model_attn2_replace(patch, "middle", 0)
+
+
 class Probe(scripts.Script):
     def title(self):
         return "Probe"
@@ -151,6 +174,8 @@ class Probe(scripts.Script):
         """Called before other scripts' or after, so the clean latent is read later."""
         if FAIL.exists() and json.loads(FAIL.read_text()).get("how") == "source":
             p.itermix.kept_to = torch.zeros(7, 3, 4, 4)  # of too many pictures
+        if MASKS.exists():
+            adapt(p.sd_model)
         calls, states, starts, numbers = [], [], [], []
         noise = kwargs["noise"].detach().clone().cpu()
         sampler, denoiser = p.sampler, p.sampler.model_wrap_cfg
