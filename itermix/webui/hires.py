@@ -118,7 +118,7 @@ def sample_hr_pass(
                 raise
             except Exception as error:
                 errors.report(f"Iterative Mixing: {phase} failed", exc_info=True)
-                problem = f"it failed ({error})"
+                problem = job.why(error)
                 result = None
             if result is None or not job.finished:
                 before_it = "the first pass" if done is None else f"phase {phase.number - 1}"

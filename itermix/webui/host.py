@@ -182,6 +182,13 @@ def decoded(p: Any, samples: Tensor | None, pictures: Tensor | None) -> Any:
     return processing.decode_latent_batch(p.sd_model, samples, target_device=devices.cpu, check_for_nans=True)
 
 
+def tiled_decoding() -> str:
+    """How to have large pictures decoded in tiles, in a sentence."""
+    if hasattr(shared.sd_model, "forge_objects"):
+        return "switch on that the VAE is always tiled, in Never OOM Integrated or in the settings"
+    return "install the extension Tiled Diffusion and switch on Tiled VAE"
+
+
 def saves(p: Any) -> bool:
     """Whether finished pictures of this request are saved; its own `save_samples` denies it after an interrupt."""
     return shared.opts.samples_save and not p.do_not_save_samples

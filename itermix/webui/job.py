@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from modules import shared
 from PIL import Image
 from torch import Tensor
@@ -106,6 +107,13 @@ class Job:
                 "extension off or this one"
             )
 
+    def why(self, error: Exception) -> str:
+        """What failed in a phase; and what helps, if it is the memory for decoding what has been sampled."""
+        if not (self.finished and self.phase and out_of_memory(error)):
+            return f"it failed ({error})"
+        width, height = self.phase.target
+        return f"there is not enough memory to decode {width}x{height} ({error}): {host.tiled_decoding()}"
+
     def of_pass(self, latent: Tensor) -> Settings:
         """The settings of a pass over a latent [B, C, H, W], of what is left of the picture by a cut."""
         settings = self.checked()
@@ -198,6 +206,13 @@ class Job:
 
             yield counted
         self.begin()
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether torch says so: on graphics cards by its own kind of error, on the CPU in words."""
+    return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or (
+        isinstance(error, RuntimeError) and "memory" in str(error)
+    )
 
 
 def steps_field(p: Any) -> str:

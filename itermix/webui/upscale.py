@@ -185,10 +185,12 @@ def iteration(
                 result = processing.process_images(q)
                 job.check_mixed()
             except Exception as error:
+                if finished is None and job.finished:
+                    raise RuntimeError(f"{step}: {job.why(error)}") from error
                 if finished is None:
                     raise
                 errors.report(f"Iterative Mixing: {step} failed", exc_info=True)
-                problem = f"it failed ({error})"
+                problem = job.why(error)
             if finished and not job.finished:
                 what = f"{step}: {problem}; this is the picture of phase {step.number - 1}"
                 mark(finished[1], what)

@@ -83,6 +83,29 @@ def test_a_fault_at_every_step_of_every_phase(webui, plain_pictures, failing, ki
         assert equal(plain(webui, name), plain_pictures[name])
 
 
+@pytest.mark.parametrize("kind", SAMPLINGS)
+@pytest.mark.parametrize("run", [1, 2])
+def test_what_can_not_be_decoded_is_said_with_what_helps(webui, plain_pictures, kind, run):
+    """Forge and its kin go over to decoding in tiles themselves."""
+    run += kind == "hires"
+    (webui.data / "runs.json").unlink(missing_ok=True)
+    fail = webui.data / "fail.json"
+    fail.write_text(json.dumps({"run": run, "decoding": "all", "how": "memory"}))
+    try:
+        answer = webui.post(*request(kind))
+    finally:
+        fail.unlink()
+    side = SAMPLINGS[kind][run - 1]
+    words = f"there is not enough memory to decode {side}x{side} (out of memory, on purpose): "
+    if answer.status_code == 200 and "unfinished" not in answer.json()["info"]:
+        assert webui.host.is_forge
+        assert hosts.decoded(answer.json()["images"][0]).shape == (96, 96, 3)
+    else:
+        assert words in answer.text
+        assert answer.status_code == (500 if (kind, run) == ("upscale", 1) else 200)
+    assert equal(plain(webui, "txt2img"), plain_pictures["txt2img"])
+
+
 def test_no_file_stays_open(webui, failing):
     folder = Path(f"/proc/{webui.process.pid}/fd")
     if not folder.exists():
