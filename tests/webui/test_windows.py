@@ -225,6 +225,31 @@ def test_controlnet_sees_the_hint_of_each_part(controlled, path, request_of, dil
 
 
 @PATHS
+@pytest.mark.parametrize("how", ["finished", "interrupted", "tiling"])
+def test_four_times_as_large_with_a_hint_in_tiles(controlled, path, request_of, how):  # noqa: F811
+    """From 64 to 256 px in two phases, of which the last is shown in crops of 128 px."""
+    args = control_unit(controlled, "controlnet", image=hosts.encoded(photograph(SIZE)))
+    size = {"hr_scale": 4.0} if path == "txt2img" else {}
+    settings = {"window": 16, "window_batch": 2, "steps": 2} | ({"scale": 4.0} if path == "img2img" else {})
+    request = request_of(settings, tiling=how == "tiling", **QUICK, **size)
+    before, fail = plain(controlled, "txt2img"), controlled.data / "fail.json"
+    if how == "interrupted":
+        last = 3 if path == "txt2img" else 2
+        fail.write_text(json.dumps({"run": last, "part": 7, "how": "interrupt"}))
+    try:
+        (picture,), runs = run(controlled, path, with_script(request, "ControlNet", args))
+    finally:
+        fail.unlink(missing_ok=True)
+    side = 2 * SIZE if how == "interrupted" else 4 * SIZE
+    assert picture.pixels.shape == (side, side, 3)
+    assert ("Itermix unfinished" in picture.parameters) is (how == "interrupted")
+    assert ("Itermix seamless: True" in picture.parameters) is (how == "tiling")
+    assert [hint for hint in runs[-1][3] if max(hint) > 2 * SIZE] == []
+    assert runs[-2][3] == 2 * [[2 * SIZE, 2 * SIZE]]
+    assert equal(plain(controlled, "txt2img"), before)
+
+
+@PATHS
 def test_a_request_that_tiles_is_seamless(webui, plain_pictures, path, request_of):
     settings = {"steps": STEPS, "window": 8}
     requests = (request_of(settings, tiling=tiling, **QUICK) for tiling in (False, True))
