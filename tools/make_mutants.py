@@ -25,10 +25,11 @@ changes the core, and what sends pictures to WebUIs, at one place at a time with
 [mutmut](https://mutmut.readthedocs.io), runs the tests that reach the place, and writes this page. For the core these
 are the tests in `tests/core`, for the others those in `tests/standalone` of batches, servers and metadata. A mutant
 is killed if a test fails or takes five times as long as it should. Of the tests that reach a mutant those run that
-together take a second of the processor, those of its file and the quickest first, so that one of those that survive
-might be killed by a slower test. Mutmut changes what is inside functions. Tables, the declarations of the settings
-and functions with a decorator (`Parameter.allowed`, `projection`, `Mixer._hooked`) stay as they are. Why a mutant may
-survive is kept in `mutants.toml`; the command fails if one has no reason there, or no longer survives.
+together take two seconds of the processor, a case of each test first, those of its file and the quickest before
+others, so that one of those that survive might be killed by a slower test. Mutmut changes what is inside functions.
+Tables, the declarations of the settings and functions with a decorator (`Parameter.allowed`, `projection`,
+`Mixer._hooked`) stay as they are. Why a mutant may survive is kept in `mutants.toml`; the command fails if one has no
+reason there, or no longer survives.
 """
 PARTS = {"standalone/": "the batch", "": "the core"}
 """{beginning of a file's path in the package: part that it belongs to}."""

@@ -6,7 +6,8 @@
 
 `mutmut run` begins pytest anew for every mutant, which takes longer than the tests where hundreds of them reach it.
 Here they are collected once, and a mutant gets a fork. It runs the tests that reach the mutant until one fails: that
-which killed the last mutant of the function, then the quickest, those of the file's own test file before others.
+which killed the last mutant of the function, then a case of each test, the quickest first, those of the file's own test
+file before others, then their further cases.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from multiprocessing import Pool
 from pathlib import Path
@@ -151,8 +153,15 @@ class Trial:
             return item is not killer, self.reached[item.nodeid].cpu / (OWN if own else 1)
 
         reaching.sort(key=rank)
-        chosen, left = [], self.seconds
+        turns: Counter[str] = Counter()  # a case of each test, before another of the same
+        in_turn = []
         for item in reaching:
+            test = item.nodeid.partition("[")[0]
+            in_turn.append((turns[test], item))
+            turns[test] += 1
+        in_turn.sort(key=lambda pair: pair[0])
+        chosen, left = [], self.seconds
+        for _, item in in_turn:
             if (left := left - self.reached[item.nodeid].cpu) > 0 or not chosen:
                 chosen.append(item)
         return chosen
@@ -258,8 +267,8 @@ if __name__ == "__main__":
     parser.add_argument(
         "--seconds",
         type=float,
-        default=1.0,
-        help="Of a processor, for the tests of one mutant, beyond which the slowest are left out (default 1).",
+        default=2.0,
+        help="Of a processor, for the tests of one mutant, beyond which the slowest are left out (default 2).",
     )
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
