@@ -3,8 +3,8 @@
     python benchmarks/detail_over_steps.py --out out/detail-over-steps.json
 
 A row is one sampler and schedule; its numbers are the detail of 2x pictures (of the native renders, see
-`itermix.standalone.metrics` and `itermix.standalone.latent.metrics`) at each number of steps, and the largest distance
-from their mean, in %.
+`itermix.standalone.metrics` and `itermix.standalone.latent.metrics`) at each number of steps, of which all are run, and
+the largest distance from their mean, in %.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def in_pixels(settings: Settings, count: int) -> Measure:
 
     def measure(sampler: str, schedule: str, steps: int) -> float:
         built_in = Model(denoiser, sampler, steps, schedule=schedule)
-        *_, results = upscaling.phases(built_in, Method("ours", settings), sources, (side, side))
+        *_, results = upscaling.phases(built_in, Method("ours", settings.replace(steps=steps)), sources, (side, side))
         return metrics.summary(metrics.read(results, sources.pictures), reference)["detail"]
 
     return measure
@@ -54,7 +54,7 @@ def in_latents(settings: Settings, count: int) -> Measure:
     def measure(sampler: str, schedule: str, steps: int) -> float:
         built_in = Model(latent.denoiser, sampler, steps, bench.CFG, schedule, latent.space())
         sources = bench.sources(latent, built_in, chosen, "true")
-        results = list(bench.results(built_in, Method("ours", settings), sources, 2))
+        results = list(bench.results(built_in, Method("ours", settings.replace(steps=steps)), sources, 2))
         return float(np.nanmean(bench.measured(results, truths, sources)["detail_16"]))
 
     return measure
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--denoise", type=float, default=Settings().denoise)
     parser.add_argument("--pictures", type=int, nargs=2, default=(16, 6), help="of the pixel and of the latent model")
     given = parser.parse_args()
-    settings = Settings(detail=given.detail, denoise=given.denoise, steps=0)
+    settings = Settings(detail=given.detail, denoise=given.denoise)
     rows: list[dict[str, Any]] = []
     for name, make, count in zip(("pixel", "latent"), (in_pixels, in_latents), given.pictures):
         measure = make(settings, count)
