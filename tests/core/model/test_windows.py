@@ -338,7 +338,7 @@ def test_demofusions_formulas_are_refused_where_the_clean_picture_is_needed(blen
 
 def test_they_are_refused_before_the_phase_in_which_a_window_comes_by_itself():
     settings = Settings(window_formulas=DEMOFUSION, detail=0.1)
-    with pytest.raises(SettingsError, match="window_formulas = 'DemoFusion' is not possible. Allowed with detail, "):
+    with pytest.raises(SettingsError, match=r"window_formulas = 'DemoFusion' is not possible\. Allowed with detail, "):
         check(settings)
     check(settings.replace(window_auto=False))
     check(settings.replace(detail=0.0))
