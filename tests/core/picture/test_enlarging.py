@@ -48,6 +48,12 @@ def test_what_is_missing_is_found_in_single_precision_and_ends_at_the_edges_unle
     assert not torch.equal(smooth(small, large), smooth(small, large, wraps=True))
 
 
+def test_inside_a_picture_it_makes_no_difference_whether_it_goes_on_at_the_opposite_edge():
+    areas, like = noise(1, 3, 8, 12), noise(1, 3, 24, 36)
+    inside = (..., slice(6, -6), slice(6, -6))  # two areas from the edges
+    torch.testing.assert_close(smooth(areas, like, wraps=True)[inside], smooth(areas, like, wraps=False)[inside])
+
+
 def test_what_gives_the_source_already_is_left_as_it_is():
     source = noise(1, 3, 8, 8)
     exact = source.repeat_interleave(2, -1).repeat_interleave(2, -2)

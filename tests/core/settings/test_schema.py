@@ -48,8 +48,8 @@ def test_every_parameter_is_declared_with_its_limits(parameter):
 
 
 def test_other_defaults_stand_in_it():
-    declared = json_schema(defaults={"alpha": 0.25})["properties"]
-    assert (declared["alpha"]["default"], declared["denoise"]["default"]) == (0.25, Settings().denoise)
+    declared = json_schema(defaults={"alpha": 0.75})["properties"]
+    assert (declared["alpha"]["default"], declared["denoise"]["default"]) == (0.75, Settings().denoise)
 
 
 def test_the_mixing_alone_has_a_schema_too():

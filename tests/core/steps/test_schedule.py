@@ -301,21 +301,18 @@ def test_a_sampler_that_chooses_its_steps_cannot_leave_some_out(sampler, argumen
         schedule(sampler, arguments, Settings(**{field: 2}))
 
 
-@pytest.mark.parametrize(
-    ("sampler", "arguments", "least"),
-    [
+def test_what_such_a_sampler_allows_is_said():
+    for sampler, arguments, least in (
         (kd.sample_dpm_fast, {"sigma_min": 0.05, "sigma_max": 12.0, "n": 8}, 8),
         (kd.sample_dpm_adaptive, {"sigma_min": 0.05, "sigma_max": 12.0}, 10000),
         (unipc, {"timesteps": TIMESTEPS}, 8),
-    ],
-)
-def test_what_such_a_sampler_allows_is_said(sampler, arguments, least):
-    begin = f"Allowed with {sampler.__name__}, which chooses its noise levels itself: "
-    for field, value, allowed in (("start_at_step", 1, "0."), ("end_at_step", least - 1, f"at least {least}.")):
-        with pytest.raises(SettingsError) as error:
-            schedule(sampler, arguments, Settings(**{field: value}))
-        assert (error.value.name, error.value.value, error.value.allowed) == (field, value, begin + allowed)
-    schedule(sampler, arguments, Settings(end_at_step=least))
+    ):
+        begin = f"Allowed with {sampler.__name__}, which chooses its noise levels itself: "
+        for field, value, allowed in (("start_at_step", 1, "0."), ("end_at_step", least - 1, f"at least {least}.")):
+            with pytest.raises(SettingsError) as error:
+                schedule(sampler, arguments, Settings(**{field: value}))
+            assert (error.value.name, error.value.value, error.value.allowed) == (field, value, begin + allowed)
+        schedule(sampler, arguments, Settings(end_at_step=least))
 
 
 def ddim(model, x, timesteps):
