@@ -111,7 +111,7 @@ def missing(large: Tensor, small: Tensor, wraps: bool = False) -> Tensor:
     is that of `smooth`.
     """
     dtype = torch.promote_types(large.dtype, torch.float32)
-    lacking = small.to(dtype) - means(large.to(dtype), small.shape[-2:])
+    lacking = small - means(large.to(dtype), small.shape[-2:])
     return smooth(lacking, large, wraps)
 
 
@@ -133,10 +133,10 @@ def smooth(of_areas: Tensor, like: Tensor, wraps: bool = False) -> Tensor:
     sizes = like.shape[-2:]
     pixels = [side // count for side, count in zip(sizes, of_areas.shape[-2:])]
     if not wraps or any(side % count for side, count in zip(sizes, of_areas.shape[-2:])):
-        return F.interpolate(of_areas, sizes, mode="bicubic", align_corners=False)
+        return F.interpolate(of_areas, sizes, mode="bicubic")
     rows, columns = (torch.arange(-AROUND, count + AROUND) % count for count in of_areas.shape[-2:])
     wider = of_areas[..., rows, :][..., columns]
     larger = [side + 2 * AROUND * each for side, each in zip(sizes, pixels)]
     (above, left), (height, width) = (AROUND * each for each in pixels), sizes
-    found = F.interpolate(wider, larger, mode="bicubic", align_corners=False)
+    found = F.interpolate(wider, larger, mode="bicubic")
     return found[..., above : above + height, left : left + width]

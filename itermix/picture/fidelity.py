@@ -66,8 +66,8 @@ def put_back(
         if of_mask is None:
             lacking = missing(picture, means(of_source, areas), wraps)
         else:
-            of_pixels = fitted(of_mask, picture).to(picture.device, dtype)
-            of_areas = _missing_within(picture.to(dtype), of_pixels, of_source, fitted(of_mask, of_source), areas)
+            of_pixels, of_its_pixels = (fitted(of_mask, of).to(of_source) for of in (picture, of_source))
+            of_areas = _missing_within(picture, of_pixels, of_source, of_its_pixels, areas)
             lacking = smooth(of_areas, picture, wraps) * of_pixels
         picture.copy_(picture + share * lacking)
 
@@ -77,8 +77,8 @@ def _missing_within(x: Tensor, mask: Tensor, source: Tensor, source_mask: Tensor
 
     Where the mask lets through a share of an area it is that share of what is lacking, so 0 outside of it.
     """
-    weight, of_source = means(mask, areas), means(source_mask.to(source), areas)
+    weight, of_source = means(mask, areas), means(source_mask, areas)
     seen = (weight > SEEN) & (of_source > SEEN)
-    lacking = means(source_mask.to(source) * source, areas) / of_source - means(mask * x, areas) / weight
+    lacking = means(source_mask * source, areas) / of_source - means(mask * x, areas) / weight
     share = weight / F.adaptive_max_pool2d(mask, tuple(areas))
     return torch.where(seen, lacking * share, 0.0)

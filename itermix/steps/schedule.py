@@ -222,7 +222,7 @@ def _needs_all_steps(name: str, settings: StepSettings, steps: int) -> None:
 def _needs_last_step(name: str, settings: StepSettings, run: Tensor, sigmas: Tensor) -> None:
     """Raises SettingsError if the last of the steps over `sigmas` isn't run: this sampler stops above 0, and would
     leave as much noise as there is where the others take their last step."""
-    if len(run) > 1 and run[-2] != sigmas[-2]:
+    if run[-2] != sigmas[-2]:
         raise SettingsError("end_at_step", settings.end_at_step, f"Allowed with {name}: all steps that denoise leaves.")
 
 
@@ -243,7 +243,7 @@ def timesteps_run(timesteps: Tensor, settings: StepSettings) -> Tensor:
     n = len(timesteps)
     if n < 2:
         allowed = "Allowed: more of them or more denoise, so that the sampler runs at least one."
-        raise SettingsError("steps", max(n - 1, 0), allowed)
+        raise SettingsError("steps", 0, allowed)
     first, last = steps_range(settings, n - 1)
     return torch.cat([timesteps[:1], timesteps[n - last : n - first]])
 

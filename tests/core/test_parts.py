@@ -9,7 +9,7 @@ from PIL import Image
 
 from itermix.mixing.masks import values_of
 from itermix.parameters import Known, Part, Sampling
-from itermix.picture.cleanup import SAME_SAMPLER
+from itermix.picture.cleanup import SAME_SAMPLER, CleanupSettings
 from itermix.picture.colour import match_statistics
 from itermix.picture.phases import Phase, walk
 from itermix.settings import Settings
@@ -62,7 +62,8 @@ def test_a_part_alone_asks_for_nothing():
 
 
 def test_the_last_phase_is_what_a_phase_is_taken_for():
-    assert Settings(cleanup=0.2).of_phase((8, 8), (16, 16)).cleanup == 0.2
+    for settings in (Settings(cleanup=0.2), CleanupSettings(cleanup=0.2)):
+        assert settings.of_phase((8, 8), (16, 16)).cleanup == 0.2
 
 
 def test_an_inversion_comes_before_each_phase():

@@ -507,6 +507,7 @@ def test_what_a_cluster_gets_sent_needs_python_alone():
         ("Euler", {"denoise": 0.7, "cleanup": 0.2}, 19),
         ("DPM++ 2M Karras", {"denoise": 0.5}, 11),
         ("DPM++ SDE", {}, 39),
+        ("DPM2 a Karras", {}, 39),
         ("DDIM", {}, 18),
         ("PLMS", {"denoise": 0.5}, 10),
         ("HeunPP2", {}, 57),

@@ -241,9 +241,14 @@ def test_what_is_said_goes_to_standard_error_while_there_is_one(batch, monkeypat
             raise OSError
 
         def flush(self):
-            raise ValueError
+            raise BrokenPipeError
 
     monkeypatch.setattr(sys, "stderr", Gone())
+    batch.say("to nobody")
+    run.TERMINAL.flush()
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stderr", closed)  # which raises ValueError
     batch.say("to nobody")
     run.TERMINAL.flush()
     flushed = []
@@ -424,6 +429,24 @@ def test_the_whole_command(folder, capsys, monkeypatch):
     monkeypatch.setattr(Batch, "make", lambda *_: True)
     with pytest.raises(KeyboardInterrupt):
         run.run(wanted, ["http://a"], policy)
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_results_that_were_made_otherwise_are_made_anew_if_asked(folder, monkeypatch, replace):
+    made = []
+    monkeypatch.setattr(Batch, "make", lambda self, *_: made.extend(self.todo) or self.done.update(self.todo))
+    wanted = order(folder, replace=replace)
+    wanted.out.mkdir()
+    with closing(Journal(wanted.out)) as kept:
+        kept.wait([(A, Path("x"))])
+        kept.done(A, "other", b"data", "http://a", 1.0)
+    if replace:
+        assert run.run(wanted, ["http://a"], Policy()) == 0
+        assert made == [A, B, C]
+        return
+    with pytest.raises(PlanError, match="or replace such results with --replace"):
+        run.run(wanted, ["http://a"], Policy())
+    assert made == []
 
 
 def test_without_a_server_the_summary_comes_only_where_there_is_something_to_sum_up(folder, capsys, monkeypatch):

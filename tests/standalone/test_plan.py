@@ -154,6 +154,10 @@ def listed(folder: Path, content: bytes) -> list[str]:
         (b"a.png", ["a.png"]),
         (b'"a b.png"\n\t "c.png"  ', ["a b.png", "c.png"]),
         (b'"a.png', ['"a.png']),
+        (b"\ta.png  ", ["a.png"]),
+        (b"X.pngX", ["X.pngX"]),
+        (b"\xc2\xa0a.png", ["\u00a0a.png"]),  # of the blanks only those that editors put there
+        (b"\x81.png", ["\udc81.png"]),  # nothing in the encoding of older Windows
         (b"sub/../b.png\n./sub/./c.png", ["b.png", "sub/c.png"]),
         (b"../d.png", ["../d.png"]),
         (b"\n\n \na.png\n", ["a.png"]),
@@ -189,7 +193,7 @@ def test_what_is_neither_a_folder_nor_a_text(tmp_path):
     assert str(error.value) == f"{tmp_path / 'list.txt'} is neither a folder nor a list of pictures, which is a text."
 
 
-@pytest.mark.parametrize("line", [".", "/", "..", "sub/../.."])
+@pytest.mark.parametrize("line", [".", "/", "..", "sub/../..", '"."', '"/"', '"sub/.."'])
 def test_a_line_that_is_no_path_is_named(tmp_path, line):
     with pytest.raises(PlanError) as error:
         listed(tmp_path, f"a.png\n{line}".encode())

@@ -174,11 +174,14 @@ def test_a_server_that_refuses_stands_back_for_longer_each_time(clock):
         return good(asked)
 
     fleet = Fleet(clock, bad=refusing(), good=slow)
-    fleet.run(*map(str, range(200)))
+    servers = fleet.run(*map(str, range(200)))
     times = [time for time, name, _ in fleet.sent if name == "bad"]
     rests = [after - before for before, after in itertools.pairwise(times)]
     assert rests[:5] == [2, 3, 5, 9, 17]  # 1, 2, 4, ... and until the other's picture is made
     assert len(fleet.made) == 200
+    assert servers[0].errors == servers[0].refused["no such upscaler"] == len(times) > 5
+    assert servers[0].problem == "no such upscaler"
+    assert {reason for _, reason in fleet.reasons} == {"no such upscaler"}
 
 
 def test_a_picture_that_all_refuse_has_failed_and_none_of_them_stands_back(clock):
@@ -197,8 +200,10 @@ def test_a_picture_that_all_refuse_has_failed_and_none_of_them_stands_back(clock
 
 def test_one_reason_of_all_is_given_once(clock):
     fleet = Fleet(clock, a=refusing(), b=refusing(), c=refusing())
-    fleet.run("1")
+    servers = fleet.run("1")
     assert fleet.lost == {"1": "no such upscaler"}
+    states = {(server.failures, server.problem, server.rests_until) for server in servers}
+    assert states == {(0, "", 0.0)}  # none is at fault, and none has to rest
 
 
 def test_one_server_alone_has_the_last_word(clock):
@@ -220,8 +225,10 @@ def test_a_refused_picture_waits_for_a_server_that_is_down_for_a_while(clock):
 
 def test_a_refused_picture_does_not_wait_for_a_server_that_never_was_usable(clock):
     fleet = Fleet(clock, bad=refusing(), gone=lambda asked: (0, b"gone"))
-    fleet.run(*PICTURES)
+    _, gone = fleet.run(*PICTURES)
     assert fleet.lost == dict.fromkeys(PICTURES, "no such upscaler")
+    assert gone.problem.endswith("gone")  # that it doesn't answer is no matter of the pictures
+    assert gone.failures > 0
     assert clock.now < 1600
 
 
@@ -286,7 +293,7 @@ def test_a_server_that_answers_a_later_question_wrongly_gets_no_picture(clock):
 
 def test_how_long_is_waited_for_what(clock, monkeypatch):
     """Answers come when the scheduler waits for them, three seconds later."""
-    pending, waited, timeouts = [], [], []
+    pending, waited, timeouts, taken = [], [], [], []
 
     class Late(Fleet):
         def send(self, server, path, body, timeout):
@@ -294,6 +301,10 @@ def test_how_long_is_waited_for_what(clock, monkeypatch):
             future = Future()
             pending.append((future, super().send(server, path, body, timeout).result()))
             return future
+
+        def accept(self, picture, answer, server, seconds):
+            super().accept(picture, answer, server, seconds)
+            taken.append(seconds)
 
     def wait(futures, timeout, return_when):
         waited.append((timeout, return_when))
@@ -307,7 +318,7 @@ def test_how_long_is_waited_for_what(clock, monkeypatch):
     (server,) = fleet.run("1", "2", timeout=77)
     assert timeouts == [(webui.SCRIPTS, scheduler.PROBE_SECONDS), (webui.IMG2IMG, 77), (webui.IMG2IMG, 77)]
     assert set(waited) == {(scheduler.TICK, "FIRST_COMPLETED")}
-    assert (server.pictures, server.seconds, clock.now) == (2, 6.0, 1009.0)
+    assert (server.pictures, server.seconds, clock.now, taken) == (2, 6.0, 1009.0, [3.0, 3.0])
 
 
 def test_a_worker_that_is_gone_is_no_answer(clock):
@@ -357,11 +368,16 @@ def test_what_the_user_is_told_of_a_server_that_fails(clock):
     assert [reason for _, reason in fleet.reasons] == [reason] * 4
 
 
-def test_a_server_that_fails_twice_is_not_spoken_of(clock):
-    fleet = Fleet(clock, a=lambda asked: SCRIPTS if asked == webui.SCRIPTS else BUSY if len(fleet.sent) < 3 else MADE)
+@pytest.mark.parametrize(("times", "said"), [(2, []), (3, ["taken out", "back"])])
+def test_a_server_that_fails_twice_is_not_spoken_of_but_three_times_it_is(clock, times, said):
+    def fails(asked: str) -> Answer:
+        return SCRIPTS if asked == webui.SCRIPTS else BUSY if len(fleet.sent) <= times else MADE
+
+    fleet = Fleet(clock, a=fails)
     (server,) = fleet.run("1")
-    assert fleet.said == []
-    assert (server.errors, server.failures) == (2, 0)
+    assert len(fleet.said) == len(said)
+    assert all(f"http://a is {what}" in sentence for what, sentence in zip(said, fleet.said))
+    assert (server.errors, server.failures) == (times, 0)
 
 
 def test_a_server_that_cannot_upscale_is_spoken_of_at_once(clock):
@@ -396,6 +412,9 @@ def test_a_picture_that_cannot_be_asked_for_fails_and_the_next_is_made(clock):
     fleet = Missing(clock, a=good)
     fleet.run("1", "2")
     assert (fleet.lost, fleet.made) == ({"1": "1 can't be read"}, {"2": "a"})
+    fleet = Missing(clock, a=good, b=good)
+    fleet.run("1", "2")
+    assert (fleet.lost, fleet.made) == ({"1": "1 can't be read"}, {"2": "b"})  # whose turn it is anyway
 
 
 def test_what_is_at_work_when_it_is_told_to_stop_is_finished_and_nothing_else_begun(clock):

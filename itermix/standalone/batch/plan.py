@@ -193,7 +193,7 @@ def _lines(file: Path) -> list[str]:
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         text = data.decode("utf-16", errors="replace")
     else:
-        text = data.removeprefix(codecs.BOM_UTF8).decode("utf-8", errors="surrogateescape")
+        text = data.removeprefix(codecs.BOM_UTF8).decode(errors="surrogateescape")
     if "\0" in text:
         raise PlanError(f"{file} is neither a folder nor a list of pictures, which is a text.")
     return re.split(r"\r\n|\n|\r", text)
@@ -209,9 +209,10 @@ def _named_in(line: str, root: Path) -> Path | None:
     if not bare:
         return None
     paths = [Path(os.path.normpath(root / text)) for text in spellings]  # without "..", to see what is in the folder
-    if not paths[0].name or paths[0] == root or root.is_relative_to(paths[0]):
-        raise ValueError(line)
-    return next((path for path in paths if os.path.lexists(path)), paths[1] if quoted else paths[0])
+    path = next((path for path in paths if os.path.lexists(path)), paths[1] if quoted else paths[0])
+    if not path.name or root.is_relative_to(path):
+        raise ValueError
+    return path
 
 
 def model_calls_of(picture: Picture, settings: UpscaleSettings) -> tuple[str, int | None]:

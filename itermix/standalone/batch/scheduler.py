@@ -151,7 +151,7 @@ class Scheduler:
         self._random = random.Random()
         self._sent: dict[Future[Answer], _Sent] = {}
         self._questions = list(questions.items())
-        self._queue: deque[_Job] = deque()
+        self._queue: deque[_Job]
         self._refused: list[_Job] = []
 
     def run(self, pictures: Iterable[Any]) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from itermix import Settings
-from itermix.model.parts import of_views
+from itermix.model.parts import Parts, of_views
 from itermix.model.windows import FORMULAS, Windows
 from tests.core.model.test_windows import CHANNELS, ON, picture
 
@@ -63,6 +63,28 @@ def test_a_hint_of_another_size_is_fitted_first():
     windows = Windows(Settings(**{**ON, "dilated": 0.0}))
     found = windows.put_together(lambda part, parts: parts.of_hint(hint, 1), x)
     torch.testing.assert_close(found, hint.repeat_interleave(2, -1).repeat_interleave(2, -2), rtol=0, atol=1e-6)
+
+
+def test_what_is_like_the_pictures_gets_their_surroundings_with_frames_too():
+    views = [(slice(0, 4), slice(0, 5)), (slice(6, 10), slice(3, 8))]
+    parts = Parts(picture(8, 8), views, pad=(1, 2, 1, 1), mode="constant")
+    video = torch.arange(1.0, 1 + 2 * 3 * 64).reshape(1, 2, 3, 8, 8)
+    around = F.pad(video, (1, 2, 1, 1))
+    found = parts({"video": video, "frame": [video[:, :, 1]]})
+    assert torch.equal(found["video"], torch.cat([around[..., rows, columns] for rows, columns in views]))
+    assert torch.equal(found["frame"][0], found["video"][:, :, 1])
+    assert parts(torch.zeros(1, 1, 1, 1, 8, 8)).shape == (2, 1, 1, 1, 8, 8)  # no pictures
+    assert Parts()(video) is video
+
+
+def test_a_pixel_of_a_fitted_hint_is_that_which_lies_at_its_middle():
+    """6 pixels for 8: their middles are at 0.375, 1.125, 1.875, ... of the hint's."""
+    hint, nearest = picture(6, 6), [0, 1, 1, 2, 3, 4, 4, 5]
+    whole = Parts(picture(8, 8), [(slice(0, 8), slice(0, 8))]).of_hint(hint, 1)
+    assert torch.equal(whole, hint[..., nearest, :][..., nearest])
+    hint = picture(8, 8)
+    thinned = Parts(picture(8, 8), [(slice(0, None, 2), slice(1, None, 2))]).of_hint(hint, 1)
+    assert torch.equal(thinned, hint[..., 1::2, 1::2])
 
 
 def test_the_hint_of_a_picture_that_fits_is_the_whole():

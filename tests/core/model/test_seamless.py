@@ -134,10 +134,12 @@ def test_fidelity_and_back_projection_look_at_the_opposite_edge(scale):
     assert back_projected(large, small).shape == large.shape
 
 
-@pytest.mark.parametrize(("side", "target"), [(64, 128), (64, 96), (512, 776), (100, 752), (7, 24)])
-def test_rims_are_whole_pixels(side, target):
-    rim, larger = rims(side, target)
-    assert rim >= 8
+@pytest.mark.parametrize(
+    ("side", "target", "rim", "larger"),
+    [(64, 128, 8, 16), (64, 96, 8, 12), (512, 776, 64, 97), (100, 752, 25, 188), (7, 24, 14, 48)],
+)
+def test_rims_are_the_least_whole_pixels_from_8_on(side, target, rim, larger):
+    assert rims(side, target) == (rim, larger)
     assert rim * target == larger * side
 
 

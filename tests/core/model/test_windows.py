@@ -22,10 +22,14 @@ from itermix.model.windows import (
     check,
     crops,
     dilation,
+    feather,
     gaussian,
     margins,
     parts,
+    starts,
+    surroundings,
 )
+from itermix.parameters import Known
 from itermix.sampling import Pass
 from itermix.steps.parametrisation import ve, vp
 
@@ -334,7 +338,7 @@ def test_demofusions_formulas_are_refused_where_the_clean_picture_is_needed(blen
 
 def test_they_are_refused_before_the_phase_in_which_a_window_comes_by_itself():
     settings = Settings(window_formulas=DEMOFUSION, detail=0.1)
-    with pytest.raises(SettingsError, match="Allowed with detail"):
+    with pytest.raises(SettingsError, match=r"window_formulas = 'DemoFusion' is not possible\. Allowed with detail, "):
         check(settings)
     check(settings.replace(window_auto=False))
     check(settings.replace(detail=0.0))
@@ -395,6 +399,72 @@ def test_without_a_window_the_other_settings_do_nothing():
     assert model.shapes == plain.shapes
 
 
+@pytest.mark.parametrize(
+    ("formulas", "seamless", "side", "expected"),
+    [
+        (FORMULAS[0], False, 12, [0]),
+        (FORMULAS[0], False, 16, [0]),
+        (FORMULAS[0], False, 28, [0, 12]),
+        (FORMULAS[0], False, 36, [0, 10, 20]),
+        (DEMOFUSION, False, 36, [0, 8, 16, 20]),
+        (FORMULAS[0], True, 16, [0]),
+        (FORMULAS[0], True, 36, [0, 12, 24]),
+        (FORMULAS[0], True, 40, [0, 10, 20, 30]),
+        (DEMOFUSION, True, 20, [0, 7, 13]),
+    ],
+)
+def test_where_crops_begin(formulas, seamless, side, expected):
+    """At most 12 apart, three quarters of the window; with DemoFusion's formulas half of it."""
+    assert starts(Settings(window=16, window_formulas=formulas, seamless=seamless), side) == expected
+
+
+def test_only_along_a_side_that_is_larger_than_the_window_crops_are_moved_and_look_beyond():
+    settings = Settings(window=16)
+    assert margins(settings, 16, 17) == (0, 1)
+    assert margins(settings, 17, 16) == (1, 0)
+    assert surroundings(settings, 16, 17, True) == (1, 1, 0, 0)
+    assert surroundings(settings, 17, 17, False) == (0, 0, 0, 0)
+    around = settings.replace(seamless=True)
+    assert surroundings(around, 16, 17, True) == (0, 28, 0, 0)  # a crop of 16, moved by up to 12
+    assert surroundings(around, 17, 16, False) == (0, 0, 0, 28)
+
+
+@pytest.mark.parametrize("length", [12, 16])
+def test_without_edges_all_crops_are_moved_by_the_same_up_to_a_stride(length):
+    settings, moves = Settings(window=16, seamless=True), set()
+    across = slice(0, length)
+    for jitter in (None, *map(np.random.default_rng, range(100))):
+        state = jitter and jitter.bit_generator.state
+        views = crops(settings, 36, length, jitter)
+        by = views[0][0].start
+        moves.add((by, jitter is None))
+        along = [slice(start + by, start + by + 16) for start in (0, 12, 24)]
+        assert views == [(rows, across) for rows in along]
+        if jitter:
+            jitter.bit_generator.state = state
+        turned = crops(settings, length, 36, jitter)
+        assert [rows for rows, _ in turned] == [across] * 3
+        assert [columns.start - turned[0][1].start for _, columns in turned] == [0, 12, 24]
+    assert moves == {(0, True), *((by, False) for by in range(13))}
+
+
+def test_a_crop_counts_as_a_raised_cosine_along_each_side():
+    small, large = (1 - math.sqrt(0.5)) / 4, (1 + math.sqrt(0.5)) / 4  # half of sin^2 of 22.5 and 67.5 degrees
+    torch.testing.assert_close(feather(2, 4), torch.tensor([[small, large, large, small]] * 2))
+
+
+def test_the_calls_in_words_and_when_a_window_comes_by_itself():
+    """Of latents, whose pixels are whole: a side of 1032 is 64 of 16."""
+    known, settings = Known(64, factor=16), Settings(window=64, window_batch=1)
+    words = settings.words_of_all(8, [(1032, 2048), (3072, 1032)], known)
+    assert words == ", 3, then 4 calls of the model in the place of one"
+    assert settings.words_of_all(8, [(1024, 512)], Known(64, factor=16)) == ""
+    assert settings.words_of_all(8, [(1024, 512)]).startswith(", 3 calls")  # pixels of 8, where nothing is known
+    without = Settings(window_batch=1)
+    assert without.of_model((1032, 1024), known) == without
+    assert without.of_model((1040, 1024), known).window == 64
+
+
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (17, 40), (40, 17), (16, 33), (9, 90), (128, 31)])
 @pytest.mark.parametrize("window", [8, 16, 24])
 @pytest.mark.parametrize("overlap", [0.1, 0.25, 0.5, 0.75])
@@ -428,6 +498,18 @@ def test_the_filter_keeps_mean_and_deviation_of_each_image():
     assert roughness[1] < roughness[0] / 2
     assert gaussian(x, 5, 0.0) is x
     assert torch.equal(gaussian(torch.ones(1, 4, 8, 8), 1, 0.5), torch.ones(1, 4, 8, 8))
+
+
+def test_the_filter_works_in_single_precision_at_least():
+    x = picture(20, 30).half()
+    assert torch.equal(gaussian(x, 5, 1.0), gaussian(x.float(), 5, 1.0).half())
+
+
+def test_what_a_model_leaves_as_it_is_comes_back_to_the_bit_in_half_precision_too():
+    x = picture(40, 40).bfloat16()
+    windows = Windows(Settings(**ON))
+    windows.weight = 0.3
+    assert torch.equal(windows.put_together(lambda part, of: part, x), x)
 
 
 def test_half_precision_stays_half_and_near():
@@ -506,6 +588,56 @@ def test_the_weights_follow_the_noise_level_also_between_the_steps():
         assert blur == pytest.approx(0.5 * (0.99 * cosine**3 + 0.01), abs=2e-3)
 
 
+def test_with_crops_alone_there_are_no_sub_grids():
+    model, windows = Model(), Windows(Settings(**ON, gaussian_sigma=2.0))
+    windows.weight = 1.0
+    with windows.of_crops(model):
+        model(picture(8, 8), torch.tensor([5.0]))
+        assert windows.weight == pytest.approx(0, abs=1e-12)
+        assert windows.blur == pytest.approx(0.02)
+    assert hooks(model) == 0
+
+
+def test_a_model_that_gives_the_noise_gives_that_of_the_picture_found():
+    """Of a sub-grid it finds 0.3 x + 0.1; the noise with which the picture found makes up the state as it is."""
+    x, t = picture(32, 32), torch.tensor([400])
+    model, windows = Affine(), Windows(Settings(**ON), vp(ALPHAS))
+    with attached(model, windows), windows.following(model, lambda level: 0.0):
+        found = model(x, t)
+    blurred, signal, noise = gaussian(x, 3, 1.0), ALPHAS[400].sqrt(), (1 - ALPHAS[400]).sqrt()
+    clean = (blurred - noise * (0.3 * blurred + 0.1)) / signal
+    torch.testing.assert_close(found, (x - signal * clean) / noise)
+
+
+def test_windows_that_another_attaches_are_left_to_it():
+    model, settings = Model(), Settings(**ON)
+    given = {"windows": Windows(settings)}
+    Pass(kd.sample_euler, picture(32, 32), [0], settings, ve(), given=given).function()(
+        model, None, sigmas=SIGMAS, disable=True
+    )
+    assert set(model.shapes) == {(1, CHANNELS, 32, 32)}
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.4, 1.0])
+def test_the_frames_of_a_video_are_cut_alike(weight):
+    """The model gets parts [N * K, C, T, h, w], and what it makes over frames and channels is put together as such."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(2, CHANNELS, 3, 40, 24, generator=generator, dtype=torch.float64)
+    shapes, windows = [], Windows(Settings(**ON))
+    windows.weight = weight
+
+    def made(video):
+        return video.cumsum(dim=2) + torch.arange(1.0, CHANNELS + 1).view(-1, 1, 1, 1)
+
+    def model(shown, parts):
+        shapes.append(shown.shape[1:3])
+        assert torch.equal(parts(x), shown)
+        return made(shown)
+
+    torch.testing.assert_close(windows.put_together(model, x), made(x), rtol=0, atol=1e-6)
+    assert set(shapes) == {(CHANNELS, 3)}
+
+
 def hooks(model):
     return len(model._forward_hooks) + len(model._forward_pre_hooks)
 
@@ -551,6 +683,12 @@ def test_what_comes_before_each_call_may_end_the_run():
 def test_a_window_that_is_not_possible_is_refused(window):
     with pytest.raises(SettingsError, match="window = "):
         Settings(window=window)
+
+
+def test_what_a_window_may_be_is_said():
+    with pytest.raises(SettingsError) as error:
+        Settings(window=12)
+    assert (error.value.value, error.value.allowed) == (12, "Allowed: a multiple of 8, or 0.")
 
 
 def test_a_step_at_pure_noise_has_no_crops_and_one_without_noise_no_sub_grids():

@@ -23,6 +23,13 @@ def test_each_channel_of_each_image_gets_mean_and_deviation_of_its_reference(dty
         assert (a - b).abs().max() < within
 
 
+def test_the_deviation_is_that_of_a_sample():
+    mean, deviation = anchor_of(torch.tensor([1.0, 3.0]).view(1, 1, 1, 2))
+    assert (float(mean), float(deviation)) == (2.0, pytest.approx(2**0.5))
+    mean, deviation = anchor_of(torch.full((1, 1, 1, 1), 3.0))
+    assert (float(mean), float(deviation)) == (3.0, 0.0)
+
+
 def test_what_already_matches_stays():
     x, _ = drifted()
     assert torch.allclose(match_statistics(x, x), x)
@@ -91,5 +98,8 @@ def test_what_a_pass_is_matched_to_is_what_the_settings_say(formulas, asked):
     assert torch.equal(found, expected)
     assert len(calls) == asked
     assert torch.equal(settings.replace(match_colours=False).finished(x, latent), x)
+    where = torch.linspace(0, 1, 7).expand(9, 7)
+    within = match_anchor(x, anchor_of(before), where) if asked else match_statistics(x, latent, where)
+    assert torch.equal(settings.finished(x, latent, where, first=lambda: before), within)
     alone = match_anchor(x, anchor_of(latent)) if asked else expected
     assert torch.equal(settings.finished(x, latent), alone)

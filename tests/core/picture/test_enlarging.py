@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from itermix.picture.enlarging import back_projected, means
+from itermix.picture.enlarging import back_projected, means, missing, smooth
 from itermix.picture.fidelity import put_back
 
 
@@ -37,6 +37,21 @@ def test_back_projection_brings_the_means_close_to_the_source(size):
     errors = [float((means(x, (8, 12)) - source).square().mean()) for x in (enlarged, corrected)]
     assert corrected.shape == enlarged.shape
     assert errors[1] < 0.2 * errors[0]
+
+
+def test_what_is_missing_is_found_in_single_precision_and_ends_at_the_edges_unless_told():
+    large, small = noise(1, 3, 16, 24, dtype=torch.float16), noise(1, 3, 8, 12, seed=1, dtype=torch.float16)
+    found = missing(large, small)
+    assert torch.equal(found, missing(large.float(), small.float(), wraps=False))
+    assert not torch.equal(found, missing(large, small, wraps=True))
+    assert torch.equal(smooth(small, large), smooth(small, large, wraps=False))
+    assert not torch.equal(smooth(small, large), smooth(small, large, wraps=True))
+
+
+def test_inside_a_picture_it_makes_no_difference_whether_it_goes_on_at_the_opposite_edge():
+    areas, like = noise(1, 3, 8, 12), noise(1, 3, 24, 36)
+    inside = (..., slice(6, -6), slice(6, -6))  # two areas from the edges
+    torch.testing.assert_close(smooth(areas, like, wraps=True)[inside], smooth(areas, like, wraps=False)[inside])
 
 
 def test_what_gives_the_source_already_is_left_as_it_is():
@@ -172,6 +187,30 @@ def test_a_white_mask_is_none_and_a_black_one_leaves_every_bit():
     assert torch.equal(black, x)
 
 
+def test_within_a_mask_the_opposite_edge_is_looked_at_where_the_picture_goes_on_there():
+    x, source = noise(1, 3, 32, 48), noise(1, 3, 16, 24, seed=1)
+    made = {}
+    for mask in (None, torch.ones(1, 1, 5, 5)):
+        for wraps in (False, True):
+            made[mask is None, wraps] = x.clone()
+            put_back(made[mask is None, wraps], source, (4, 6), 0.5, mask, wraps)
+    for wraps in (False, True):
+        torch.testing.assert_close(made[False, wraps], made[True, wraps], atol=1e-5, rtol=1e-5)
+    assert (made[False, True] - made[False, False]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize(("side", "of_source"), [(32, 4), (4, 32)])
+def test_an_area_that_the_mask_touches_in_one_of_both_alone_stays_as_it_is(side, of_source):
+    """One pixel of a small mask is white; made larger it is soft, and reaches into the areas beside it."""
+    x, source = torch.zeros(1, 1, side, side), torch.ones(1, 1, of_source, of_source)
+    mask = torch.zeros(1, 1, 4, 4)
+    mask[..., 1, 1] = 1
+    put_back(x, source, (4, 4), 1.0, mask)
+    assert torch.isfinite(x).all()
+    assert float(x.max()) > 0.5
+    assert torch.equal(x[..., side * 3 // 4 :, :], torch.zeros(1, 1, side // 4, side))
+
+
 def test_every_picture_of_a_batch_has_its_own_source_and_mask():
     x, source = noise(2, 3, 32, 32), noise(2, 3, 16, 16, seed=1)
     masks = torch.stack([torch.ones(1, 32, 32), split(32, 32, 16)[0]])
@@ -191,6 +230,10 @@ def test_every_float_type_is_put_back_in_place(dtype, mask):
     put_back(expected, source, (3, 3), 0.5, mask)
     put_back(x, source, (3, 3), 0.5, mask)
     assert x.dtype == dtype
+    coarse, exact = torch.zeros_like(x), torch.zeros_like(x)
+    put_back(coarse, source.half(), (3, 3), 0.5, mask)
+    put_back(exact, source.half().double(), (3, 3), 0.5, mask)
+    torch.testing.assert_close(coarse, exact, atol=1e-7, rtol=0.005 if dtype == torch.bfloat16 else 6e-4)
     torch.testing.assert_close(x.double(), expected, atol=0.02 if dtype == torch.bfloat16 else 2e-3, rtol=0)
 
 

@@ -86,7 +86,13 @@ def test_it_is_the_published_network(latents, size):
     state = random_state()
     expected = plain(state, latents, size)
     assert expected.std() > 0.1
-    assert torch.allclose(LatentUpscaler(state)(latents, size), expected, atol=1e-5, rtol=1e-5)
+    network = LatentUpscaler(state)
+    found = network(latents, size)
+    assert torch.allclose(found, expected, atol=1e-5, rtol=1e-5)
+    assert not found.requires_grad
+    alone = network(latents[:1], size)
+    assert alone.shape == expected[:1].shape
+    assert torch.allclose(alone, expected[:1], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", sorted(random_state()))
@@ -108,8 +114,9 @@ def test_the_same_size_is_given_back(latents):
 
 @pytest.mark.parametrize("size", [(5, 10), (12, 22), (14, 20)])
 def test_other_sizes_are_refused(latents, size):
-    with pytest.raises(ValueError, match="is not 1 to 2 times the size"):
+    with pytest.raises(ValueError, match="1 to 2") as error:
         LatentUpscaler(random_state())(latents, size)
+    assert str(error.value) == f"from (6, 10) to {size} is not 1 to 2 times the size"
 
 
 def test_it_gets_the_autoencoders_latents_at_the_scale_of_its_training(latents):
@@ -136,5 +143,5 @@ def test_it_gets_the_autoencoders_latents_at_the_scale_of_its_training(latents):
     ],
 )
 def test_weights_of_something_else_are_refused(state):
-    with pytest.raises(ValueError, match="not the weights of a latent upscaler"):
+    with pytest.raises(ValueError, match=r"^these are not the weights of a latent upscaler$"):
         LatentUpscaler(state)

@@ -7,6 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from itermix import Settings, SettingsError, plan
+from itermix.parameters import Known
 from itermix.picture.phases import described
 
 SIDES = st.integers(64, 2048)
@@ -97,6 +98,9 @@ def test_the_plan_in_words():
     windows = Settings(window=64, window_batch=64, dilated=1.0)
     told = described((512, 512), plan(512, 512, 4.0), 20, windows)
     assert told.endswith("20 steps each, 2, then 2 calls of the model in the place of one")
+    known = Known(64, factor=32)  # pixels of a latent pixel: the first two sizes fit
+    told = described((512, 512), plan(512, 512, 8.0), 20, windows, known)
+    assert told.endswith("20 steps each, 1, then 1, then 2 calls of the model in the place of one")
     rewound = Settings(rewind=True)
     assert described((64, 64), [(128, 128)], 20, rewound) == "64x64 -> 128x128, 20 steps, and 10 + 5 of them again"
 

@@ -122,6 +122,18 @@ def test_it_acts_with_what_it_needs_and_without_that_it_does_not(name):
         assert not acts(name, {**values, **unmet(need)})
 
 
+def test_needs_in_words():
+    assert words({"mask": ON}) == "a mask"
+    assert words({"blending": ("wavelet",)}) == "Blending wavelet"
+    assert words({"blending": ("low-pass", "wavelet", "addition"), "detail": ON}) == (
+        "Blending low-pass, wavelet or addition, or Detail"
+    )
+    assert needs(DECLARED["window_overlap"]) == [
+        {"any": {"window": None, "window_auto": None}, "words": "Window, or Automatic window"},
+        {"any": {"window_formulas": ["clean picture"]}, "words": "Window formulas clean picture"},
+    ]
+
+
 def test_all_values_that_a_need_names_are_possible_and_told():
     for parameter in DECLARED.values():
         for need, told in zip(parameter.needs, needs(parameter)):

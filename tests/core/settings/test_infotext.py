@@ -16,6 +16,7 @@ from itermix.settings.infotext import (
     VERSION,
     VERSION_KEY,
     by_upscale_script,
+    detail_today,
     read,
     written,
 )
@@ -228,6 +229,11 @@ def test_detail_on_the_state_is_read_as_what_does_as_much_today(blending, versio
     did_something = blending == "clean low-pass" or (version == "3" and blending != "addition")
     in_those_days = round(0.1 * DETAIL_ON_STATE, 2) if did_something else 0.0
     assert read(text)["detail"] == (0.1 if version == str(VERSION) else in_those_days)
+
+
+def test_detail_of_version_4_is_todays():
+    assert detail_today({"blending": "addition", "detail": 0.1}, 4) == 0.1
+    assert detail_today({"blending": "addition", "detail": 0.1}, 3) == 0.0
 
 
 def test_more_detail_on_the_state_than_there_is_today_is_the_most():

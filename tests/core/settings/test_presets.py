@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 
 import pytest
 from hypothesis import given
@@ -121,8 +122,9 @@ def test_a_preset_of_before_is_brought_up_to_date_once(file):
 @pytest.mark.parametrize("version", ["4", 4.5, True, []])
 def test_a_version_that_is_none_is_refused(file, version):
     file.path.write_text(json.dumps({"Mine": {"alpha": 0.6, "version": version}}))
-    with pytest.raises(PresetFileError, match=r"in 'Mine', version = .* is not possible\. Allowed: a whole number"):
+    with pytest.raises(PresetFileError) as error:
         file.load()
+    assert f": in 'Mine', version = {version!r} is not possible. Allowed: a whole number. The" in str(error.value)
 
 
 def test_every_setting_that_came_later_is_known_as_such():
@@ -196,34 +198,56 @@ def test_a_binding_outlasts_saving_and_renaming_and_goes_with_its_preset(file):
 @pytest.mark.parametrize("checkpoint", ["", "a b", "../a", "a" * 65, None, 7, ["a"]])
 def test_what_is_no_hash_is_refused(file, checkpoint):
     file.save("Mine", {})
-    with pytest.raises(SettingsError, match="Allowed: a hash of at most 64 letters and digits"):
+    with pytest.raises(SettingsError) as error:
         file.bind("Mine", checkpoint)
+    assert (error.value.name, error.value.value) == ("checkpoint", checkpoint)
+    assert error.value.allowed == "Allowed: a hash of at most 64 letters and digits, as GET facts tells it."
+
+
+def test_the_longest_hash_is_one(file):
+    file.save("Mine", {})
+    file.bind("Mine", "a" * 64)
+    assert file.bound() == {"a" * 64: "Mine"}
 
 
 def test_what_cannot_be_bound_or_unbound_is_told(file):
     with pytest.raises(SettingsError, match="name = 'Mine' is not possible"):
         file.bind("Mine", "cafe")
     file.save("Mine", {})
-    with pytest.raises(SettingsError, match="none, since no preset is bound"):
+    with pytest.raises(SettingsError) as error:
         file.unbind("cafe")
+    assert error.value.allowed == "Allowed: none, since no preset is bound to a checkpoint."
     file.bind("Mine", "cafe")
-    with pytest.raises(SettingsError, match="Allowed: cafe"):
+    file.bind("Mine", "f00d")
+    with pytest.raises(SettingsError) as error:
         file.unbind("beef")
-    assert file.bound() == {"cafe": "Mine"}
+    assert (error.value.name, error.value.value, error.value.allowed) == ("checkpoint", "beef", "Allowed: cafe, f00d.")
+    assert file.bound() == {"cafe": "Mine", "f00d": "Mine"}
 
 
 def test_there_are_at_most_200_bound_checkpoints(file):
     file.path.write_text(json.dumps({"Mine": {"checkpoints": [f"a{k}" for k in range(MAX_PRESETS)]}}))
-    with pytest.raises(SettingsError, match="at most 200 checkpoints"):
+    with pytest.raises(SettingsError) as error:
         file.bind("Mine", "cafe")
+    assert (error.value.name, error.value.value) == ("checkpoint", "cafe")
+    assert error.value.allowed == "Allowed: at most 200 checkpoints with a preset; unbind one first."
     file.bind("Mine", "a7")  # of those that are
 
 
-@pytest.mark.parametrize("checkpoints", ["cafe", [7], ["a b"], {}])
-def test_a_file_whose_checkpoints_are_none_is_left_alone(file, checkpoints):
+@pytest.mark.parametrize(
+    ("checkpoints", "what"),
+    [
+        ("cafe", "checkpoints = 'cafe' is not possible. Allowed: a list of hashes. The file"),
+        ([7], "checkpoint = 7 is not possible. Allowed: a hash of"),
+        (["cafe", "a b"], "checkpoint = 'a b' is not possible. Allowed: a hash of"),
+        ({}, "checkpoints = {} is not possible. Allowed: a list of hashes. The file"),
+    ],
+)
+def test_a_file_whose_checkpoints_are_none_is_left_alone(file, checkpoints, what):
     file.path.write_text(json.dumps({"Mine": {"alpha": 0.6, "checkpoints": checkpoints}}))
-    with pytest.raises(PresetFileError, match="in 'Mine', checkpoint"):
+    with pytest.raises(PresetFileError) as error:
         file.bound()
+    assert f": in 'Mine', {what}" in str(error.value)
 
 
 def test_an_own_preset_holds_what_was_a_default_when_it_was_saved(file):
@@ -290,8 +314,25 @@ def test_a_preset_that_is_not_there_can_neither_be_renamed_nor_deleted(file):
 def test_there_are_at_most_200(file):
     file.path.write_text(json.dumps({str(k): {} for k in range(MAX_PRESETS)}))
     file.save("7", {"alpha": 0.5})
-    with pytest.raises(SettingsError, match=r"name = 'one more' is not possible\. Allowed: at most 200 presets"):
+    with pytest.raises(SettingsError) as error:
         file.save("one more", {})
+    assert (error.value.name, error.value.value) == ("name", "one more")
+    assert error.value.allowed == "Allowed: at most 200 presets; delete one first."
+
+
+def test_as_many_as_are_allowed_can_be_read_and_are(file, monkeypatch):
+    monkeypatch.setattr(sys.modules[PresetFile.__module__], "MAX_PRESETS", 2)
+    file.save("A", {})
+    file.save("B", {})
+    file.save("B", {"alpha": 0.5})
+    assert list(file.load()) == ["A", "B"]
+    with pytest.raises(SettingsError, match=r"name = 'C' is not possible\. Allowed: at most 2 presets; delete one"):
+        file.save("C", {})
+
+
+def test_the_largest_file_can_be_read(file):
+    file.path.write_bytes(b'{"Sharp": {}}'.ljust(MAX_FILE))
+    assert list(file.load()) == ["Sharp"]
 
 
 def test_the_largest_presets_can_be_read_again(file):

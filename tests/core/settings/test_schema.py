@@ -5,6 +5,7 @@ import pytest
 
 from itermix import Settings
 from itermix.settings import UpscaleSettings
+from itermix.settings.effect import needs
 from itermix.settings.schema import json_schema
 
 PARAMETERS = UpscaleSettings.parameters()
@@ -33,6 +34,7 @@ def test_every_parameter_is_declared_with_its_limits(parameter):
     declared = json_schema()["properties"][parameter.name]
     assert (declared["title"], declared["description"]) == (parameter.label, parameter.help)
     assert declared["default"] == parameter.default
+    assert declared.get("x-needs", []) == needs(parameter)
     assert None not in declared.values()
     assert not valid(**{parameter.name: []})
     if parameter.low is not None:
@@ -43,6 +45,11 @@ def test_every_parameter_is_declared_with_its_limits(parameter):
     if parameter.choices:
         assert declared["enum"] == list(parameter.choices)
         assert not valid(**{parameter.name: "no such choice"})
+
+
+def test_other_defaults_stand_in_it():
+    declared = json_schema(defaults={"alpha": 0.75})["properties"]
+    assert (declared["alpha"]["default"], declared["denoise"]["default"]) == (0.75, Settings().denoise)
 
 
 def test_the_mixing_alone_has_a_schema_too():

@@ -12,8 +12,8 @@ from itermix import Settings, SettingsError, weights
 from itermix.mixing.blending import BLENDINGS
 from itermix.sampling import Pass
 from itermix.steps.parametrisation import ve, vp
-from itermix.steps.samplers import SamplerRefused, model_calls
-from itermix.steps.schedule import schedule, steps_by_host
+from itermix.steps.samplers import SamplerRefused, model_calls, one_call
+from itermix.steps.schedule import schedule, steps_asked, steps_by_host, steps_range, timesteps_run
 
 STEPS = 8
 SIGMAS = kd.get_sigmas_karras(STEPS, 0.05, 12.0)
@@ -299,6 +299,109 @@ def test_what_has_no_noise_levels_or_no_reachable_state_is_refused_before_the_fi
 def test_a_sampler_that_chooses_its_steps_cannot_leave_some_out(sampler, arguments, field):
     with pytest.raises(SettingsError, match=f"{field} = 2 .*chooses its noise levels itself: "):
         schedule(sampler, arguments, Settings(**{field: 2}))
+
+
+def test_what_such_a_sampler_allows_is_said():
+    for sampler, arguments, least in (
+        (kd.sample_dpm_fast, {"sigma_min": 0.05, "sigma_max": 12.0, "n": 8}, 8),
+        (kd.sample_dpm_adaptive, {"sigma_min": 0.05, "sigma_max": 12.0}, 10000),
+        (unipc, {"timesteps": TIMESTEPS}, 8),
+    ):
+        begin = f"Allowed with {sampler.__name__}, which chooses its noise levels itself: "
+        for field, value, allowed in (("start_at_step", 1, "0."), ("end_at_step", least - 1, f"at least {least}.")):
+            with pytest.raises(SettingsError) as error:
+                schedule(sampler, arguments, Settings(**{field: value}))
+            assert (error.value.name, error.value.value, error.value.allowed) == (field, value, begin + allowed)
+        schedule(sampler, arguments, Settings(end_at_step=least))
+
+
+def ddim(model, x, timesteps):
+    raise AssertionError
+
+
+def test_the_schedule_of_a_timestep_sampler():
+    """Rising timesteps, of which the first is where the last step goes to: half of four steps are left."""
+    timesteps = torch.tensor([1, 201, 401, 601, 801])
+    plan = schedule(ddim, {"timesteps": timesteps, "x": 1}, Settings(denoise=0.5))
+    assert (plan.arguments["timesteps"].tolist(), plan.arguments["x"]) == ([1, 201, 401], 1)
+    assert (plan.levels.tolist(), plan.starts, plan.own_levels) == ([401, 201], one_call, False)
+    assert timesteps_run(timesteps, Settings(denoise=1.0, start_at_step=1, end_at_step=3)).tolist() == [1, 401, 601]
+    assert timesteps_run(timesteps[:2], Settings()).tolist() == [1, 201]
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_timesteps_without_a_step_are_refused(count):
+    with pytest.raises(SettingsError) as error:
+        timesteps_run(TIMESTEPS[:count], Settings())
+    assert (error.value.name, error.value.value) == ("steps", 0)
+    assert error.value.allowed == "Allowed: more of them or more denoise, so that the sampler runs at least one."
+
+
+def test_unipc_takes_levels_of_its_own_and_three_timesteps_at_the_least():
+    plan = schedule(unipc, {"timesteps": TIMESTEPS[:3]}, TIED)
+    assert plan.levels.tolist() == pytest.approx([201, 134, 67])
+    assert plan.own_levels
+    with pytest.raises(SettingsError) as error:
+        schedule(unipc, {"timesteps": TIMESTEPS[:2]}, TIED)
+    assert (error.value.name, error.value.value) == ("steps", 2)
+    assert error.value.allowed == "Allowed with UniPC: more of them or more denoise, so that it runs 3 or more."
+
+
+def test_from_a_later_step_on_unipc_keeps_its_levels_to_find_the_weights_by():
+    plan = schedule(unipc, {"timesteps": TIMESTEPS}, TIED)
+    later = plan.after(5)
+    assert later.arguments["timesteps"].tolist() == [1, 101, 201]
+    assert torch.equal(later.levels, plan.levels)
+    assert (later.starts, later.own_levels) == (plan.starts, True)
+    with pytest.raises(SettingsError) as error:
+        plan.after(6)
+    assert (error.value.name, error.value.value) == ("rewind_max and steps", 8)
+    assert error.value.allowed == "Allowed with UniPC: so that 3 steps or more are left at these."
+
+
+def test_a_timestep_sampler_may_begin_with_its_last_step():
+    plan = schedule(ddim, {"timesteps": TIMESTEPS}, TIED).after(6)
+    assert (plan.arguments["timesteps"].tolist(), plan.levels.tolist(), plan.starts) == ([1, 101], [101], one_call)
+
+
+@pytest.mark.parametrize(
+    ("calls", "first", "left", "starts"),
+    [(9, 1, 6, [0, 3, 5]), (9, 2, 3, [0, 2]), (9, 3, 1, [0]), (8, 1, 5, [0, 3]), (7, 2, 1, [0])],
+)
+def test_a_block_later_dpm_fast_has_three_calls_less(calls, first, left, starts):
+    plan = schedule(kd.sample_dpm_fast, {"sigma_min": 0.05, "sigma_max": 12.0, "n": calls}, TIED)
+    later = plan.after(first)
+    assert later.arguments == {"sigma_min": 0.05, "sigma_max": plan.levels[first].item(), "n": left}
+    assert torch.equal(later.levels, plan.levels[first:])
+    assert [call for call in range(left) if later.starts(call, len(starts)) is not None] == starts
+    assert not later.own_levels
+
+
+def test_dpm_adaptive_begins_lower():
+    plan = schedule(kd.sample_dpm_adaptive, {"sigma_min": 0.05, "sigma_max": 12.0}, TIED)
+    later = plan.after(50)
+    assert later.arguments == {"sigma_min": 0.05, "sigma_max": plan.levels[50].item()}
+    assert torch.equal(later.levels, plan.levels)
+    assert (later.starts, later.own_levels) == (plan.starts, True)
+
+
+def test_a_start_after_the_last_step_is_refused():
+    assert steps_range(Settings(start_at_step=3), 8) == (7, 8)
+    with pytest.raises(SettingsError) as error:
+        steps_range(Settings(start_at_step=4), 8)
+    assert (error.value.name, error.value.value) == ("start_at_step", 4)
+    assert error.value.allowed == "Allowed: less than the 4 steps that denoise leaves."
+
+
+@pytest.mark.parametrize(
+    ("steps", "sampler", "exact", "asked"),
+    [(8, "Euler", False, 14), (8, "DDIM", False, 18), (8, "Euler", True, 8), (8, "PLMS", True, 10), (0, "", False, 20)],
+)
+def test_the_steps_that_a_webui_is_asked_for(steps, sampler, exact, asked):
+    """Of `asked` steps of img2img it runs 1 + half of them at a denoise of 0.5, and DDIM two less."""
+    assert steps_asked(Settings(steps=steps), 20, sampler, exact) == asked
+    if not exact:
+        assert steps_asked(Settings(steps=steps), 20, sampler) == asked
 
 
 def test_denoise_leaves_out_the_noisy_part_of_dpm_fast_too():
