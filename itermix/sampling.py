@@ -186,7 +186,7 @@ class Pass:
         by_level, steps = self.parametrisation.progress(plan.levels), len(plan.levels)
         w, progress = weights(settings, steps, by_level), progress_of(settings, steps, by_level)
         drawn, count = self.given.get("mask"), frames.count(self.latent)
-        if drawn is not None and count > 1 and drawn.ndim and len(drawn) > 1:
+        if drawn is not None and drawn.ndim and len(drawn) > 1:
             drawn = drawn.repeat_interleave(count, dim=0)
         mask = mask_of(settings, frames.pictures(self.latent), frames.seeds(self.seeds, count), drawn)
         features = features_of(settings, self.given)

@@ -149,7 +149,7 @@ class Analysis(Feature):
         if not steps["noised"]:
             return {**steps, "values": []}
         noised, state = (
-            F.normalize(torch.stack([kept[step][name][image] for step in some]), dim=1) for name, some in steps.items()
+            F.normalize(torch.stack([kept[step][name][image] for step in some])) for name, some in steps.items()
         )
         return {**steps, "values": [[_finite(value) for value in row] for row in (noised @ state.T).tolist()]}
 

@@ -139,7 +139,7 @@ def in_whole_steps(settings: CurveSettings, steps: int) -> Tensor:
     i = torch.arange(steps, dtype=torch.float64)
     start, stop, clamp = (int(share * steps) for share in (settings.start, settings.stop, settings.clamp))
     if settings.curve == "comfy-cosine":
-        weight = comfy_cosine((i / max(stop, 1)).clamp(0, 1), settings.alpha)
+        weight = comfy_cosine((i / max(stop, 1)).clamp(max=1), settings.alpha)
     elif settings.curve == "cosine":
         weight = cosine(((i - start) / max(stop - start, 1)).clamp(0, 1), settings.alpha)
     else:

@@ -137,7 +137,7 @@ class Mixer:
             output = feature.estimate(x, level, output, step)
         if step is not None and (self._uses_denoised or self._looking):
             if self._denoised is None or self._denoised.dtype != x.dtype:  # samplers may go on in another precision
-                self._denoised = torch.empty_like(x, memory_format=torch.contiguous_format)
+                self._denoised = torch.empty_like(x)
             self._noised.parametrisation.denoised(x, level, output, out=self._denoised)
             for feature in self._looking:
                 feature.evaluated(step, float(level), x, self._denoised)

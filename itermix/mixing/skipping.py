@@ -121,7 +121,7 @@ def bounds_of(run: Run) -> list[float]:
     levels = [*run.plan.levels.cpu(), run.plan.end.cpu()]
     signals, amounts = zip(*((float(a) for a in run.parametrisation.amounts(level)) for level in levels))
     sigmas = [amount / signal if signal else math.inf for signal, amount in zip(signals, amounts)]
-    ratios = [after / before if before < math.inf else 0.0 for before, after in itertools.pairwise(sigmas)]
+    ratios = [after / before for before, after in itertools.pairwise(sigmas)]
     corrections = [0.0] * len(ratios)
     if name_of(run.sampler) == "sample_dpmpp_2m":
         corrections = second_order([float(level) for level in levels])

@@ -18,6 +18,7 @@ from itermix.analysis.record import (
     STEPS_SHOWN,
     THUMBNAIL,
     Analysis,
+    AnalysisSettings,
     Thinned,
     shapiro_wilk,
 )
@@ -67,6 +68,12 @@ def test_normality_is_scipys(n, kind):
     expected = scipy.stats.shapiro(made[kind])
     assert w == pytest.approx(expected.statistic, abs=1e-6)
     assert p == pytest.approx(expected.pvalue, rel=2e-3, abs=1e-12)
+
+
+def test_normality_is_computed_in_double_precision():
+    """Against what scipy 1.17.1 gives of the first squares, which earlier versions have in single precision."""
+    values = torch.arange(float(LEAST)).square()
+    assert shapiro_wilk(values) == pytest.approx((0.897655703043403, 0.1479425449091029), rel=1e-8)
 
 
 @pytest.mark.parametrize("values", [torch.randn(LEAST - 1), torch.full((100,), 3.0)], ids=["few", "equal"])
@@ -224,3 +231,101 @@ def test_a_rewound_run_has_rows_for_every_pass():
     itermix.sample(kd.sample_euler, Denoiser(), latent, sigmas, settings, analysis=looking, disable=True)
     levels = [row["level"] for row in looking.numbers(0)["steps"]]
     assert levels == pytest.approx([float(s) for first in (0, 10, 15) for s in sigmas[first:-1]])
+
+
+def halves(low, high):
+    """[2, 3, 4, 4]: of the second picture one half has the one value and one the other."""
+    latents = torch.full((2, 3, 4, 4), high)
+    latents[1, ..., :2] = low
+    return latents
+
+
+def test_a_row_has_what_is_known_of_its_step():
+    analysis = Analysis(rgb)
+    analysis.guided(0, 3.0, 0.25, halves(-1.0, 1.0), halves(1.0, -1.0))
+    analysis.evaluated(0, 3.0, halves(0.0, 1.0), halves(0.0, 0.5))
+    analysis.evaluated(1, 2.0, halves(0.0, 1.0), halves(0.0, 0.5))
+    numbers = analysis.numbers(1)
+    assert numbers["image"] == 1
+    first, second = numbers["steps"]
+    assert (first["step"], first["level"], first["weight"]) == (0, 3.0, 0.25)
+    assert (second["step"], second["level"], second["weight"]) == (1, 2.0, 0.0)
+    assert first["similarity"] == pytest.approx(-1)
+    for name, mean, deviation in (("noised", 0.0, 1.0), ("state", 0.5, 0.5), ("denoised", 0.25, 0.25)):
+        assert (first[name]["mean"], first[name]["std"]) == pytest.approx((mean, deviation))
+
+
+def test_the_steps_of_a_later_pass_follow_and_a_first_pass_begins_at_0():
+    analysis, z = Analysis(rgb), halves(0.0, 1.0)
+    for calls, steps in ((0, (0, 1)), (1, (0,)), (2, (0, 2))):
+        analysis.next_pass(0, calls, 0)
+        for step in steps:
+            analysis.guided(step, 1.0, 0.5, z, z)
+            analysis.evaluated(step, 1.0, z, z)
+    assert [row["step"] for row in analysis.numbers(0)["steps"]] == [0, 1, 2, 3, 5]
+    assert all("state" in row and "noised" in row for row in analysis.numbers(0)["steps"])
+
+
+def test_of_many_steps_every_other_is_compared_and_shown():
+    analysis, z = Analysis(rgb), halves(0.0, 1.0)
+    for step in range(STEPS_COMPARED + 6):
+        analysis.guided(step, 1.0, 0.5, z, z)
+        analysis.evaluated(step, 1.0, z, z)
+    compared = analysis.numbers(0)["similarities"]
+    assert compared["noised"] == compared["state"] == list(range(0, STEPS_COMPARED + 6, 2))
+    shown = analysis.pictures(0)
+    assert list(shown) == list(range(0, STEPS_COMPARED + 6, 8))
+    assert all(series.keys() == {"noised", "denoised"} for series in shown.values())
+
+
+def test_as_many_as_there_is_room_for_are_kept():
+    thinned = Thinned(3)
+    for step in range(3):
+        thinned.add(step, "x", torch.zeros(1))
+    assert list(thinned.kept) == [0, 1, 2]
+    assert thinned.keeps(3)
+    thinned.add(3, "x", torch.zeros(1))
+    assert list(thinned.kept) == [0, 2]
+
+
+def test_what_is_brighter_than_white_is_white_and_a_line_stays_one():
+    latent = torch.zeros(1, 3, 1, 2 * THUMBNAIL)
+    latent[..., :THUMBNAIL], latent[..., -2:] = 1.0, -1.0
+    analysis = Analysis(lambda latents: 5 * latents)
+    analysis.evaluated(0, 1.0, latent, latent)
+    shown = analysis.pictures(0)[0]["denoised"]
+    assert (shown.shape, shown.dtype) == ((3, 1, THUMBNAIL), torch.uint8)
+    assert shown[0, 0, : THUMBNAIL // 2].unique().tolist() == [255]
+    assert shown[0, 0, -2:].tolist() == [128, 0]
+
+
+def test_values_that_are_equal_but_for_a_few_have_a_normality():
+    for values in ([0.0] * 11 + [1.0], [0.0] + [1.0] * 11, [0.0, 0.0, *range(1, 11)]):
+        expected = scipy.stats.shapiro(values)
+        assert shapiro_wilk(torch.tensor(values)) == pytest.approx((expected.statistic, expected.pvalue), rel=1e-3)
+
+
+def test_values_whose_mean_is_rounded_are_equal_too():
+    values = torch.full((101,), 0.1, dtype=torch.float64)
+    assert (values - values.mean()).abs().max() > 0
+    assert np.isnan(shapiro_wilk(values)).all()
+
+
+def test_values_that_are_exactly_where_they_are_expected_are_normal_to_the_last_digit():
+    """They are the test's coefficients, whose sums are its W of k zeros and n - k ones times k (n - k) / n, rooted."""
+    for n in (12, 13, 19, 20, 21):
+        sums = [0.0] * (n + 1)
+        for k in range(1, n):
+            w, _ = shapiro_wilk(torch.tensor([0.0] * k + [1.0] * (n - k)))
+            sums[k] = (w * k * (n - k) / n) ** 0.5
+        coefficients = torch.tensor(sums, dtype=torch.float64).diff()
+        w, p = shapiro_wilk(coefficients)
+        assert w == pytest.approx(1, abs=1e-14)
+        assert p == pytest.approx(1)
+        assert max(w, p) <= 1
+
+
+def test_who_asks_for_it_gives_what_looks_on():
+    analysis = Analysis(rgb)
+    assert AnalysisSettings().feature({"analysis": analysis}) is analysis
+    assert AnalysisSettings(analysis=True).feature({}) is None

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from itermix.mixing.blending import BLENDINGS, USES_NOISED, Guide
+from itermix.mixing.blending import BLENDINGS, USES_NOISED, BlendingSettings, Guide
 from itermix.mixing.blending import BLENDINGS as DECLARED
-from itermix.mixing.filters import haar_low, low_pass
+from itermix.mixing.filters import Workspace, haar_low, low_pass
+from itermix.parameters import SettingsError
 
 SHAPE = (3, 4, 6, 5)
 NAMES = sorted(BLENDINGS)
@@ -214,3 +215,21 @@ def test_a_state_that_is_not_contiguous_is_blended_alike(name):
     expected, got = blended(name, x, z, 0.3, guide), x.contiguous(memory_format=torch.channels_last)
     BLENDINGS[name](got, z.clone(), 0.3, guide)
     torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize("name", ["clean low-pass", "clean wavelet"])
+@pytest.mark.filterwarnings("error")  # as torch warns of space of another shape
+def test_space_that_is_kept_has_the_shape_of_a_plane(name):
+    work, guide = Workspace(), guide_for(images(1))
+    guide = dataclasses.replace(guide, work=work)
+    first = blended(name, images(1), images(2), 0.3, guide)
+    assert torch.equal(blended(name, images(1), images(2), 0.3, guide), first)
+
+
+def test_a_cut_off_from_1_is_taken_and_one_of_0_becomes_the_scale():
+    assert BlendingSettings(cutoff=1.0).held_scale == 1.0
+    assert BlendingSettings(cutoff=1.5).of_phase((8, 8), (32, 24)).held_scale == 1.5
+    assert BlendingSettings().of_phase((8, 8), (32, 24)).held_scale == 4.0
+    assert BlendingSettings().held_scale == 2.0
+    with pytest.raises(SettingsError, match=r"cutoff = 0\.9 is not possible\. Allowed: 0, or a number from 1 to 8\."):
+        BlendingSettings(cutoff=0.9)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from itermix import Settings, SettingsError, weights
-from itermix.mixing.curves import CURVE_NAMES
+from itermix.mixing.curves import COMFY_STEPS, CURVE_NAMES, along, in_whole_steps, progress_of
 from itermix.steps.parametrisation import flow, ve, vp
 
 settings_of_curves = st.fixed_dictionaries(
@@ -151,3 +151,51 @@ def test_no_steps_is_an_error(steps):
 
 def test_one_step_has_full_weight():
     assert weights(Settings(), 1).tolist() == [1.0]
+
+
+def in_steps(curve, steps=10, **settings):
+    return in_whole_steps(Settings(progress=COMFY_STEPS, curve=curve, **settings), steps).tolist()
+
+
+def test_in_whole_steps_the_nodes_cosine_ends_at_the_stop_and_knows_no_start():
+    """With alpha 1/2 it is 1 - sin(pi u / 2); the stop is step 5, or 1 at the least."""
+    expected = [1 - math.sin(math.pi * min(i / 5, 1) / 2) for i in range(10)]
+    assert in_steps("comfy-cosine", alpha=0.5, start=0.2, stop=0.55) == pytest.approx(expected)
+    assert in_steps("comfy-cosine", alpha=0.5, stop=0.05) == pytest.approx([1] + [0] * 9)
+    assert in_steps("cosine", alpha=0.5, start=0.2, stop=0.2) == pytest.approx([1] * 3 + [0] * 7)
+
+
+def test_in_whole_steps_the_line_is_that_from_the_first_step_to_the_stop():
+    """From step 2 to step 8; a stop below one step is none."""
+    assert in_steps("linear", start=0.2, stop=0.8) == pytest.approx([1, 1, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0, 0])
+    assert in_steps("linear", stop=0.05) == pytest.approx([1 - i / 10 for i in range(10)])
+
+
+def test_in_whole_steps_the_switch_lies_in_the_middle_of_start_and_stop():
+    def switch(x):
+        return 1 / (1 + math.exp(x))
+
+    expected = [1, 1] + [switch(5 * 0.5 * (i - 5) / 9) for i in range(2, 9)] + [0]
+    assert in_steps("logistic", alpha=0.5, start=0.2, stop=0.8) == pytest.approx(expected)
+    assert in_steps("logistic", 2, alpha=0.5) == pytest.approx([switch(-5 * 0.5), switch(0)])
+
+
+@pytest.mark.parametrize("curve", CURVE_NAMES)
+def test_in_whole_steps_the_clamp_is_a_step_too(curve):
+    free = in_steps(curve)
+    assert in_steps(curve, clamp=0.55) == [*free[:5], 0, 0, 0, 0, 0]
+    assert min(free[:6]) > 0
+
+
+def test_the_progress_in_steps_is_the_share_that_is_done_and_the_clamp_is_reached_by_it():
+    progress = progress_of(Settings(), 4)
+    assert progress.tolist() == [0, 0.25, 0.5, 0.75]
+    assert along(Settings(curve="linear", clamp=0.5), progress).tolist() == [1, 0.75, 0, 0]
+
+
+@pytest.mark.parametrize("curve", CURVE_NAMES)
+def test_weights_are_computed_in_double_precision(curve):
+    settings = Settings(curve=curve)
+    assert progress_of(settings, 4).dtype == torch.float64
+    assert along(settings, progress_of(settings, 4)).dtype == torch.float64
+    assert in_whole_steps(settings, 4).dtype == torch.float64

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from itermix.mixing.filters import Workspace, haar_low, low_pass, overlaps, projection, triangles
+from itermix.mixing.filters import Workspace, around, haar_low, low_pass, overlaps, projection, triangles
 
 FILTERS = pytest.mark.parametrize("low", [low_pass, haar_low])
 SMALLER = pytest.mark.parametrize("smaller", [triangles, overlaps])
@@ -28,6 +28,8 @@ def cosine(k, size):
 def test_the_weights_of_making_smaller():
     np.testing.assert_allclose(triangles(4, 2), [[1, 0.75, 0.25, 0], [0, 0.25, 0.75, 1]])
     np.testing.assert_allclose(overlaps(3, 2), [[1, 0.5, 0], [0, 0.5, 1]])
+    np.testing.assert_allclose(around(4, 2), [[0.75, 0.75, 0.25, 0.25], [0.25, 0.25, 0.75, 0.75]])
+    np.testing.assert_allclose(around(3, 3), np.eye(3))
 
 
 @SMALLER

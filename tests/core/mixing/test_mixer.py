@@ -1,5 +1,6 @@
 """The mixer against k-diffusion's own samplers, each compared with a loop that blends explicitly."""
 
+import dataclasses
 import functools
 
 import k_diffusion.sampling as kd
@@ -10,10 +11,12 @@ from torch import nn
 import itermix
 from itermix import NoisedLatents, Settings, weights
 from itermix.mixing.blending import BLENDINGS, USES_DENOISED, Guide, addition
+from itermix.mixing.filters import Workspace, low_pass
+from itermix.mixing.masks import Mask
 from itermix.mixing.mixer import Mixer
-from itermix.mixing.run import Run
-from itermix.steps.parametrisation import ve, vp
-from itermix.steps.samplers import STEP_STARTS, SamplerRefused, name_of, one_call
+from itermix.mixing.run import Feature, Run
+from itermix.steps.parametrisation import flow, ve, vp
+from itermix.steps.samplers import STEP_STARTS, SamplerRefused, name_of, one_call, three_calls, two_calls
 from itermix.steps.schedule import Schedule, sigmas_run
 
 STEPS = 6
@@ -575,3 +578,273 @@ def test_a_state_in_another_precision_is_blended_in_its_own(blending):
     expected = blend_by_hand(blending, x.float(), z[1], 0.6, source(), 0.5 * z[0])
     mixer.before_call(x, levels[1:].expand(2))
     torch.testing.assert_close(x.float(), expected)
+
+
+class Looking(Feature):
+    """Keeps what it is told, and adds 1 to every estimate."""
+
+    estimates = looks = True
+
+    def __init__(self):
+        self.runs, self.guides, self.estimated, self.evaluations = [], [], [], []
+
+    def begin(self, run):
+        self.runs.append(run)
+
+    def guided(self, step, level, weight, noised, x):
+        self.guides.append((step, level, weight, noised.clone(), x.clone()))
+
+    def estimate(self, x, level, output, step):
+        self.estimated.append((x.clone(), level, output, -1 if step is None else step))
+        return output + 1
+
+    def evaluated(self, step, level, x, denoised):
+        self.evaluations.append((step, level, x.clone(), denoised.clone()))
+
+
+def mixer_of(levels, w, blending="addition", starts=one_call, own=False, sampler=kd.sample_euler, noised=None, **known):
+    """A mixer of a run over these levels with these weights, and z' of every level."""
+    noised, levels = noised or NoisedLatents(source(1), flow(), seeds=[3]), torch.tensor(levels)
+    plan, settings = Schedule({}, levels, starts, own), Settings(blending=blending)
+    run = Run(sampler, plan, torch.tensor(w), settings, noised.parametrisation, **known)
+    return Mixer(run, noised), [noised.at(k, level).clone() for k, level in enumerate(levels)]
+
+
+def state(k):
+    return torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(20 + k))
+
+
+def test_features_are_told_of_every_call():
+    """Two calls a step, of a single picture."""
+    looking = Looking()
+    mixer, z = mixer_of([0.9, 0.5], [1.0, 0.25], starts=two_calls, features=[looking])
+    assert looking.runs == [mixer._run]
+    states, levels = [state(k) for k in range(3)], torch.tensor([0.9, 0.5, 0.5])
+    outputs = [state(10 + k) for k in range(3)]
+    before = states[2].clone()
+    for x, level, output in zip(states, levels, outputs):
+        mixer.before_call(x, level[None])
+        assert torch.equal(mixer.after_call(x, level[None], output), output + 1)
+    blended = 0.25 * z[1] + 0.75 * before
+    seen = [z[0], state(1), blended]
+    torch.testing.assert_close(states, seen)
+    torch.testing.assert_close(looking.guides, [(0, 0.9, 1.0, z[0], z[0]), (1, 0.5, 0.25, z[1], before)])
+    torch.testing.assert_close(looking.estimated, [*zip(seen, levels, outputs, [0, -1, 1])])
+    found = [(0, 0.9, z[0], outputs[0] + 1), (1, 0.5, blended, outputs[2] + 1)]
+    torch.testing.assert_close(looking.evaluations, found)
+
+
+def test_an_estimate_comes_in_the_precision_that_the_state_has():
+    looking = Looking()
+    mixer, z = mixer_of([0.9, 0.5], [1.0, 0.5], "variance-preserving", features=[looking])
+    for level, dtype in ((0.9, torch.float32), (0.5, torch.float64)):
+        x = state(0).to(dtype)
+        mixer.before_call(x, torch.tensor([level]))
+        mixer.after_call(x, torch.tensor([level]), state(1).to(dtype))
+        assert looking.evaluations[-1][-1].dtype == dtype
+    expected = blend_by_hand("variance-preserving", state(0), z[1], 0.5, source(1), state(1) + 1, 0.5)
+    torch.testing.assert_close(x.float(), expected)
+
+
+def test_an_estimate_is_that_of_the_clean_picture_where_the_model_predicts_noise():
+    looking, noised, level = Looking(), NoisedLatents(source(1), vp(ALPHAS), seeds=[3]), torch.tensor(700)
+    mixer, z = mixer_of([700, 100], [1.0, 0.5], features=[looking], noised=noised)
+    x = state(0)
+    mixer.before_call(x, level[None])
+    noise = mixer.after_call(x, level[None], state(1))
+    a = ALPHAS[700]
+    torch.testing.assert_close(looking.evaluations[0][-1], (z[0] - (1 - a).sqrt() * noise) / a.sqrt())
+
+
+def test_each_pixel_gets_its_weight_and_those_without_stay_to_the_bit():
+    """Norm-only makes another state even of weight 0; here of one in double precision."""
+    values = torch.zeros(1, 1, 8, 8)
+    values[..., :3], values[..., 3:5] = 1.0, 0.5
+    for blending in ("norm-only", "addition"):
+        looking = Looking()
+        known = {"progress": torch.tensor([0.0, 0.5]), "mask": Mask(values), "features": [looking]}
+        mixer, z = mixer_of([0.9, 0.5], [0.8, 1.0], blending, **known)
+        start, x = state(0).double(), state(1).double()
+        mixer.before_call(start, torch.tensor([0.9]))
+        # Sampling starts at z', whatever the weight.
+        torch.testing.assert_close(start[..., :5].float(), z[0][..., :5])
+        assert torch.equal(start[..., 5:], state(0).double()[..., 5:])
+        mixer.after_call(start, torch.tensor([0.9]), start)
+        mixer.before_call(x, torch.tensor([0.5]))
+        assert torch.equal(x[..., 5:], state(1).double()[..., 5:])
+        scaled = state(1) * (z[1].norm() / state(1).norm()) if blending == "norm-only" else state(1)
+        torch.testing.assert_close(x[..., :3].float(), z[1][..., :3])
+        torch.testing.assert_close(x[..., 3:5].float(), (0.5 * z[1] + 0.5 * scaled)[..., 3:5])
+        means = [guide[2] for guide in looking.guides]
+        assert means == pytest.approx([0.8 * 0.5, 0.5])  # half of the picture is free
+
+
+def test_a_sampler_with_levels_of_its_own_gets_what_lies_between_those_of_the_schedule():
+    """Three calls a step; a step that is tried again, from the same level, has been blended already."""
+    noised = NoisedLatents(source(1), flow(), seeds=[3])
+    for blending in ("addition", "clean low-pass"):
+        mixer, _ = mixer_of([0.9, 0.5, 0.1], [1.0, 0.6, 0.2], blending, three_calls, True)
+        denoised = None
+        for step, (level, weight) in enumerate([(0.9, 1.0), (0.7, 0.8), (0.7, None), (0.3, 0.4), (0.05, 0.2)]):
+            at, x = torch.tensor(level), state(step)
+            mixer.before_call(x, at[None])
+            if weight is None:
+                assert torch.equal(x, state(step))
+            else:
+                z = noised.at(step, at).clone()
+                expected = blend_by_hand(blending, state(step), z, weight, source(1), denoised, 1 - level)
+                torch.testing.assert_close(x, expected, atol=1e-5, rtol=1e-5)
+            denoised = state(10 + step)
+            mixer.after_call(x, at[None], denoised)
+            for _ in range(2):
+                inner = state(0)
+                mixer.before_call(inner, at[None])
+                assert torch.equal(inner, state(0))
+                mixer.after_call(inner, at[None], state(50))
+
+
+def test_a_mask_gets_the_progress_of_the_step():
+    """At 0.7 the weight between is 0.8 and the progress 0.2; where the levels are known they are those of the step."""
+    values, level = torch.full((1, 1, 8, 8), 0.1), torch.tensor(0.7)
+    values[..., 4:] = 0.3
+    z = NoisedLatents(source(1), flow(), seeds=[3]).at(1, level)
+    for mode, own, expected in (
+        ("multiply", True, (0.08, 0.24)),
+        ("multiply", False, (0.06, 0.18)),
+        ("threshold", True, (0.2, 0.9)),
+        ("threshold", False, (0.2, 0.2)),
+    ):
+        known = {"progress": torch.tensor([0.0, 0.4, 0.8]), "mask": Mask(values, mode, 0.2, 0.9)}
+        mixer, _ = mixer_of([0.9, 0.5, 0.1], [1.0, 0.6, 0.2], own=own, **known)
+        mixer.before_call(state(0), torch.tensor([0.9]))
+        x = state(1)
+        mixer.before_call(x, level[None])
+        made = [torch.lerp(state(1), z, weight) for weight in expected]
+        torch.testing.assert_close(x, torch.cat([made[0][..., :4], made[1][..., 4:]], dim=-1))
+
+
+def test_where_the_callback_alone_shows_the_state_it_is_blended_there():
+    """As UniPC calls: a forecast goes to the model, and then the state of its level to the callback."""
+
+    def unipc():
+        raise AssertionError("it isn't run here")
+
+    mixer, z = mixer_of([0.9, 0.5, 0.1], [1.0, 0.6, 0.2], own=True, sampler=unipc)
+    x = state(0)
+    mixer.before_call(x, torch.tensor([0.9]))
+    assert torch.equal(x, z[0])
+    for step, (level, weight) in enumerate([(0.5, 0.6), (0.1, 0.2)]):
+        forecast, x = state(1), state(2)
+        mixer.before_call(forecast, torch.tensor([level]))
+        assert torch.equal(forecast, state(1))
+        mixer.after_step({"i": step, "x": x})
+        torch.testing.assert_close(x, weight * z[step + 1] + (1 - weight) * state(2))
+    mixer.after_step({"i": 2, "x": x})  # the last, of which no forecast was made
+    torch.testing.assert_close(x, 0.2 * z[2] + 0.8 * state(2))
+    with pytest.raises(SamplerRefused):
+        mixer.after_step({"i": 3, "x": x})
+
+
+def test_a_callback_that_counts_other_steps_is_refused():
+    mixer, _ = mixer_of([0.9, 0.5], [1.0, 0.5])
+    for level in (0.9, 0.5):
+        mixer.before_call(state(0), torch.tensor([level]))
+    mixer.after_step({"i": 1, "x": state(0)})
+    with pytest.raises(SamplerRefused, match="sample_euler calls the model in another way"):
+        mixer.after_step({"i": 0, "x": state(0)})
+
+
+def of_half(model, x, gain, *, sigmas, callback):
+    """A sampler that gets something between the state and its schedule."""
+    for i, sigma in enumerate(sigmas[:-1]):
+        denoised = gain * model(x, sigma.expand(len(x)))
+        callback({"x": x, "i": i})
+        x = denoised
+    return x
+
+
+@pytest.mark.parametrize("starts", [one_call, None], ids=["known", "step by step"])
+def test_what_stands_before_the_schedule_and_the_callback_reach_the_sampler(starts):
+    sigmas, noised, numbers = torch.tensor([3.0, 2.0, 1.0, 0.0]), NoisedLatents(source(1), seeds=[3]), []
+    plan = Schedule({"sigmas": sigmas}, sigmas[:-1], starts)
+    run = Run(of_half, plan, torch.tensor([1.0, 1.0, 1.0]), SETTINGS, noised.parametrisation)
+    result = Mixer(run, noised).run(Denoiser(), state(0), 0.5, callback=lambda info: numbers.append(info["i"]))
+    assert numbers == [0, 1, 2]
+    torch.testing.assert_close(result, 0.5 * Denoiser()(noised.at(2, sigmas[2]), sigmas[2:3]))
+
+
+def test_one_step_of_a_sampler_that_fails_there():
+    sigmas, noised = torch.tensor([2.0, 0.0]), NoisedLatents(source(1), seeds=[3])
+    plan = Schedule({"sigmas": sigmas}, sigmas[:1], one_call)
+    run = Run(kd.sample_dpmpp_2m_sde, plan, torch.tensor([1.0]), SETTINGS, noised.parametrisation)
+    expected = Denoiser()(noised.at(0, sigmas[0]), sigmas[:1])
+    torch.testing.assert_close(Mixer(run, noised).run(Denoiser(), state(0)), expected)
+
+
+def test_the_filters_of_seamless_pictures_go_on_at_the_opposite_edge():
+    for blending in ("low-pass", "clean low-pass"):
+        mixer, z = mixer_of([0.9, 0.5], [1.0, 0.6], blending, work=Workspace(wraps=True))
+        x, denoised = state(1), state(2)
+        mixer.before_call(state(0), torch.tensor([0.9]))
+        mixer.after_call(state(0), torch.tensor([0.9]), denoised)
+        mixer.before_call(x, torch.tensor([0.5]))
+        moved = z[1] - state(1) if blending == "low-pass" else 0.5 * (source(1) - denoised)
+        torch.testing.assert_close(x, state(1) + 0.6 * low_pass(moved, 2.0, work=Workspace(wraps=True)))
+
+
+def test_z_is_made_only_for_those_that_look_at_it():
+    class Counting(NoisedLatents):
+        steps = ()
+
+        def at(self, step, level, out=None):
+            self.steps = (*self.steps, step)
+            return super().at(step, level, out)
+
+    for blending, features, made in (
+        ("clean low-pass", [], (0,)),
+        ("clean low-pass", [Looking()], (0, 1)),
+        ("addition", [], (0, 1)),
+    ):
+        noised = Counting(source(1), flow(), seeds=[3])
+        mixer, _ = mixer_of([0.9, 0.5], [1.0, 0.6], blending, noised=noised, features=features)
+        noised.steps = ()
+        for level in (0.9, 0.5):
+            mixer.before_call(state(0), torch.tensor([level]))
+            mixer.after_call(state(0), torch.tensor([level]), state(1))
+        assert noised.steps == made
+
+
+def of_two_calls(model, x, sigmas, callback):
+    for i, sigma in enumerate(sigmas[:-1]):
+        x = model(model(x, sigma.expand(len(x))), sigma.expand(len(x)))
+        callback({"x": x, "i": i})
+    return x
+
+
+def test_of_a_sampler_that_is_run_step_by_step_the_first_call_of_each_step_starts_it():
+    looking, sigmas, noised = Looking(), torch.tensor([3.0, 2.0, 0.0]), NoisedLatents(source(1), seeds=[3])
+    plan = Schedule({"sigmas": sigmas}, sigmas[:-1], None)
+    run = Run(of_two_calls, plan, torch.tensor([1.0, 0.5]), SETTINGS, noised.parametrisation, features=[looking])
+    Mixer(run, noised).run(Denoiser(), state(0))
+    assert [told[-1] for told in looking.estimated] == [0, -1, 1, -1]
+    assert [told[:2] for told in looking.evaluations] == [(0, 3.0), (1, 2.0)]
+    assert [told[:3] for told in looking.guides] == [(0, 3.0, 1.0), (1, 2.0, 0.5)]
+
+
+def test_how_much_signal_the_steps_have_is_known_before_the_run():
+    """To read it from a level of the sampler's would wait for a GPU."""
+    asked = []
+
+    def amounts(level):
+        asked.append(level)
+        return flow().amounts(level)
+
+    noised = NoisedLatents(source(1), dataclasses.replace(flow(), amounts=amounts), seeds=[3])
+    mixer, _ = mixer_of([0.9, 0.5], [1.0, 0.6], "clean low-pass", noised=noised)
+    x, denoised = state(1), state(2)
+    mixer.before_call(state(0), torch.tensor([0.9]))
+    mixer.after_call(state(0), torch.tensor([0.9]), denoised)
+    asked.clear()
+    mixer.before_call(x, torch.tensor([0.5]))
+    assert not asked
+    torch.testing.assert_close(x, state(1) + 0.5 * 0.6 * low_pass(source(1) - denoised, 2.0))

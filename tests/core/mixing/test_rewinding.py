@@ -9,9 +9,12 @@ from test_mixer import ALPHAS, SAMPLERS, SETTINGS, SIGMAS, STEPS, Denoiser, nois
 
 from itermix import NoisedLatents, Settings, SettingsError, weights
 from itermix.mixing.noising import first_draw
+from itermix.mixing.rewinding import RewindSettings
+from itermix.mixing.run import Run
 from itermix.sampling import Pass
 from itermix.steps.parametrisation import vp
-from itermix.steps.schedule import schedule
+from itermix.steps.samplers import one_call
+from itermix.steps.schedule import Schedule, schedule
 
 REWOUND = SETTINGS.replace(rewind=True)
 BEGINS = [0, 3, 4]  # of 6 steps at 0.5 and 0.8
@@ -187,3 +190,24 @@ def test_the_callback_counts_the_steps_of_the_whole_schedule(sampler):
 def test_inverted_noise_is_not_rewound():
     with pytest.raises(SettingsError, match=r"rewind = True is not possible\. Allowed with inverted noise: false"):
         Settings(rewind=True, noise="inverted")
+
+
+def test_who_asks_is_told_where_the_first_pass_was():
+    told = []
+    RewindSettings(rewind=True).feature({"rewound": lambda *args: told.append(args)}).next_pass(3, 4, 5)
+    RewindSettings(rewind=True).feature({}).next_pass(3, 4, 5)
+    assert told == [(3, 4, 5)]
+    assert RewindSettings().feature({"rewound": told.append}) is None
+
+
+def test_a_pass_has_the_weights_and_the_progress_of_its_levels():
+    """All of them, to find its own between them, where the sampler chooses its levels."""
+    sigmas, w, progress = torch.tensor([3.0, 2.0, 1.0, 0.0]), torch.tensor([1.0, 0.6, 0.2]), torch.tensor([0, 0.3, 0.7])
+    for own, left in ((False, slice(2, None)), (True, slice(None))):
+        plan = Schedule({"sigmas": sigmas}, sigmas[:-1], one_call, own)
+        part = Run(kd.sample_euler, plan, w, SETTINGS, VE, progress).after(2)
+        assert torch.equal(part.plan.arguments["sigmas"], sigmas[2:])
+        assert torch.equal(part.plan.levels, sigmas[:-1][left])
+        assert torch.equal(part.weights, w[left])
+        assert torch.equal(part.progress, progress[left])
+        assert Run(kd.sample_euler, plan, w, SETTINGS, VE).after(2).progress is None

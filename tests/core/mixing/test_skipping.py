@@ -17,9 +17,19 @@ import itermix
 from itermix import NoisedLatents, Settings, weights
 from itermix.mixing.blending import BLENDINGS
 from itermix.mixing.curves import CURVE_NAMES
+from itermix.mixing.masks import Mask
 from itermix.mixing.noising import NOISES
-from itermix.mixing.run import Run
-from itermix.mixing.skipping import BOUNDED, EXPANSION, bounds, bounds_of, second_order, steps_to_skip
+from itermix.mixing.run import Feature, Run
+from itermix.mixing.skipping import (
+    BOUNDED,
+    EXPANSION,
+    Skipping,
+    bounds,
+    bounds_of,
+    reason_for_none,
+    second_order,
+    steps_to_skip,
+)
 from itermix.sampling import Pass
 from itermix.steps.parametrisation import flow, ve, vp
 from itermix.steps.schedule import schedule
@@ -292,6 +302,72 @@ def test_the_ratios_are_those_of_the_noise_to_the_signal(parametrisation, ratios
     w = [1.0, 0.9, 0.6, 0.3]
     found = bounds_of(Run(kd.sample_euler, plan, torch.tensor(w), Settings(), parametrisation))
     assert found == pytest.approx(bounds(w, ratios, [0.0] * 4), rel=1e-4)
+
+
+def test_bounds_of_four_steps_by_hand():
+    """A run that starts at step 1 is 0.05 away after its blend: 0.15 in the estimate and 2 c in that before, ..."""
+    found = bounds([0.5, 0.9, 0.9, 0.9], [0.5, 0.5, 0.5, 0.0], [0.0, 0.25, 0.5, 0.0])
+    assert found == pytest.approx([0.0, 0.040125, 0.1965, 0.311625])
+
+
+def test_dpmpp_2m_has_the_bounds_of_its_second_order():
+    sigmas, w = torch.tensor([8.0, 4.0, 1.0, 0.0]), [1.0, 0.9, 0.8]
+    plan = schedule(kd.sample_dpmpp_2m, {"sigmas": sigmas}, PLAIN)
+    found = bounds_of(Run(kd.sample_dpmpp_2m, plan, torch.tensor(w), PLAIN, ve()))
+    assert found == pytest.approx(bounds(w, [0.5, 0.25, 0.0], [0.0, 1.0, 0.0]))
+    assert found != pytest.approx(bounds(w, [0.5, 0.25, 0.0], [0.0] * 3))
+
+
+def test_from_pure_noise_the_first_step_goes_to_the_models_estimate():
+    plan = schedule(kd.sample_euler, {"sigmas": torch.tensor([1.0, 0.5, 0.0])}, PLAIN)  # of noise to signal infinity, 1
+    found = bounds_of(Run(kd.sample_euler, plan, torch.tensor([0.5, 0.9]), PLAIN, flow()))
+    assert found == pytest.approx(bounds([0.5, 0.9], [0.0, 0.0], [0.0, 0.0]))
+
+
+class Estimating(Feature):
+    estimates = True
+
+
+def test_the_reason_is_a_sentence(caplog):
+    caplog.set_level(logging.INFO, "itermix")
+    for known, changes, sampler, reason in (
+        ({"mask": Mask(torch.ones(1, 1, 6, 8))}, {}, kd.sample_euler, "one weight of all pixels"),
+        ({}, {"blending": "slerp"}, kd.sample_euler, "the blending addition, not for slerp"),
+        ({}, {"noise": "independent"}, kd.sample_euler, "shared noise that isn't normalized"),
+        ({}, {"normalize_fraction": 0.5}, kd.sample_euler, "shared noise that isn't normalized"),
+        ({"features": [Estimating()]}, {}, kd.sample_euler, "the model's own estimates, without detail"),
+        ({}, {"rewind": True}, kd.sample_euler, "a run that isn't rewound"),
+        ({}, {}, kd.sample_heun, "Euler, DPM++ 2M and DDIM, not for sample_heun"),
+    ):
+        settings = PLAIN.replace(**changes)
+        plan = schedule(sampler, {"sigmas": SIGMAS}, settings)
+        run = Run(sampler, plan, torch.ones(20), settings, ve(), **known)
+        assert reason_for_none(run, settings) == f"there is a bound for {reason}"
+        caplog.clear()
+        assert Skipping(settings, None).begins(run, None, [0, 7]) == [0, 7]
+        sentence = f"Iterative Mixing: no step is left out, since there is a bound for {reason}"
+        assert [record.getMessage() for record in caplog.records] == [sentence]
+
+
+def test_a_sampler_that_adds_noise_is_a_reason_and_one_that_could_is_none():
+    plan = schedule(kd.sample_euler, {"sigmas": SIGMAS, "s_churn": 1.0}, PLAIN)
+    run = Run(kd.sample_euler, plan, torch.ones(20), PLAIN, ve())
+    assert reason_for_none(run, PLAIN) == "there is a bound only where the sampler adds no noise"
+    plan = schedule(kd.sample_euler, {"sigmas": SIGMAS, "s_churn": 0.0}, PLAIN)
+    assert reason_for_none(Run(kd.sample_euler, plan, torch.ones(20), PLAIN, ve()), PLAIN) is None
+
+
+def test_what_is_left_out_is_logged_and_told(caplog):
+    """Full weight overwrites all before the last step; its own bound is 0."""
+    caplog.set_level(logging.INFO, "itermix")
+    told = []
+    plan = schedule(kd.sample_euler, {"sigmas": SIGMAS}, PLAIN)
+    run = Run(kd.sample_euler, plan, torch.ones(20), PLAIN, ve())
+    skipping = Skipping(PLAIN.replace(skip_tolerance=0.1), lambda *args: told.append(args))
+    assert skipping.begins(run, "model", [0]) == [19]
+    assert told == [("model", 19)]
+    sentence = "Iterative Mixing: 19 of 20 steps are left out; the result is within 0"
+    assert [record.getMessage() for record in caplog.records] == [sentence]
 
 
 @pytest.mark.parametrize("k", [0, 1, 4])

@@ -1,6 +1,7 @@
 """Deep Shrink on a small network with the blocks of Stable Diffusion's U-Net and the joins of A1111's."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -9,7 +10,11 @@ from torch.nn import functional as F
 
 from itermix import Settings, SettingsError, sample
 from itermix.mixing.curves import progress_of
-from itermix.model.deep_shrink import SHRINK_METHODS, DeepShrink, attached, check, last_level
+from itermix.mixing.run import Run
+from itermix.model.deep_shrink import SHRINK_METHODS, DeepShrink, DeepShrinkSettings, attached, check, last_level
+from itermix.steps.parametrisation import ve
+from itermix.steps.samplers import one_call
+from itermix.steps.schedule import Schedule
 
 CHANNELS = 4
 
@@ -252,23 +257,71 @@ def test_a_sampling_that_fails_leaves_no_hook(unet, x):
     assert hooks(denoiser) == before
 
 
+NO_UNET = (
+    "deep_shrink = 0.35 is not possible. Allowed with this model: 0. "
+    "Deep Shrink needs the U-Net of Stable Diffusion 1, 2 or XL."
+)
+
+
 @pytest.mark.parametrize(
-    ("network", "block", "name", "allowed"),
+    ("network", "block", "name", "sentence"),
     [
-        (None, 3, "deep_shrink", "Allowed with this model: 0"),
-        (nn.Linear(1, 1), 3, "deep_shrink", "Stable Diffusion 1, 2 or XL"),
-        (UNet(), 6, "deep_shrink_block", "from 1 to 5"),
+        (None, 3, "deep_shrink", NO_UNET),
+        (nn.Linear(1, 1), 3, "deep_shrink", NO_UNET),
+        (
+            UNet(),
+            6,
+            "deep_shrink_block",
+            "deep_shrink_block = 6 is not possible. Allowed with this model: a whole number from 1 to 5.",
+        ),
     ],
 )
-def test_other_networks_and_blocks_are_refused(x, network, block, name, allowed):
+def test_other_networks_and_blocks_are_refused(x, network, block, name, sentence):
     settings = Settings(deep_shrink=0.35, deep_shrink_block=block)
-    with pytest.raises(SettingsError, match=allowed) as error:
+    with pytest.raises(SettingsError, match=re.escape(sentence)) as error:
         check(network, settings)
     assert error.value.name == name
-    with pytest.raises(SettingsError, match=allowed):
+    with pytest.raises(SettingsError, match=re.escape(sentence)):
         sample(euler, Denoiser(UNet()), x, SIGMAS, settings, unet=network)
 
 
 def test_a_factor_below_1_is_refused():
-    with pytest.raises(SettingsError, match="0, or a number from 1 to 8"):
+    sentence = r"deep_shrink_factor = 0\.5 is not possible\. Allowed: 0, or a number from 1 to 8\."
+    with pytest.raises(SettingsError, match=sentence):
         Settings(deep_shrink_factor=0.5)
+    for factor in (0.0, 1.0, 1.5):
+        assert DeepShrinkSettings(deep_shrink_factor=factor).deep_shrink_factor == factor
+
+
+def test_the_last_block_before_the_middle_may_be_taken():
+    check(UNet(), DeepShrinkSettings(deep_shrink_block=5))
+
+
+def test_features_of_the_size_that_is_wanted_are_left_alone_and_one_pixel_stays_one():
+    shrink, h = shrinking(deep_shrink_factor=8.0), torch.zeros(2, CHANNELS, 4, 16)
+    assert shrink.resized(h, (4, 16)) is h
+    assert shrink.resized(h, (2, 3)).shape == (2, CHANNELS, 2, 3)
+    assert shrink.shrunk(h).shape == (2, CHANNELS, 1, 2)
+    shrink.active = False
+    assert shrink.shrunk(h) is h
+
+
+def test_it_is_attached_to_its_network_and_acts_from_the_first_call_on(unet):
+    settings, levels = DeepShrinkSettings(deep_shrink=0.6), torch.tensor([3.0, 1.0])
+    plan, model = Schedule({}, levels, one_call), Denoiser(UNet())
+    run = Run(euler, plan, torch.ones(2), Settings(), ve(), torch.tensor([0.0, 0.5]))
+    shrink = settings.feature({"unet": unet})
+    x, before = torch.zeros(1, CHANNELS, 4, 4), hooks(model)
+    assert shrink.shrunk(x) is x
+    with shrink.around(run, model):
+        assert hooks(unet) == 16
+        for level, side in ((3.0, 2), (1.0, 2), (0.9, 4)):
+            model(x, torch.tensor([level]))
+            assert shrink.shrunk(x).shape[-1] == side
+    assert (hooks(unet), hooks(model)) == (0, before)
+
+
+def test_who_has_attached_it_already_gives_it():
+    shrink = shrinking()
+    assert DeepShrinkSettings(deep_shrink=0.3).feature({"shrink": shrink}) is shrink
+    assert DeepShrinkSettings().feature({"shrink": shrink}) is None

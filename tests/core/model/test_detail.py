@@ -1,5 +1,7 @@
 """Detail: what is fine in every estimate is stronger, and as much so however the schedule is divided."""
 
+import math
+
 import k_diffusion.sampling as kd
 import pytest
 import torch
@@ -14,7 +16,7 @@ from itermix.mixing.filters import low_pass
 from itermix.mixing.mixer import Mixer
 from itermix.mixing.noising import draw
 from itermix.mixing.run import Run, features_of
-from itermix.model.detail import CATCH_UP, FINE, amount, strengthened
+from itermix.model.detail import CATCH_UP, FINE, DetailSettings, amount, held_in_steps, strengthened
 from itermix.steps.parametrisation import flow, ve, vp
 from itermix.steps.samplers import FIRST_ORDER, one_call
 from itermix.steps.schedule import Schedule
@@ -265,3 +267,24 @@ def test_what_is_fine_comes_stronger_by_half_of_detail_in_the_exponent(schedule)
     gains = [after / before for before, after in zip(plain, strong)]
     assert gains == pytest.approx([1.22] * len(COUNTS), rel=0.05)
     assert drift(details("euler", schedule, Settings(denoise=0.7, detail=0.0))) > 0.05
+
+
+def test_steps_hold_what_they_go_down_by_but_for_the_last_and_from_pure_noise():
+    levels = torch.tensor([1.0, 0.75, 0.5])  # of noise to signal infinity, 3 and 1
+    held = held_in_steps(run_of(kd.sample_euler, Schedule({}, levels, one_call), torch.zeros(3), flow()))
+    assert held == pytest.approx([0.0, math.log(3), 0.0])
+
+
+@pytest.mark.parametrize("parametrisation", [ve(), vp(ALPHAS)], ids=["ve", "vp"])
+def test_the_memory_layout_of_the_output_makes_no_difference(parametrisation):
+    x, level, by = source(), torch.tensor(300.0), torch.tensor(0.3)
+    expected = strengthened(x, x.flip(0), level, parametrisation, by, 2.0)
+    last = x.contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(strengthened(last, x.flip(0), level, parametrisation, by, 2.0), expected)
+    assert not torch.allclose(expected, x, atol=1e-3)
+
+
+def test_a_phase_that_is_not_said_to_come_before_others_is_the_last():
+    detail = DetailSettings(detail=0.3)
+    assert detail.of_phase((8, 8), (16, 16)).detail == 0.3
+    assert detail.of_phase((8, 8), (16, 16), last=False).detail == 0.0

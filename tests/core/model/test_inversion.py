@@ -1,5 +1,6 @@
 """Inversion against the closed form: pictures of a normal distribution, whose ODE can be solved."""
 
+import contextlib
 import itertools
 
 import k_diffusion.sampling as kd
@@ -9,8 +10,11 @@ from torch import nn
 
 import itermix
 from itermix import NoisedLatents, Settings, SettingsError
-from itermix.model.inversion import invert
+from itermix.mixing.run import Run
+from itermix.model.inversion import InversionSettings, invert, of_pictures
 from itermix.steps.parametrisation import flow, ve, vp
+from itermix.steps.samplers import one_call
+from itermix.steps.schedule import Schedule
 
 MEAN, SPREAD = 0.4, 0.6
 ALPHAS = torch.linspace(0.99999, 0.005, 1000).double()
@@ -262,3 +266,42 @@ def test_nothing_is_left_behind_by_a_stop(error, call):
 def test_noise_that_is_drawn_can_not_be_inverted():
     with pytest.raises(SettingsError, match=r"Allowed: shared, independent, cumulative\."):
         NoisedLatents(source(), kind="inverted")
+
+
+@pytest.mark.parametrize("kind", ["ve", "flow"])
+def test_without_noise_it_is_the_source(kind):
+    parametrisation, levels = KINDS[kind](), levels_of(kind, ratios(3))
+    found = invert(Exact(parametrisation), source(), levels, parametrisation)
+    torch.testing.assert_close(found.at(2, torch.tensor(0.0).double()), source())
+
+
+def test_who_knows_a_way_without_guidance_gives_it():
+    asked = []
+
+    @contextlib.contextmanager
+    def inverting(model, extra_args):
+        asked.append((model, extra_args))
+        yield Exact(ve())
+
+    feature = InversionSettings(noise="inverted").feature({"inverting": inverting, "inversion_args": {"mean": 9.0}})
+    model, levels = Denoiser(), ratios(3)
+    run = Run(kd.sample_euler, Schedule({}, levels, one_call), torch.ones(3), UNMIXED, ve())
+    noised = feature.noised(run, model, source(), {"extra_args": {"mean": 0.1}})
+    assert asked == [(model, {"mean": 0.1})]
+    expected = invert(Exact(ve()), source(), levels, ve())
+    assert torch.equal(noised.at(0, levels[0]), expected.at(0, levels[0]))
+    assert InversionSettings().feature({"inverting": inverting}) is None
+
+
+def test_the_model_of_a_video_sees_the_frames_together():
+    seen = []
+
+    def denoise(x, level, share):
+        seen.append((x.shape, level.tolist(), share))
+        return 2 * x
+
+    latent = torch.randn(2, 3, 4, 5, 6)
+    pictures = latent.transpose(1, 2).flatten(0, 1)
+    made = of_pictures(denoise, latent)(pictures, torch.full((8,), 0.5), 0.25)
+    assert torch.equal(made, 2 * pictures)
+    assert seen == [(latent.shape, [0.5, 0.5], 0.25)]

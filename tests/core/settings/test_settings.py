@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from itermix import Settings, SettingsError
-from itermix.parameters import Parameter, parameter
+from itermix.parameters import MAX_SHOWN, MAX_TEXT, Parameter, parameter, scale_between, shortened
 from itermix.settings import UpscaleSettings
 
 PARAMETERS = UpscaleSettings.parameters()
@@ -276,3 +276,26 @@ def test_detail_is_strengthened_in_the_last_phase_alone():
 
 def test_a_cut_off_that_was_given_stays_in_every_phase():
     assert Settings(cutoff=3.0).of_phase((512, 512), (1024, 1024)) == Settings(cutoff=3.0)
+
+
+def test_a_text_may_be_as_long_as_is_said():
+    longest = "x" * MAX_TEXT
+    assert UpscaleSettings(upscaler=longest).upscaler == longest
+
+
+def test_a_text_is_shown_whole_up_to_its_limit():
+    longest = "x" * MAX_SHOWN
+    assert shortened(longest) == longest
+    assert shortened(longest + "y") == longest + "..."
+
+
+def test_a_name_that_cannot_be_printed_is_shown_as_it_is_written():
+    assert SettingsError("al\npha", 1, "Allowed: none.").what == r"'al\npha' = 1 is not possible"
+    assert SettingsError("alpha", 1, "Allowed: none.").what == "alpha = 1 is not possible"
+
+
+@pytest.mark.parametrize(
+    ("after", "scale"), [((200, 150), 3.0), ((150, 100), 2.0), ((100, 50), 1.0), ((10, 10), 1.0), ((900, 50), 8.0)]
+)
+def test_a_picture_is_enlarged_by_as_much_as_its_side_that_is_so_more(after, scale):
+    assert scale_between((100, 50), after) == scale
