@@ -194,9 +194,7 @@ def test_an_ip_adapter_acts_in_its_mask_in_each_part(webui, together, path, requ
         assert difference(adapted, without) > 1
     else:
         made = []
-        for half in (slice(0, 64), slice(64, 128)):
-            region = np.zeros((128, 128), np.uint8)
-            region[:, half] = 255
+        for region in (mask(2 * SIZE, SIZE), mask(2 * SIZE, SIZE).rotate(180)):
             args = control_unit(together, "ip-adapter", **embedding(), effective_region_mask=hosts.encoded(region))
             made += together.generate(path, with_script(request, "ControlNet", args))
         assert difference(*made) > 0.1
