@@ -190,8 +190,8 @@ def iteration(
                 if finished is None:
                     raise
                 errors.report(f"Iterative Mixing: {step} failed", exc_info=True)
-                problem = job.why(error)
-            if finished and not job.finished:
+                problem, result = job.why(error), None
+            if finished and (result is None or not job.finished):
                 what = f"{step}: {problem}; this is the picture of phase {step.number - 1}"
                 mark(finished[1], what)
                 break

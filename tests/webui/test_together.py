@@ -80,7 +80,7 @@ def controlled(host, request, tmp_path_factory):
 
 
 def upscaled(settings, **changes):
-    return upscale({"scale": 1.5, **TWO_PHASES, **settings}, **{**QUICK, **changes})
+    return upscale({"scale": 1.5, "steps": STEPS, **TWO_PHASES, **settings}, **{**QUICK, **changes})
 
 
 def replaced_hires(settings, **changes):
