@@ -233,7 +233,7 @@ def test_several_at_once(together, request_of):
     """All that act, in one request."""
     titles = [script["name"] for script in together.get("script-info")]
     before = plain(together, "img2img")
-    request = request_of({}, **QUICK)
+    request = request_of({"steps": STEPS}, **QUICK)
     for title, args in ACTING.items():
         if title.lower() in titles:
             request = with_script(request, title, args)
