@@ -34,13 +34,15 @@ Request = tuple[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Picture:
-    """A source with what is known of it. `truths` are native renders by the scale, none of a sample."""
+    """A source with what is known of it. `truths` are native renders by the scale, none of a sample. `soft`: whether a
+    render is soft at its own pixels."""
 
     name: str
     prompt: str
     seed: int
     source: Image.Image
     truths: dict[int, Image.Image] = field(default_factory=dict)
+    soft: bool = False
 
     @property
     def sampled(self) -> bool:

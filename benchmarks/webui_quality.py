@@ -8,8 +8,9 @@ how.
 
 The pictures are those of the package that the model was not trained on, or of a folder, which has `pictures.json`,
 {name: prompt}, and for each name the source, `NAME-256.png`, and native renders of the same picture in the sizes that
-are asked for, `NAME-512.png` and `NAME-1024.png`. There are two kinds of sources: *renders* are these, whose truth is
-known; *samples* are the model's own pictures of the same prompts, which are made first.
+are asked for, `NAME-512.png` and `NAME-1024.png`. There are three kinds of sources: *renders* are these, whose truth
+is known; *soft* are those of the package, soft at their own pixels as in `itermix bench`; *samples* are the model's own
+pictures of the same prompts, which are made first.
 
 Hires fix and mixing are the WebUI's hires pass for samples. No hires pass takes a render: it is enlarged by Lanczos and
 goes through img2img that runs all steps, which is the same; for mixing the upscale script does so. The other methods
@@ -22,7 +23,8 @@ OUT/pictures gets the results. A run that is stopped goes on where it was; what 
 of other weights, is made anew. New code of an extension wants --again. OUT/quality.json gets the numbers of
 `itermix.standalone.latent.metrics` for every picture, their means with standard errors, and how far they are from the
 first mixing's, paired; OUT/quality.md the tables; OUT/sheets the pictures side by side, whole, and a part of each in
-full size.
+full size. With --package REPORT, the report.json of `itermix bench --model latent` over the same pictures, the tables
+say beside each other what was measured here and there of the methods that both have, and whether they rank them alike.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -46,7 +48,7 @@ import numpy as np
 import requests
 import torch
 from PIL import Image, PngImagePlugin
-from scipy import ndimage
+from scipy import ndimage, stats
 from webui_methods import (
     DEFAULT,
     MIXING,
@@ -62,13 +64,16 @@ from webui_methods import (
 )
 
 from itermix.standalone.cells import cell, finite
-from itermix.standalone.images import opened, to_picture
-from itermix.standalone.latent import bench, metrics
+from itermix.standalone.images import opened, to_image, to_picture
+from itermix.standalone.latent import bench, metrics, model
 from itermix.standalone.latent import pictures as package
 from itermix.standalone.latent.bench import PARTS
 from itermix.standalone.sheets import Block, Row, contact_sheet
 
-RENDERS, SAMPLES = "renders", "samples"
+RENDERS, SOFT, SAMPLES = "renders", "soft", "samples"
+KINDS = {RENDERS: "true", SOFT: "soft", SAMPLES: "model"}
+"""{kind of sources: its name in `itermix bench`}."""
+
 SAMPLERS = ("DPM++ 2M", "DPM++ 2M SDE", "Euler a")
 STEPS = (8, 12, 20, 40)
 SCALES = (2, 4)
@@ -79,6 +84,8 @@ SHOWN, CELL = 6, 256
 """Pictures side by side on a sheet, and the side of each in pixels."""
 
 LESS = "less the first mixing"
+RANKED = ("psnr_source", "psnr", "detail_16", "structure", "grain")
+"""Metrics by which methods are ranked here and in the package."""
 
 Numbers = dict[str, dict[str, float]]
 """{picture: {metric: value}}."""
@@ -170,7 +177,7 @@ class Results:
 
 
 def kind_of(picture: Picture) -> str:
-    return SAMPLES if picture.sampled else RENDERS
+    return SAMPLES if picture.sampled else SOFT if picture.soft else RENDERS
 
 
 def held_out(part: str, size: int, scales: Iterable[int], seed: int, count: int | None = None) -> list[Picture]:
@@ -181,6 +188,13 @@ def held_out(part: str, size: int, scales: Iterable[int], seed: int, count: int 
         prompt = package.prompt(name, package.background(name))
         found.append(Picture(name, prompt, seed + k, images.pop(1), images))
     return found
+
+
+def softened(pictures: Sequence[Picture], part: str, size: int) -> list[Picture]:
+    """The pictures of `held_out` with sources that are soft at their own pixels."""
+    bodies = package.held_out(part)
+    sources = bench.softened(model.load(), {picture.name: bodies[picture.name] for picture in pictures}, size)
+    return [replace(picture, source=to_image(source), soft=True) for picture, source in zip(pictures, sources)]
 
 
 def read_pictures(folder: Path, size: int, scales: Iterable[int], seed: int, count: int | None = None) -> list[Picture]:
@@ -254,6 +268,30 @@ def tables(rows: Sequence[Mapping[str, Any]]) -> str:
     return bench.table(rows) + (f"\n\n{LESS}:\n\n{bench.table(paired)}" if paired else "")
 
 
+def beside(rows: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> str:
+    """Means of the methods of one run that rows of `itermix bench` have, too, here / there, and in the last line how
+    alike both rank them (Spearman); empty if there are fewer than three."""
+    names = {"Lanczos": bench.ENLARGED.name, **{hires_name(s): f"hires fix {s:g}" for s in STRENGTHS}}
+    there = {row["method"]: row for row in others}
+    pairs = []
+    for row in rows:
+        name = names.get(row["method"], row["method"].removeprefix(MIXING))
+        if name in there:
+            pairs.append((row, there[name]))
+    if len(pairs) < 3:
+        return ""
+    ranked = [
+        metric for metric in RANKED if all(pair[side].get(metric) is not None for pair in pairs for side in (0, 1))
+    ]
+    lines = [["here / in the package", *(metrics.SHOWN[metric][0] for metric in ranked)], ["---"] * (1 + len(ranked))]
+    for row, other in pairs:
+        cells = [" / ".join(cell(of[m], of[f"{m}_se"], metrics.SHOWN[m][1]) for of in (row, other)) for m in ranked]
+        lines.append([row["method"], *cells])
+    alike = [stats.spearmanr(*([pair[side][metric] for pair in pairs] for side in (0, 1))) for metric in ranked]
+    lines.append(["rank correlation", *(cell(finite(found.statistic), None, 2) for found in alike)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def sheets(
     title: str,
     pictures: Sequence[Picture],
@@ -309,7 +347,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, help="as many of the pictures (default all)")
     parser.add_argument("--size", type=int, default=256, help="of the sources in pixels (default %(default)s)")
-    parser.add_argument("--kinds", nargs="+", default=[RENDERS, SAMPLES], choices=(RENDERS, SAMPLES))
+    parser.add_argument("--kinds", nargs="+", default=[RENDERS, SAMPLES], choices=tuple(KINDS))
     parser.add_argument(
         "--mixing",
         nargs="+",
@@ -325,7 +363,14 @@ def main() -> None:
     parser.add_argument("--cfg", type=float, default=3.0)
     parser.add_argument("--seed", type=int, default=1, help="of the first picture; the others count on")
     parser.add_argument("--again", nargs="+", default=[], metavar="PATTERN", help="methods whose results are made anew")
+    parser.add_argument(
+        "--package", type=Path, metavar="REPORT", help="report.json of `itermix bench` to set beside it"
+    )
     options = parser.parse_args()
+    part = PARTS.get(options.pictures, "")
+    if SOFT in options.kinds and not part:
+        parser.error(f"--kinds {SOFT} wants a part of the package's pictures: --pictures {'|'.join(PARTS)}.")
+    of_package = json.loads(options.package.read_text()) if options.package else []
 
     server = Server(options.server.rstrip("/"))
     results = Results(options.out / "pictures", server, options.again)
@@ -339,21 +384,26 @@ def main() -> None:
             print(f"{method.name} is left out: the WebUI has no {method.script}.")
     methods = [method for method in methods if method.script in {"", *server.scripts}]
     chosen = options.size, options.scales, options.seed, options.count
-    part = PARTS.get(options.pictures)
     renders = held_out(part, *chosen) if part else read_pictures(Path(options.pictures), *chosen)
     page, rows = "", []
     for kind, scale, sampler, steps in itertools.product(
         options.kinds, options.scales, options.samplers, options.steps
     ):
         run = Run(scale, sampler, steps, options.cfg)
-        pictures = renders if kind == RENDERS else [results.sample(picture, options.cfg) for picture in renders]
-        of_kind = [method for method in methods if kind == RENDERS or not method.renders_only]
+        pictures = renders
+        if kind == SOFT:
+            pictures = softened(renders, part, options.size)
+        elif kind == SAMPLES:
+            pictures = [results.sample(picture, options.cfg) for picture in renders]
+        of_kind = [method for method in methods if kind != SAMPLES or not method.renders_only]
         found, shown = compared(results, of_kind, pictures, run)
         if not found:
             continue
         of_run = rows_of(found)
         title = f"{kind}, {scale}x, {sampler} {SCHEDULE}, {steps} steps"
-        text = f"## {title}\n\n{tables(of_run)}\n\n"
+        same = {"kind": KINDS[kind], "scale": scale, "steps": steps}
+        others = [row for row in of_package if same.items() <= row["case"].items()]
+        text = f"## {title}\n\n{tables(of_run)}\n\n{beside(of_run, others)}\n\n"
         print(text, flush=True)
         page += text
         rows += [{"kind": kind, "scale": scale, "sampler": sampler, "steps": steps, **row} for row in of_run]

@@ -266,7 +266,15 @@ def add_bench(commands: Commands) -> None:
         help="What is upscaled: samples of the model, true renders, with the latent model also soft renders, or both "
         "(default): samples and true renders, with the latent model soft and true renders.",
     )
-    bench.add_argument("--scales", choices=("2", "4", "both"), default="both", help="2, 4, or both (default).")
+    bench.add_argument("--scales", choices=("2", "4", "8", "both"), default="both", help="2, 4, 8, or both: 2 and 4 "
+                       "(default).")  # fmt: skip
+    bench.add_argument(
+        "--strengths",
+        type=float,
+        nargs="*",
+        metavar="DENOISE",
+        help="Of hires fix, from weak to strong, or none; with the latent model alone. Default: 0.2 to 0.7.",
+    )
     bench.add_argument(
         "--mixing",
         action="append",
@@ -393,6 +401,8 @@ def run_bench(options: argparse.Namespace) -> int:
         return bench_latent(options, kinds, scales, mixings)
     if "soft" in kinds:
         raise SettingsError("sources", "soft", "Allowed with the pixel model: model, true, both.")
+    if options.strengths is not None:
+        raise SettingsError("strengths", options.strengths, "Allowed with the pixel model: none; it has all of them.")
     options.cfg = 1.0 if options.cfg is None else options.cfg
     model = model_of(options)
     count, seed = options.pictures or effort.pictures, evaluation.seed_of(options.seeds)
@@ -418,6 +428,9 @@ def bench_latent(
     if options.seeds not in bench.PARTS:
         raise SettingsError("seeds", options.seeds, f"Allowed with the latent model: {', '.join(bench.PARTS)}.")
     count = options.pictures or (6 if options.quick else 24)
+    strengths = bench.STRENGTHS if options.strengths is None else options.strengths
+    if not all(0 < strength <= 1 for strength in strengths):
+        raise SettingsError("strengths", strengths, "Allowed: numbers above 0, up to 1.")
     if count > pictures.HELD_OUT // 2:
         raise SettingsError("pictures", count, f"Allowed with the latent model: at most {pictures.HELD_OUT // 2}.")
     bench.run(
@@ -431,6 +444,7 @@ def bench_latent(
         ],
         mixings=mixings or bench.mixings(),
         command=options.command_line,
+        sweep=bench.sweep_of(strengths),
     )
     return 0
 

@@ -77,6 +77,8 @@ class IterativeMixingUpscale(scripts.Script):
 @as_client_errors()
 def upscaled(p: Any, args: Sequence[Any]) -> Any:
     """The WebUI's result of the request `p`, with the script's arguments."""
+    if args and isinstance(args[0], dict):
+        args = args[:1]  # what follows a shorter list of arguments in A1111 are those of another script
     settings = upscale_settings(p, args)
     folders = folder.wanted(args[OWN:], p)
     if folders:

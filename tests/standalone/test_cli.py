@@ -121,6 +121,11 @@ def test_a_bad_setting_is_named_with_what_is_allowed(parameter, value, capsys, t
         ("plot --out x.png --preset Creativ", "preset = 'Creativ' is not possible. Did you mean Creative?"),
         ("upscale --out x.png --weights WEIGHTS --preset Mine", "preset = 'Mine' is not possible. Allowed: Balanced,"),
         ("bench --out x --weights WEIGHTS --seeds some", "seeds = 'some' is not possible. Allowed: tune, confirm,"),
+        ("bench --out x --strengths 0.3", "strengths = [0.3] is not possible. Allowed with the pixel model: none"),
+        (
+            "bench --out x --model latent --strengths 0.3 1.5",
+            "strengths = [0.3, 1.5] is not possible. Allowed: num",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence(argv, message, capsys, untrained, tmp_path, monkeypatch):
@@ -231,3 +236,17 @@ def test_demo_and_bench_run_from_the_command_line(command, untrained, tmp_path, 
         assert list(options["sources"]) == [("model", *first), ("true", *first)]
         assert [method.recipe for method in options["mixings"]] == [Settings(alpha=3.0)]
         assert options["command"].startswith("itermix bench --out")
+
+
+def test_the_bench_of_the_latent_model_takes_scales_and_strengths(tmp_path, monkeypatch):
+    from itermix.standalone.latent import bench
+
+    seen = []
+    monkeypatch.setattr(bench, "run", lambda *args, **options: seen.append(options))
+    argv = ["bench", "--model", "latent", "--out", str(tmp_path), "--scales", "8", "--pictures", "2"]
+    assert main([*argv, "--strengths", "0.3", "0.5"]) == 0
+    assert main([*argv, "--strengths"]) == 0
+    assert main(argv) == 0
+    assert [[method.recipe for method in options["sweep"]] for options in seen] == [[0.3, 0.5], [], [*bench.STRENGTHS]]
+    assert {case.scale for options in seen for case in options["cases"]} == {8}
+    assert [len(options["chosen"]) for options in seen] == [2, 2, 2]

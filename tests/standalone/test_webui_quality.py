@@ -14,13 +14,21 @@ from webui_quality import (
     LESS,
     Refused,
     Results,
+    beside,
     box_of_detail,
     compared,
+    held_out,
+    kind_of,
     read_pictures,
     rows_of,
     sheets,
+    softened,
     tables,
 )
+
+from itermix.standalone.images import to_image
+from itermix.standalone.latent import bench
+from itermix.standalone.latent import model as latent
 
 SIZE = 64
 RUN = Run(2, "Euler a", 8, 3.0)
@@ -197,6 +205,35 @@ def test_rows_are_paired_with_the_first_mixing_and_with_hires_fix():
     text = tables(list(rows.values()))
     assert "| mixing: x | 3 | 19.0 ± 0.6 |" in text
     assert f"{LESS}:" in text
+
+
+def test_what_the_package_measured_stands_beside_it_and_the_ranks_are_compared():
+    def rows(names, values, **of_all):
+        numbers = [{"psnr_source": 40 + v, "detail_16": 1 - v, "structure": v, "grain": v * v} for v in values]
+        return [
+            {"method": name, **of_all, **of, **{f"{metric}_se": 0.01 for metric in of}}
+            for name, of in zip(names, numbers)
+        ]
+
+    here = rows(["Lanczos", "mixing: preset=Balanced", "hires fix 0.3 Lanczos", "img2img 0.3"], [0.9, 0.5, 0.4, 0.1])
+    there = rows(["enlarged", "preset=Balanced", "hires fix 0.3", "preset=Creative"], [0.8, 0.2, 0.3, 0.1])
+    text = beside(here, there)
+    assert "| mixing: preset=Balanced | 40.5 ± 0.0 / 40.2 ± 0.0 |" in text
+    assert "img2img" not in text
+    assert text.splitlines()[-1] == "| rank correlation | 0.50 | 0.50 | 0.50 | 0.50 |"
+    assert beside(here, there[:2]) == ""
+
+
+def test_soft_sources_are_those_of_the_package():
+    pytest.importorskip("resvg_py")
+    renders = held_out("tuning", SIZE, [2], seed=5, count=2)
+    soft = softened(renders, "tuning", SIZE)
+    assert [kind_of(picture) for picture in (*renders, *soft)] == ["renders", "renders", "soft", "soft"]
+    chosen = bench.subjects("tuning", 2)
+    for picture, source in zip(soft, bench.softened(latent.load(), chosen, SIZE)):
+        np.testing.assert_array_equal(np.asarray(picture.source), np.asarray(to_image(source)))
+    assert [(p.name, p.prompt, p.seed) for p in soft] == [(p.name, p.prompt, p.seed) for p in renders]
+    assert soft[0].truths == renders[0].truths
 
 
 def test_sheets_show_every_method_and_the_most_detailed_part(pictures, tmp_path):

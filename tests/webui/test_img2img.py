@@ -274,6 +274,13 @@ def test_the_uis_positional_values_mean_the_same_as_a_dict(webui):
     assert equal(webui.generate("img2img", sizes), webui.generate("img2img", upscale({"scale": 1.5, "alpha": 0.6})))
 
 
+def test_arguments_after_the_dict_are_those_of_another_script(webui):
+    """A1111 gives a script as many as its controls are, and fills a shorter list with those of the next script."""
+    alone = upscale({"scale": 1.5})
+    followed = {**alone, "script_args": [*alone["script_args"], 512, 8, "next", "32", "64"]}
+    assert equal(webui.generate("img2img", followed), webui.generate("img2img", alone))
+
+
 @pytest.mark.parametrize("script", [mixing, upscale])
 @pytest.mark.parametrize(
     ("args", "parts"),

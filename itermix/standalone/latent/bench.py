@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,13 +33,19 @@ CFG = 3.0
 SEED = 40_000
 STRENGTHS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 ENLARGED = Method("enlarged", 0.0)
-SWEEP = tuple(Method(f"hires fix {strength:g}", strength) for strength in STRENGTHS)
 ROUND_TRIP = "truth, encoded and decoded"
 
 PARTS = {"tune": "tuning", "confirm": "confirmation"}
 """{name on the command line: half of the held-out pictures}. What was tuned on one is confirmed, once, on the other."""
 
 Readings = Mapping[str, np.ndarray]
+
+
+def sweep_of(strengths: Iterable[float]) -> tuple[Method, ...]:
+    return tuple(Method(f"hires fix {strength:g}", strength) for strength in strengths)
+
+
+SWEEP = sweep_of(STRENGTHS)
 
 
 @dataclass(frozen=True)
@@ -89,11 +95,16 @@ def sources(latent: LatentModel, model: Model, chosen: Mapping[str, str], kind: 
     if kind == "true":
         return Sources(kind, drawn(chosen, SIZE), labels, seed)
     if kind == "soft":
-        enlarged = upscaling.enlarge(drawn(chosen, SIZE // 4), (SIZE, SIZE))
-        return Sources(kind, _rounded(latent.decode(latent.encode(enlarged))), labels, seed)
+        return Sources(kind, softened(latent, chosen, SIZE), labels, seed)
     sampled = dataclasses.replace(model, sampler="dpmpp_2m", steps=30, schedule="karras")
     found = upscaling.direct(sampled, labels, (SIZE, SIZE), seed, CFG)
     return Sources(kind, _rounded(found), labels, seed)
+
+
+def softened(latent: LatentModel, chosen: Mapping[str, str], size: int) -> Tensor:
+    """Renders [N, 3, size, size] in [-1, 1] of a quarter of the size, enlarged and through the autoencoder."""
+    enlarged = upscaling.enlarge(drawn(chosen, size // 4), (size, size))
+    return _rounded(latent.decode(latent.encode(enlarged)))
 
 
 def results(model: Model, method: Method, some: Sources, scale: int) -> Iterator[Tensor]:
