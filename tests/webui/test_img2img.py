@@ -264,14 +264,16 @@ def test_saved_under_the_hosts_own_naming_with_the_settings_in_the_infotext(webu
 def test_the_uis_positional_values_mean_the_same_as_a_dict(webui):
     values = [p.default for p in Settings.parameters()]
     values[0] = True
-    positional, named = (webui.generate("img2img", mixing(*args)) for args in (values, [{"steps": Settings().steps}]))
+    named = [{"steps": Settings().steps}]
+    positional, named = (repeatable(webui, "img2img", mixing(*args)) for args in (values, named))
     assert equal(positional, named)
     sizes = request_for(
         script_name="Iterative Mixing upscale",
         script_args=[1.5, 0, 0, "Lanczos"],
         alwayson_scripts={"Iterative Mixing": {"args": [{"alpha": 0.6, "steps": 0}]}},
     )
-    assert equal(webui.generate("img2img", sizes), webui.generate("img2img", upscale({"scale": 1.5, "alpha": 0.6})))
+    dicts = upscale({"scale": 1.5, "alpha": 0.6})
+    assert equal(repeatable(webui, "img2img", sizes), repeatable(webui, "img2img", dicts))
 
 
 def test_arguments_after_the_dict_are_those_of_another_script(webui):
