@@ -135,7 +135,8 @@ class Job:
         places = windows.places(settings, *latent.shape[-2:])
         if places or self.last:
             note(p, self.prompts, bool(places))
-        return Prompts(p, of_crops(self.prompts, places))
+        texts = of_crops(self.prompts, places)
+        return Prompts(p, texts) if texts else None
 
     def ask_for_steps(self, p: Any) -> None:
         """Ask the WebUI for the steps that the settings say; in the hires pass for those that the request names, if it

@@ -323,7 +323,7 @@ def test_a_job_asks_for_the_prompts_of_the_crops_that_it_shows(webui, host):
     p.comment = comments.append
     assert job.of_crops(p, SETTINGS, torch.zeros(1, 4, HEIGHT, WIDTH))._texts == texts_of([[LEFT, RIGHT]])
     assert p.extra_generation_params["Itermix prompts"].startswith("[[")
-    assert not job.of_crops(p, SETTINGS, torch.zeros(1, 4, 16, 16))._texts
+    assert job.of_crops(p, SETTINGS, torch.zeros(1, 4, 16, 16)) is None
     assert p.extra_generation_params["Itermix prompts"].startswith("none")
     assert len(comments) == 1
     job.phase = SimpleNamespace(last=False)
