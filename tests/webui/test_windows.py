@@ -251,6 +251,7 @@ def test_four_times_as_large_with_a_hint_in_tiles(controlled, path, request_of, 
 
 OWN, OTHER = "a photograph", "a [red:blue:0.5] car, (rust:1.4) and a very long road under the sky"
 CROPS = {"window": 8, "window_batch": 2, "steps": STEPS}
+TOLD = {"img2img": {"prompt": OTHER}, "txt2img": {"hr_prompt": OTHER}}  # the whole picture, and not the first pass
 
 
 @PATHS
@@ -286,7 +287,7 @@ def test_prompts_of_their_own_act_in_their_crops(webui, plain_pictures, path, re
     (without,) = repeatable(webui, path, request_of({"steps": STEPS}, **QUICK))
     assert np.array_equal(whole.pixels, without.pixels)
     assert 'Itermix prompts: "none, the picture was shown as a whole"' in whole.parameters
-    by_itself = request_of(CROPS, **QUICK, prompt=OTHER)
+    by_itself = request_of(CROPS, **QUICK, **TOLD[path])
     assert np.array_equal(all_of_it.pixels, repeatable(webui, path, by_itself)[0].pixels)
     assert np.array_equal(made().pixels, own.pixels)
     assert equal(plain(webui, "txt2img"), plain_pictures["txt2img"])
@@ -313,7 +314,7 @@ def test_a_refiner_and_inverted_noise_take_the_prompts_too(webui, path, request_
     refined = made([[None, OWN]], **refiner)
     assert f"Refiner: {SECOND}" in refined.parameters
     assert np.array_equal(made([[OWN]], **refiner).pixels, refined.pixels)
-    assert np.array_equal(made([[OTHER]], **refiner).pixels, made([[None]], prompt=OTHER, **refiner).pixels)
+    assert np.array_equal(made([[OTHER]], **refiner).pixels, made([[None]], **TOLD[path], **refiner).pixels)
     assert difference(made([[OTHER]], **refiner), refined) > 1
 
 
@@ -322,7 +323,7 @@ def test_controlnet_and_prompts_of_their_own(controlled, path, request_of):  # n
     """sd-webui-controlnet marks the prompts, and reads its marks in every call."""
     args = control_unit(controlled, "controlnet", image=hosts.encoded(photograph(SIZE)))
     requests = [request_of({**CROPS, **more}, **QUICK) for more in ({}, {"prompts": [[OWN]]}, {"prompts": [[OTHER]]})]
-    by_itself = request_of(CROPS, **QUICK, prompt=OTHER)
+    by_itself = request_of(CROPS, **QUICK, **TOLD[path])
     made = [
         repeatable(controlled, path, with_script(request, "ControlNet", args))[0] for request in [*requests, by_itself]
     ]
