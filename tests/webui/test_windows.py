@@ -275,7 +275,7 @@ def test_prompts_of_their_own_act_in_their_crops(webui, plain_pictures, path, re
     for picture, changed, kept in ((left, slice(0, 48), slice(80, 128)), (right, slice(80, 128), slice(0, 48))):
         near, far = (np.abs(picture.pixels - own.pixels)[:, columns].mean() for columns in (changed, kept))
         assert near > 1
-        assert near > 3 * far
+        assert near > 2 * far  # the decoder spreads some of it over the whole picture
         assert "unfinished" not in picture.parameters
     assert "Itermix prompts: " in left.parameters
     assert "Itermix prompts" not in own.parameters
