@@ -13,6 +13,9 @@ from torch.nn import functional as F
 View = tuple[slice, slice]
 """Rows and columns of a picture that the model sees as one."""
 
+Place = tuple[float, float, float, float]
+"""Left, top, right and bottom in a picture, as shares of its sides. What ends beyond 1 goes on at the opposite edge."""
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -22,12 +25,14 @@ class Parts:
         x: the pictures, [N, C, H, W]; None: each is a part of its own.
         views: the parts, in the pictures once these have surroundings.
         pad, mode: these surroundings (left, right, above, below), as torch pads them.
+        places: of each crop, where it lies but for the jitter; none where the picture is thinned out.
     """
 
     x: Tensor | None = None
     views: Sequence[View] = ()
     pad: tuple[int, int, int, int] = (0, 0, 0, 0)
     mode: str = "reflect"
+    places: Sequence[Place] = ()
 
     def surrounded(self, x: Tensor) -> Tensor:
         """Pictures like x, [N, C, H, W], with their surroundings."""

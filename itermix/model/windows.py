@@ -28,7 +28,7 @@ from itermix.mixing.blending import USES_DENOISED
 from itermix.mixing.curves import CurveSettings, cosine
 from itermix.mixing.run import Feature, Run
 from itermix.model.detail import DetailSettings
-from itermix.model.parts import WHOLE, Parts, View, folded, stacked
+from itermix.model.parts import WHOLE, Parts, Place, View, folded, stacked
 from itermix.parameters import ON, SIZE_MULTIPLE, Known, SettingsError, Size, parameter
 from itermix.steps.parametrisation import Parametrisation
 
@@ -330,7 +330,9 @@ class Windows(Feature):
         # The same in every picture, so that it doesn't matter with which others it is made.
         jitter = np.random.default_rng(self._calls) if settings.window_jitter else None
         pad = surroundings(settings, height, width, jitter is not None)
-        parts = Parts(x, crops(settings, height, width, jitter), pad, self._mode("reflect"))
+        views = crops(settings, height, width, jitter)
+        moved = [side.start if settings.wraps else 0 for side in views[0]]
+        parts = Parts(x, views, pad, self._mode("reflect"), places(settings, height, width, *moved))
         state = parts.surrounded(x)
         total = torch.zeros_like(state, dtype=torch.promote_types(x.dtype, torch.float32))
         count = total.new_zeros(total.shape[-2:])
@@ -372,9 +374,10 @@ class Windows(Feature):
         """(view, output [N, C, h, w]) of each part of the state: that of pictures with surroundings."""
         most = self._settings.window_batch
         for first in range(0, len(parts.views), most):
-            some = parts.views[first : first + most]
-            output = model(stacked(state, some), dataclasses.replace(parts, views=some))
-            yield from zip(some, output.unflatten(0, (len(state), len(some))).unbind(dim=1))
+            these = slice(first, first + most)
+            some = dataclasses.replace(parts, views=parts.views[these], places=parts.places[these])
+            output = model(stacked(state, some.views), some)
+            yield from zip(some.views, output.unflatten(0, (len(state), len(some.views))).unbind(dim=1))
 
 
 def check(settings: WindowSettings) -> None:
@@ -454,6 +457,24 @@ def starts(settings: WindowSettings, side: int) -> list[int]:
     return [round(k * last / max(gaps, 1)) for k in range(gaps + 1)]
 
 
+def places(settings: WindowSettings, height: int, width: int, down: int = 0, right: int = 0) -> list[Place]:
+    """Where each of the `crops` lies but for its jitter; none of a picture that is shown whole.
+
+    The crops of a picture without edges, which are all moved `down` and `right`, have the nearest of these places.
+    """
+    if not parts(settings, height, width)[0]:
+        return []
+
+    def along(side: int, moved: int) -> list[tuple[float, float]]:
+        own = starts(settings, side)
+        first = round(moved * len(own) / side) % len(own)
+        length = min(settings.window, side)
+        return [(start / side, (start + length) / side) for start in own[first:] + own[:first]]
+
+    across = along(width, right)
+    return [(left, top, end, bottom) for top, bottom in along(height, down) for left, end in across]
+
+
 def dilation(height: int, width: int, window: int) -> int:
     """By how much sub-grids are thinned out: the least whole number with which they fit into the window.
 
@@ -508,9 +529,13 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
         setattr(owner, name, before) if own else delattr(owner, name)
 
 
+AroundCall = Callable[[Parts, dict[str, Any]], AbstractContextManager[dict[str, Any]]]
+"""(parts, their conditioning) -> a context for a call of the model, with the conditioning that it gets."""
+
+
 @contextmanager
 def attached(
-    module: nn.Module, windows: Windows, around_call: Callable[[Parts], AbstractContextManager[None]] | None = None
+    module: nn.Module, windows: Windows, around_call: AroundCall = lambda _, own: nullcontext(own)
 ) -> Iterator[None]:
     """Inside, the module(x, level, **conditioning), and nothing else of it, runs on parts of x.
 
@@ -520,8 +545,8 @@ def attached(
 
     def in_parts(x: Tensor, level: Tensor, **kwargs: Any) -> Tensor:
         def model(shown: Tensor, parts: Parts) -> Tensor:
-            with around_call(parts) if around_call else nullcontext():
-                return forward(shown, parts(level), **parts(kwargs))
+            with around_call(parts, parts(kwargs)) as own:
+                return forward(shown, parts(level), **own)
 
         return windows.put_together(model, x)
 

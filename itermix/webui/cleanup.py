@@ -94,7 +94,8 @@ def run(p: Any, job: Any, sampling: Sampling, args: tuple, kwargs: dict, samples
         p.sampler = host.sampler(p, sampling.sampler or host.sampler_name(p))
         p.denoising_strength = sampling.denoise
         with ExitStack() as stack:
-            if windows := stack.enter_context(host.windowed(p, sampling.settings)):
+            crops = job.of_crops(p, sampling.settings, samples)
+            if windows := stack.enter_context(host.windowed(p, sampling.settings, crops)):
                 stack.enter_context(windows.of_crops(p.sampler.model_wrap_cfg))
             return p.sampler.sample_img2img(p, samples, noise, *args, **{**kwargs, "steps": sampling.steps})
     finally:

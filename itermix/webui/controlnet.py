@@ -85,6 +85,13 @@ def within_region(region: Tensor, tokens: Tensor) -> Tensor:
     return tokens * smaller.flatten(2).transpose(1, 2)
 
 
+def marks(context: Tensor) -> int:
+    """How many tokens before encoded prompts [R, T, C] are sd-webui-controlnet's, which tells by one whose numbers are
+    all the same if a prompt is negative."""
+    first = context[:, 0]
+    return int(bool(((first == first[:, :1]) & (first != 0)).all()))
+
+
 @contextmanager
 def masks_of_parts(options: dict[str, Any], parts: Parts) -> Iterator[None]:
     """Inside, the masks of the IP-Adapters in the options of a transformer of Forge's family are those of the parts."""

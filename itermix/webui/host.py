@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,7 @@ from itermix.settings import Settings
 from itermix.settings.infotext import UNFINISHED
 from itermix.steps.parametrisation import Amounts, Parametrisation, ve, vp
 from itermix.webui import controlnet, latent_upscaler
+from itermix.webui.prompts import Prompts
 
 log = logging.getLogger(__name__)
 
@@ -411,8 +412,9 @@ def deep_shrunk(model: Any, settings: Settings) -> Iterator[DeepShrink | None]:
 
 
 @contextmanager
-def windowed(p: Any, settings: Settings) -> Iterator[Windows | None]:
-    """Windows on the model of `p.sampler`, if the settings want them, and on a refiner's that follows it.
+def windowed(p: Any, settings: Settings, prompts: Prompts | None = None) -> Iterator[Windows | None]:
+    """Windows on the model of `p.sampler`, if the settings want them, and on a refiner's that follows it; with the
+    prompts of their own that crops have.
 
     They are below the WebUI's denoiser, so that guidance, masks and counted steps are of the whole picture.
     """
@@ -426,13 +428,22 @@ def windowed(p: Any, settings: Settings) -> Iterator[Windows | None]:
     windows = Windows(settings, of_state if of_state.predicts_noise and not forge else None)
 
     @contextmanager
-    def around_call(parts: Parts) -> Iterator[None]:
+    def around_call(parts: Parts, own: dict[str, Any]) -> Iterator[dict[str, Any]]:
         check_stop()
         with controlnet.hints_of_parts(p, parts):
-            yield
+            yield prompts.of_call(parts, own) if prompts else own
 
-    def on_model() -> AbstractContextManager[None]:
-        return on_patcher(shared.sd_model, windows) if forge else attached(denoiser.inner_model, windows, around_call)
+    @contextmanager
+    def on_model() -> Iterator[None]:
+        with ExitStack() as stack:
+            if prompts:
+                prompts.encode()
+            if forge:
+                stack.enter_context(on_patcher(shared.sd_model, windows, prompts))
+            else:
+                stack.enter_context(attached(denoiser.inner_model, windows, around_call))
+                stack.enter_context(prompts.counting(denoiser) if prompts else nullcontext())
+            yield
 
     def updated() -> None:
         update()
@@ -451,7 +462,7 @@ def check_stop() -> None:
 
 
 @contextmanager
-def on_patcher(model: Any, windows: Windows) -> Iterator[None]:
+def on_patcher(model: Any, windows: Windows, prompts: Prompts | None) -> Iterator[None]:
     """The windows as a wrapper of the model's calls on a clone of its patcher, as Forge and reForge have it. A wrapper
     that is there gets the parts, and so do its ControlNets."""
     before = model.forge_objects.unet
@@ -463,6 +474,8 @@ def on_patcher(model: Any, windows: Windows) -> Iterator[None]:
             check_stop()
             c, level = parts(call["c"]), parts(call["timestep"])
             c["transformer_options"] = of_rows(c["transformer_options"], len(shown) // len(call["input"]))
+            if prompts:
+                c = prompts.of_chunks(parts, call["cond_or_uncond"], c)
             if control:
                 c["control"] = control.of_parts(parts, shown, level, c, len(call["cond_or_uncond"]))
             with controlnet.masks_of_parts(c["transformer_options"], parts):

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from itermix.mixing import frames
 from itermix.mixing.masks import mask_of, values_of
 from itermix.model import windows
 from itermix.model.inversion import Denoise
+from itermix.model.prompts import PromptOf, of_crops
 from itermix.parameters import Part, Size
 from itermix.picture.phases import Phase
 from itermix.sampling import Pass
@@ -28,6 +29,7 @@ from itermix.steps.schedule import run_by_host, steps_asked, steps_by_host
 from itermix.webui import cleanup, host, masks, sides
 from itermix.webui.errors import as_client_errors, kept
 from itermix.webui.progress import Progress, Task
+from itermix.webui.prompts import Prompts, check_model, note
 from itermix.webui.sampling import MixedSampling
 
 log = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ class Job:
         made: the finished pictures of the request.
         sources: the pictures of a batch that they are compared with on the page.
         mask: how much of the weight each part of the picture gets, stretched over it.
+        prompts: those that crops have of their own; None if they don't.
         weights: the same of each latent pixel of the sampling that runs, with the Perlin noise; None if it is all.
         first: gives the latents of the first source, before it was enlarged; None if it isn't.
         kept_to: the pictures [B or 1, 3, H, W], in [0, 1], that fidelity keeps the result to.
@@ -68,6 +71,7 @@ class Job:
     made: list[Image.Image] = field(default_factory=list)
     sources: Sequence[Image.Image] = ()
     mask: Image.Image | None = None
+    prompts: PromptOf | None = None
     weights: Tensor | None = None
     first: Callable[[], Tensor] | None = None
     kept_to: Tensor | None = None
@@ -92,6 +96,8 @@ class Job:
             raise self.settings
         cleanup.check(self.settings)
         windows.check(self.settings)
+        if self.prompts:
+            check_model(self.prompts)
         return self.settings
 
     def begin(self) -> None:
@@ -121,6 +127,16 @@ class Job:
         if self.phase:
             settings = dataclasses.replace(self.phase, target=(width, height)).settings(settings)
         return settings.of_model((width, height), sides.known())
+
+    def of_crops(self, p: Any, settings: Settings, latent: Tensor) -> Prompts | None:
+        """The prompts that the crops of a latent have of their own in a pass with these settings."""
+        if not self.prompts:
+            return None
+        places = windows.places(settings, *latent.shape[-2:])
+        if places or self.last:
+            note(p, self.prompts, bool(places))
+        texts = of_crops(self.prompts, places)
+        return Prompts(p, texts) if texts else None
 
     def ask_for_steps(self, p: Any) -> None:
         """Ask the WebUI for the steps that the settings say; in the hires pass for those that the request names, if it
@@ -188,16 +204,21 @@ class Job:
             if self.progress:
                 self.progress.skip(steps)
 
-        with host.deep_shrunk(p.sd_model, settings) as shrink, host.windowed(p, settings) as parts:
-            inverting = functools.partial(self._inverting, p, settings)
+        crops = self.of_crops(p, settings, latent)
+        with host.deep_shrunk(p.sd_model, settings) as shrink, host.windowed(p, settings, crops) as parts:
+            inverting = functools.partial(self._inverting, p, settings, crops)
             given: dict[str, Any] = {"mask": mask, "shrink": shrink, "windows": parts, "inverting": inverting}
             given |= {"rewound": rewound, "left_out": left_out, "analysis": self.analysis}
             yield Pass(func, latent, seeds, settings, parametrisation, start, given).function()
 
     @contextmanager
-    def _inverting(self, p: Any, settings: Settings, denoiser: Any, extra_args: dict[str, Any]) -> Iterator[Denoise]:
-        """What the model makes of a state without guidance, for `Pass`, which asks from the cleanest level up."""
-        with host.unguided(p, denoiser, extra_args, settings.inversion_prompt) as denoise:
+    def _inverting(
+        self, p: Any, settings: Settings, crops: Prompts | None, denoiser: Any, extra_args: dict[str, Any]
+    ) -> Iterator[Denoise]:
+        """What the model makes of a state without guidance, for `Pass`, which asks from the cleanest level up. By the
+        negative prompt it is the same for all crops."""
+        own = windows.replaced(crops, "acts", settings.inversion_prompt) if crops else nullcontext()
+        with own, host.unguided(p, denoiser, extra_args, settings.inversion_prompt) as denoise:
 
             def counted(x: Tensor, level: Tensor, share: float) -> Tensor:
                 if self.progress:

@@ -9,6 +9,7 @@ from typing import Any
 
 from PIL import Image, ImageFilter, ImageOps
 
+from itermix.model import prompts
 from itermix.parameters import SettingsError
 from itermix.settings import Settings
 from itermix.webui.limits import check_size
@@ -26,8 +27,8 @@ ALLOWED = f"Allowed: a picture, in an API request base64 of its file, or {INPAIN
 
 
 def without(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings alone of a dict of an API request."""
-    return {name: value for name, value in values.items() if name != NAME}
+    """The settings alone of a dict of an API request: without the mask and the prompts of crops."""
+    return {name: value for name, value in values.items() if name not in (NAME, prompts.NAME)}
 
 
 def given(args: Sequence[Any], p: Any) -> Image.Image | None:

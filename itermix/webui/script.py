@@ -22,6 +22,7 @@ from itermix.webui import (
     latent_upscaler,
     masks,
     options,
+    prompts,
     repairs,
     results,
     ui,
@@ -57,7 +58,7 @@ class IterativeMixing(scripts.Script):
         if before:  # of a script that runs one request repeatedly, where the last run failed
             before.give_steps_back(p)
         if not (before and before.by_script):
-            made = kept(lambda: Job(overridden(settings_of(args, p), p), mask=masks.given(args, p)))
+            made = kept(job_of, p, args)
             p.itermix = made if isinstance(made, Job) else Job(made)
         job = p.itermix
         if not job.active:
@@ -100,6 +101,11 @@ class IterativeMixing(scripts.Script):
         for value in list(vars(p).values()):
             if isinstance(value, Wrapped):
                 value.remove(p)
+
+
+def job_of(p: Any, args: Sequence[Any]) -> Job:
+    """What is asked for by the arguments of the script, or by other extensions."""
+    return Job(overridden(settings_of(args, p), p), mask=masks.given(args, p), prompts=prompts.given(args, p))
 
 
 def settings_of(args: Sequence[Any], p: Any) -> Settings:

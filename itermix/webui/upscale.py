@@ -17,6 +17,7 @@ from modules import errors, processing, scripts, shared
 from PIL import Image
 
 from itermix.analysis.record import Analysis
+from itermix.model.prompts import PromptOf
 from itermix.parameters import SettingsError, Size
 from itermix.picture.phases import described, walk
 from itermix.settings import UpscaleSettings
@@ -32,6 +33,7 @@ from itermix.webui import (
     latent_upscaler,
     masks,
     options,
+    prompts,
     repairs,
     results,
     sides,
@@ -84,7 +86,8 @@ def upscaled(p: Any, args: Sequence[Any]) -> Any:
     if folders:
         p.comment(folder.made(p, *folders, settings, lambda q: upscaled(q, args[:OWN])))
         return processing.Processed(p, [])
-    mask = masks.given(args if args and isinstance(args[0], dict) else accordion_args(p), p)
+    mixing = args if args and isinstance(args[0], dict) else accordion_args(p)
+    mask, own = masks.given(mixing, p), prompts.given(mixing, p)
     host.check_upscaler(settings.upscaler)
     if settings.upscaler == latent_upscaler.NAME:
         latent_upscaler.check(settings)
@@ -107,7 +110,7 @@ def upscaled(p: Any, args: Sequence[Any]) -> Any:
     made = []
     for q, n in iterations(p):
         note = f", batch {n + 1} of {p.n_iter}" if p.n_iter > 1 else ""
-        made.append(iteration(q, numbered(settings, n * p.batch_size), sources, sizes, note, mask))
+        made.append(iteration(q, numbered(settings, n * p.batch_size), sources, sizes, note, mask, own))
     return joined(made)
 
 
@@ -167,6 +170,7 @@ def iteration(
     sizes: list[Size],
     note: str,
     mask: Image.Image | None,
+    own: PromptOf | None,
 ) -> Any:
     """All phases of one iteration; gives the WebUI's result of the last one that was finished."""
     finished: tuple[Any, Any, list[Image.Image]] | None = None
@@ -177,8 +181,8 @@ def iteration(
     todo = tasks(way, settings, asked(p, settings), p.sampler_name, exact=shared.opts.img2img_fix_steps)
     with shared_out(todo, jobs=1, counted_by_host=0, note=note) as progress:
         for step in way:
-            job = Job(settings, by_script=True, phase=step, progress=progress, mask=mask, analyses=analyses)
-            job.first = first
+            job = Job(settings, by_script=True, phase=step, progress=progress, mask=mask, prompts=own)
+            job.analyses, job.first = analyses, first
             if settings.fidelity and p.image_mask is None:  # else it keeps what the WebUI encodes: filled, cut
                 job.kept_to = originals
             q = of_phase(p, settings, job, sources)

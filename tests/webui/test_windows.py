@@ -6,7 +6,7 @@ import hosts
 import numpy as np
 import pytest
 import requests
-from payloads import SIZE, hires, mask, mixing, photograph, plain, repeatable, upscale
+from payloads import PRIMER, SIZE, hires, mask, mixing, photograph, plain, repeatable, upscale
 from test_img2img import difference, equal
 from test_models import SECOND
 from test_together import control_unit, controlled, embedding, run, together, with_script  # noqa: F401
@@ -246,6 +246,89 @@ def test_four_times_as_large_with_a_hint_in_tiles(controlled, path, request_of, 
     assert [hint for hint in runs[-1][3] if max(hint) > 2 * SIZE] == []
     assert runs[-2][3] == 2 * [[2 * SIZE, 2 * SIZE]]
     assert equal(plain(controlled, "txt2img"), before)
+
+
+OWN, OTHER = "a photograph", "a [red:blue:0.5] car, (rust:1.4) and a very long road under the sky"
+CROPS = {"window": 8, "window_batch": 2, "steps": STEPS}
+TOLD = {"img2img": {"prompt": OTHER}, "txt2img": {"hr_prompt": OTHER}}  # the whole picture, and not the first pass
+
+
+@PATHS
+def test_prompts_of_their_own_act_in_their_crops(webui, plain_pictures, path, request_of):
+    def made(**more):
+        (picture,) = repeatable(webui, path, request_of({**CROPS, **more}, **QUICK))
+        return picture
+
+    def by_extension(name, content):
+        webui.generate(*PRIMER)
+        file = webui.data / f"{name}.json"
+        file.write_text(json.dumps(content))
+        try:
+            return webui.generate(path, request_of(CROPS, **QUICK))[0]
+        finally:
+            file.unlink()
+
+    own = made()
+    assert np.array_equal(made(prompts=[[OWN, OWN], [OWN, None]]).pixels, own.pixels)
+    left, right, all_of_it = (made(prompts=[row]) for row in ([OTHER, OWN], [None, OTHER], [OTHER]))
+    for picture, changed, kept in ((left, slice(0, 48), slice(80, 128)), (right, slice(80, 128), slice(0, 48))):
+        near, far = (np.abs(picture.pixels - own.pixels)[:, columns].mean() for columns in (changed, kept))
+        assert near > 1
+        assert near > 2 * far  # the decoder spreads some of it over the whole picture
+        assert "unfinished" not in picture.parameters
+    assert "Itermix prompts: " in left.parameters
+    assert "Itermix prompts" not in own.parameters
+    assert np.array_equal(by_extension("settings", {"prompts": [[OTHER, OWN]]}).pixels, left.pixels)
+    from_callable = by_extension("prompts", [OTHER, None])
+    assert np.array_equal(from_callable.pixels, left.pixels)
+    assert "Itermix prompts: by another extension" in from_callable.parameters
+    (whole,) = repeatable(webui, path, request_of({"steps": STEPS, "prompts": [[OTHER]]}, **QUICK))
+    (without,) = repeatable(webui, path, request_of({"steps": STEPS}, **QUICK))
+    assert np.array_equal(whole.pixels, without.pixels)
+    assert 'Itermix prompts: "none, the picture was shown as a whole"' in whole.parameters
+    by_itself = request_of(CROPS, **QUICK, **TOLD[path])
+    assert np.array_equal(all_of_it.pixels, repeatable(webui, path, by_itself)[0].pixels)
+    assert np.array_equal(made().pixels, own.pixels)
+    assert equal(plain(webui, "txt2img"), plain_pictures["txt2img"])
+    assert equal(plain(webui, "img2img"), plain_pictures["img2img"])
+
+
+@PATHS
+@pytest.mark.parametrize("wrong", ["a house", [["a", "b"], ["c"]], [["a AND b"]], [["a <lora:b:1>"]]])
+def test_prompts_that_can_not_be_used_are_refused(webui, path, request_of, wrong):
+    response = webui.post(path, request_of({**CROPS, "prompts": wrong}, **QUICK))
+    assert response.status_code == 422, response.text[-2000:]
+    assert "prompts = " in response.json()["detail"]
+    assert "Allowed: " in response.json()["detail"]
+
+
+@PATHS
+def test_a_refiner_and_inverted_noise_take_the_prompts_too(webui, path, request_of):
+    def made(prompts, **changes):
+        inverted = {"noise": "inverted", "inversion_prompt": True}
+        request = request_of({**CROPS, **inverted, "prompts": prompts}, **QUICK, **changes)
+        return repeatable(webui, path, request)[0]
+
+    refiner = {"refiner_checkpoint": SECOND, "refiner_switch_at": 0.5}
+    refined = made([[None, OWN]], **refiner)
+    assert f"Refiner: {SECOND}" in refined.parameters
+    assert np.array_equal(made([[OWN]], **refiner).pixels, refined.pixels)
+    assert np.array_equal(made([[OTHER]], **refiner).pixels, made([[None]], **TOLD[path], **refiner).pixels)
+    assert difference(made([[OTHER]], **refiner), refined) > 1
+
+
+@PATHS
+def test_controlnet_and_prompts_of_their_own(controlled, path, request_of):  # noqa: F811
+    """sd-webui-controlnet marks the prompts, and reads its marks in every call."""
+    args = control_unit(controlled, "controlnet", image=hosts.encoded(photograph(SIZE)))
+    requests = [request_of({**CROPS, **more}, **QUICK) for more in ({}, {"prompts": [[OWN]]}, {"prompts": [[OTHER]]})]
+    by_itself = request_of(CROPS, **QUICK, **TOLD[path])
+    made = [
+        repeatable(controlled, path, with_script(request, "ControlNet", args))[0] for request in [*requests, by_itself]
+    ]
+    assert np.array_equal(made[0].pixels, made[1].pixels)
+    assert np.array_equal(made[2].pixels, made[3].pixels)
+    assert difference(made[0], made[2]) > 1
 
 
 @PATHS

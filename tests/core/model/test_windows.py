@@ -47,10 +47,11 @@ class Model(nn.Module):
         super().__init__()
         generator = torch.Generator().manual_seed(4)
         self.kernel = torch.randn(CHANNELS, CHANNELS, 3, 3, generator=generator, dtype=torch.float64) / 8
-        self.shapes = []
+        self.shapes, self.shifts = [], []
 
     def forward(self, x, level, shift=None):
         self.shapes.append(tuple(x.shape))
+        self.shifts += [] if shift is None else [float(shift.mean())]
         level = level.to(x).view(-1, 1, 1, 1)
         found = torch.tanh(F.conv2d(x, self.kernel.to(x), padding=1)) + 0.2 * x / (1 + level / 500)
         return found if shift is None else found + shift.view(-1, 1, 1, 1)
@@ -663,19 +664,21 @@ def test_what_comes_before_each_call_may_end_the_run():
     model, seen = Model(), []
 
     @contextlib.contextmanager
-    def around_call(parts):
+    def around_call(parts, own):
         assert 1 <= len(parts.views) <= 3
+        assert torch.equal(own["shift"], torch.full((len(parts.views),), 2.0))
         seen.append(len(model.shapes))
         if len(seen) == 3:
             raise KeyboardInterrupt
-        yield
+        yield {"shift": own["shift"] + 1}
         left.append(len(model.shapes))
 
     left = []
     windows = Windows(Settings(**ON))
     with pytest.raises(KeyboardInterrupt), attached(model, windows, around_call):
-        model(picture(48, 48), torch.ones(1))
+        model(picture(48, 48), torch.ones(1), shift=torch.full((1,), 2.0))
     assert (seen, left) == ([0, 1, 2], [1, 2])
+    assert model.shifts == [3.0] * 2
     assert "forward" not in vars(model)
 
 

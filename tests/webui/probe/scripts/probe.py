@@ -1,8 +1,9 @@
 """A test extension: writes down what the sampler's model is called with, for a comparison with a hand-written loop.
 
 It also counts the calls of every sampling (runs.json), lets a call fail that fail.json names or takes away what
-fidelity keeps to, switches mixing on with the settings in settings.json, as another extension would, has an IP-Adapter
-of Forge act in a mask (masks.json), and has routes that reload the UI and compare our noising with that of the WebUI.
+fidelity keeps to, switches mixing on with the settings in settings.json, as another extension would, gives the crops of
+either half the prompts in prompts.json, has an IP-Adapter of Forge act in a mask (masks.json), and has routes that
+reload the UI and compare our noising with that of the WebUI.
 """
 
 import functools
@@ -17,7 +18,8 @@ from modules.sd_samplers_cfg_denoiser import CFGDenoiser
 
 UNETS = ("UNetModel", "IntegratedUNet2DConditionModel")  # A1111's and reForge's, Forge's
 FOLDER = Path(os.environ["ITERMIX_PROBE"])
-RUNS, FAIL, SETTINGS, MASKS = (FOLDER / f"{name}.json" for name in ("runs", "fail", "settings", "masks"))
+FILES = ("runs", "fail", "settings", "prompts", "masks")
+RUNS, FAIL, SETTINGS, PROMPTS, MASKS = (FOLDER / f"{name}.json" for name in FILES)
 
 
 def count(module, inputs):
@@ -171,6 +173,9 @@ class Probe(scripts.Script):
     def setup(self, p, *args):
         if SETTINGS.exists():
             p.itermix_settings = json.loads(SETTINGS.read_text())
+        if PROMPTS.exists():
+            halves = json.loads(PROMPTS.read_text())
+            p.itermix_prompts = lambda left, top, right, bottom: halves[left + right >= 1]
 
     def process_before_every_sampling(self, p, *args, **kwargs):
         """Called before other scripts' or after, so the clean latent is read later."""
