@@ -9,6 +9,7 @@ import hosts
 import pytest
 import torch
 from payloads import PRIMER, SIZE, hires, mask, mixing, photograph, plain, repeatable, upscale
+from PIL import Image
 from probed import each_call
 from test_img2img import difference, equal
 from test_scales import failing, run  # noqa: F401
@@ -117,7 +118,8 @@ def test_a_mask_among_the_values_of_the_controls(webui):
     assert not equal(by_controls, repeatable(webui, "img2img", mixing(*values, **QUICK)))
 
 
-PAINTED = {"mask": hosts.encoded(mask().point(lambda value: 255 - value)), "mask_blur": 0}  # the left
+LEFT = mask().point(lambda value: 255 - value)
+PAINTED = {"mask": hosts.encoded(LEFT), "mask_blur": 0}
 
 
 @pytest.mark.parametrize("request_of", [mixing, upscale])
@@ -125,6 +127,9 @@ def test_the_inpaint_mask_says_where_not_to_guide_and_all_is_sampled(webui, requ
     expected = repeatable(webui, "img2img", request_of({**TIED, "mask": RIGHT}, **QUICK))
     made = repeatable(webui, "img2img", request_of({**TIED, "mask": "inpaint"}, **PAINTED, **QUICK))
     assert equal(made, expected)
+    for of_page in (LEFT.convert("RGBA"), Image.merge("RGBA", [LEFT] * 4)):  # of Forge's canvas, and as alpha
+        given = {**PAINTED, "mask": hosts.encoded(of_page)}
+        assert equal(repeatable(webui, "img2img", request_of({**TIED, "mask": "inpaint"}, **given, **QUICK)), expected)
     turned = {"mask": RIGHT, "mask_blur": 0, "inpainting_mask_invert": 1}
     assert equal(repeatable(webui, "img2img", request_of({**TIED, "mask": "inpaint"}, **turned, **QUICK)), expected)
     plain_inpainting = repeatable(webui, "img2img", request_of(TIED, **PAINTED, **QUICK))
