@@ -285,6 +285,7 @@ def test_the_script_s_own_folders_have_a_journal_and_go_on(page, webui, tmp_path
 def paint(page, file):
     """Put a picture of 512 px into the tab Inpaint, and paint over its middle."""
     page.locator("#mode_img2img button", has_text="Inpaint").first.click()
+    page.locator("#img2img_inpaint_full_res").get_by_text("Whole picture").click()  # which isn't Forge Neo's default
     page.locator("#img2maskimg input[type=file]").first.set_input_files(file)
     canvas = page.locator("#img2maskimg canvas").first
     canvas.wait_for()
