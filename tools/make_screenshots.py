@@ -33,6 +33,7 @@ TALL = 4200  # pixels of a window in which nothing has to be scrolled
 SCREENS = {"wide": (1280, 800), "phone": (390, 844)}
 THEMES = ("light", "dark")
 CFG = 3
+SCRIPTS, PLAN = "#img2img_script_container #script_list", "#itermix_upscale_plan"
 
 
 def main() -> None:
@@ -67,8 +68,8 @@ def new_page(browser, webui, width: int, height: int, theme: str):
 def with_source(page, source: Path) -> None:
     page.locator("#tabs button", has_text="img2img").first.click()
     page.locator("#img2img_image input[type=file]").first.set_input_files(source)
-    choose(page, "#img2img_script_container #script_list", "Iterative Mixing upscale")
-    page.locator("#itermix_upscale_plan").get_by_text(" -> ").wait_for()
+    choose(page, SCRIPTS, "Iterative Mixing upscale")
+    page.locator(PLAN).get_by_text(" -> ").wait_for()
 
 
 def first_picture(page, source: Path, prompt: str) -> None:
@@ -76,8 +77,7 @@ def first_picture(page, source: Path, prompt: str) -> None:
     with_source(page, source)
     page.locator("#img2img_prompt textarea").fill(prompt)
     enter(page, "#img2img_cfg_scale", CFG)
-    page.evaluate("window.scrollTo(0, 0)")
-    saved(page, "first-source")
+    taken(page, "first-source", ("#img2img_toprow", "#img2img_image"), (SCRIPTS, PLAN))
     page.locator("#itermix_img2img_enabled .label-wrap").first.click()
     scrolled(page, "#itermix_img2img_enabled")
     saved(page, "first-settings")
@@ -89,8 +89,9 @@ def first_picture(page, source: Path, prompt: str) -> None:
     unfold(page, "Curve and blending")
     choose(page, "#itermix_img2img_blending", "addition")
     page.locator("#itermix_img2img_cutoff_reason").get_by_text("No effect without").wait_for()
-    taken(page, "first-grey", ("#itermix_img2img_preset", "#itermix_img2img_fidelity"))
-    page.locator("#itermix_img2img_fold_curve_and_blending_reset").click()
+    fold = "#itermix_img2img_fold_curve_and_blending"
+    taken(page, "first-grey", (fold, fold))
+    page.locator(f"{fold}_reset").click()
     generate(page)
     compared(page, 2)
     page.locator("#itermix_img2img_compare select.left").select_option("1")
@@ -133,7 +134,7 @@ def tall(browser, webui, source: Path) -> None:
     with_source(page, source)
     opened(page, "img2img")
     enter(page, "#itermix_upscale_scale", 4)
-    page.locator("#itermix_upscale_plan").get_by_text("256x256 -> 512x512 -> 1024x1024").wait_for()
+    page.locator(PLAN).get_by_text("256x256 -> 512x512 -> 1024x1024").wait_for()
     taken(page, "upscale", ("#itermix_img2img_enabled", "#itermix_upscale_upscaler"))
     page.locator("#tabs button", has_text="txt2img").first.click()
     page.locator("#txt2img_hr .label-wrap").first.click()

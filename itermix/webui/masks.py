@@ -7,6 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from modules import processing
 from PIL import Image, ImageFilter, ImageOps
 
 from itermix.model import prompts
@@ -64,7 +65,7 @@ def of_inpainting(p: Any) -> Image.Image:
     if painted is None:
         raise SettingsError(NAME, INPAINT, "Allowed with a mask that is painted in the Inpaint tab of img2img.")
     p.image_mask = None
-    values = painted.getchannel("A") if painted.mode == "RGBA" else painted.convert("L")
+    values = processing.create_binary_mask(painted, round=False)  # of the alpha channel, but where that is all opaque
     if not p.inpainting_mask_invert:
         values = ImageOps.invert(values)
     return values.filter(ImageFilter.GaussianBlur(p.mask_blur_x)) if p.mask_blur_x else values

@@ -24,7 +24,7 @@ UPSCALE_ROWS = (("scale", "upscaler"), ("width", "height"), ("back_projection",)
 
 HINT = (
     "Closer to your picture: less <i>Creativity</i>. More new detail: more <i>Creativity</i>, crisper: more "
-    "<i>Detail</i>. Faster: fewer <i>Steps</i>. "
+    "<i>Detail</i>. Faster: fewer <i>Steps</i>. Greyed out: no effect as the rest is set; the reason stands below it. "
     '<a href="./itermix/v1/docs/first-picture.md" target="_blank">How it works, with a first picture</a>'
 )
 

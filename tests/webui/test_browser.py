@@ -6,10 +6,12 @@ import hosts
 import numpy as np
 import pytest
 from browsing import choose, curve, enter, offered, opened, send_by_png_info, shown, unfold
-from payloads import PRIMER, SIZE, STEPS, mixing, photograph
+from payloads import SIZE, STEPS, mask, mixing, photograph
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from probed import each_call
 
+from itermix.picture.repairs import BEFORE
 from itermix.settings import Settings, UpscaleSettings
 from itermix.settings.presets import AUTOMATIC, DECIDED, PRESETS, decided
 
@@ -159,10 +161,14 @@ def test_the_phases_are_shown_before_generating(page):
     plan.get_by_text("target width = 1024 is not possible").wait_for()
 
 
-def test_hires_fix_is_replaced_and_its_phases_are_shown(page, webui):
+def go_to_txt2img(page):
     page.locator("#tabs button", has_text="txt2img").first.click()
     for element, value in (("steps", STEPS), ("width", SIZE), ("height", SIZE)):
         enter(page, f"#txt2img_{element}", value)
+
+
+def test_hires_fix_is_replaced_and_its_phases_are_shown(page, webui):
+    go_to_txt2img(page)
     page.locator("#itermix_txt2img_enabled .label-wrap").first.click()
     plan = page.locator("#itermix_txt2img_plan")
     plan.get_by_text("Tick Hires. fix").wait_for()
@@ -179,10 +185,25 @@ def test_hires_fix_is_replaced_and_its_phases_are_shown(page, webui):
     plan.get_by_text(f"{SIZE}x{SIZE} -> 80x96, {RUN} steps").wait_for()
 
 
+def test_repairs_before_the_mixing_are_chosen_on_the_page(page, webui):
+    go_to_txt2img(page)
+    page.locator("#txt2img_hr .label-wrap").click()
+    page.locator("#itermix_txt2img_enabled .label-wrap").first.click()
+    unfold(page, "Phases and clean-up", tab="txt2img")
+    choose(page, "#itermix_txt2img_repairs", BEFORE)
+    what, seen = webui.data / "repair.json", webui.data / "repaired.json"
+    seen.unlink(missing_ok=True)
+    what.write_text(json.dumps("nothing"))
+    try:
+        _, parameters = generated(page, webui, "txt2img")
+    finally:
+        what.unlink()
+    assert f"Itermix repairs: {BEFORE}" in parameters
+    assert json.loads(seen.read_text()) == [[SIZE, SIZE, 0, 0]]
+
+
 def test_the_gallerys_upscale_button_mixes(page, webui):
-    page.locator("#tabs button", has_text="txt2img").first.click()
-    for element, value in (("steps", STEPS), ("width", SIZE), ("height", SIZE)):
-        enter(page, f"#txt2img_{element}", value)
+    go_to_txt2img(page)
     plain, _ = generated(page, webui, "txt2img")
     assert plain.shape == (SIZE, SIZE, 3)
     page.locator("#itermix_txt2img_enabled .label-wrap").first.click()
@@ -264,6 +285,7 @@ def test_the_script_s_own_folders_have_a_journal_and_go_on(page, webui, tmp_path
 def paint(page, file):
     """Put a picture of 512 px into the tab Inpaint, and paint over its middle."""
     page.locator("#mode_img2img button", has_text="Inpaint").first.click()
+    page.locator("#img2img_inpaint_full_res").get_by_text("Whole picture").click()  # which isn't Forge Neo's default
     page.locator("#img2maskimg input[type=file]").first.set_input_files(file)
     canvas = page.locator("#img2maskimg canvas").first
     canvas.wait_for()
@@ -298,26 +320,49 @@ def test_what_is_painted_in_the_inpaint_tab_changes_and_the_rest_is_untouched(pa
     assert change[MIDDLE].mean() > 5
 
 
-def test_use_the_inpaint_mask_lets_go_where_it_is_painted(page, webui, tmp_path):
-    """All of the picture is sampled then; what isn't painted stays guided to the last step."""
-    source = tmp_path / "source.png"
-    photograph(512).save(source)
-    page.locator("#img2img_image input[type=file]").first.set_input_files(source)
-    page.locator("#img2img_seed input").first.fill("7")
+def held(page):
+    """Open the accordion with settings that hold every state to the noised source, but where a mask frees it."""
     page.locator("#itermix_img2img_enabled .label-wrap").first.click()
     unfold(page, "Curve and blending", "Masks and rewind")
     choose(page, "#itermix_img2img_blending", "addition")
     for name, value in (("lowest", 1), ("fidelity", 0), ("denoise", 1)):
         enter(page, f"#itermix_img2img_{name}", value)
-    webui.generate(*PRIMER)
-    guided, _ = generated(page, webui)
+
+
+def test_use_the_inpaint_mask_lets_go_where_it_is_painted(page, webui, tmp_path):
+    """All of the picture is sampled then; what isn't painted is guided to the last step, in every state that the model
+    sees. The pictures can't tell, since a network that is all noise sees the middle from everywhere."""
+    source = tmp_path / "source.png"
+    photograph(512).save(source)
+    page.locator("#img2img_image input[type=file]").first.set_input_files(source)
+    held(page)
+    generated(page, webui)
+    assert np.max(freedom(webui)) < 1e-4
     paint(page, source)
     page.locator("#itermix_img2img_mask_painted input").check()
-    webui.generate(*PRIMER)
-    painted, parameters = generated(page, webui)
+    _, parameters = generated(page, webui)
     assert "Mask blur: " not in parameters
-    change = np.abs(painted - guided)
-    assert change[MIDDLE].mean() > 1.25 * change[LEFT].mean()  # which sees the middle, by a network that is all noise
+    for free in freedom(webui):
+        assert free[:, : SIZE // 32].max() < 1e-4
+        assert free[3:5, 3:5].min() > 0.01  # a part of each is painted
+
+
+def test_an_uploaded_mask_lets_go_where_it_is_black(page, webui, tmp_path):
+    held(page)
+    page.locator("#itermix_img2img_mask_mode.itermix-idle").wait_for()
+    mask().save(tmp_path / "mask.png")
+    page.locator("#itermix_img2img_mask input[type=file]").first.set_input_files(tmp_path / "mask.png")
+    page.locator("#itermix_img2img_mask_mode.itermix-idle").wait_for(state="detached")
+    generated(page, webui)
+    for free in freedom(webui):
+        assert free[:, SIZE // 16 :].max() < 1e-4
+        assert free[:, : SIZE // 16].min() > 0.01
+
+
+def freedom(webui):
+    """How far from the noised source, as a share of the highest there, is what the model saw of each latent pixel
+    [H, W], in each call after the first."""
+    return [((seen - noised).abs() / noised.abs().max()).amax((0, 1)).numpy() for seen, _, noised in each_call(webui)]
 
 
 CHART = "#itermix_img2img_chart"

@@ -9,13 +9,13 @@ import hosts
 import pytest
 import torch
 from payloads import PRIMER, SIZE, hires, mask, mixing, photograph, plain, repeatable, upscale
+from PIL import Image
+from probed import each_call
 from test_img2img import difference, equal
 from test_scales import failing, run  # noqa: F401
 
-from itermix import NoisedLatents
 from itermix.mixing.masks import Mask, mask_of
 from itermix.settings import Settings
-from itermix.steps.parametrisation import ve
 
 QUICK = {"steps": 3}
 TIED = {"blending": "addition", "lowest": 1.0, "detail": 0.0, "fidelity": 0.0}
@@ -24,15 +24,6 @@ BEGINS = [0, 3, 4]  # of 6 steps
 RIGHT = hosts.encoded(mask())  # white right of the middle
 WHITE, BLACK = (hosts.encoded(mask().point(lambda _, value=value: value)) for value in (255, 0))
 KINDS = [("img2img", mixing), ("img2img", upscale), ("txt2img", hires)]
-
-
-def each_call(webui):
-    """(state that the model saw, level, state before it was blended, z') of each call of a run of Euler after the
-    first."""
-    probe = torch.load(webui.data / "probe.pt", weights_only=True)
-    noised = NoisedLatents(probe["latent"].float(), ve(), noise=probe["noise"])
-    for (x, level, denoised), (seen, following, _) in zip(probe["calls"], probe["calls"][1:]):
-        yield seen, x + (x - denoised) / level * (following - level), noised.at(0, torch.tensor(following)).clone()
 
 
 def test_where_the_mask_is_black_the_state_is_the_sampler_s_own(webui):
@@ -127,7 +118,8 @@ def test_a_mask_among_the_values_of_the_controls(webui):
     assert not equal(by_controls, repeatable(webui, "img2img", mixing(*values, **QUICK)))
 
 
-PAINTED = {"mask": hosts.encoded(mask().point(lambda value: 255 - value)), "mask_blur": 0}  # the left
+LEFT = mask().point(lambda value: 255 - value)
+PAINTED = {"mask": hosts.encoded(LEFT), "mask_blur": 0}
 
 
 @pytest.mark.parametrize("request_of", [mixing, upscale])
@@ -135,6 +127,9 @@ def test_the_inpaint_mask_says_where_not_to_guide_and_all_is_sampled(webui, requ
     expected = repeatable(webui, "img2img", request_of({**TIED, "mask": RIGHT}, **QUICK))
     made = repeatable(webui, "img2img", request_of({**TIED, "mask": "inpaint"}, **PAINTED, **QUICK))
     assert equal(made, expected)
+    for of_page in (LEFT.convert("RGBA"), Image.merge("RGBA", [LEFT] * 4)):  # of Forge's canvas, and as alpha
+        given = {**PAINTED, "mask": hosts.encoded(of_page)}
+        assert equal(repeatable(webui, "img2img", request_of({**TIED, "mask": "inpaint"}, **given, **QUICK)), expected)
     turned = {"mask": RIGHT, "mask_blur": 0, "inpainting_mask_invert": 1}
     assert equal(repeatable(webui, "img2img", request_of({**TIED, "mask": "inpaint"}, **turned, **QUICK)), expected)
     plain_inpainting = repeatable(webui, "img2img", request_of(TIED, **PAINTED, **QUICK))

@@ -2,7 +2,8 @@
 
 It writes down the pictures that it is shown (repaired.json), and does what repair.json says: "nothing"; "paint" them
 grey; "generate", which makes another picture in between, with its own request, and shows all scripts the end and the
-begin of a copy of the request, as ADetailer does, and leaves the picture as it is; "enlarge" them.
+begin of a copy of the request, as ADetailer does, and leaves the picture as it is; "enlarge" them; or put
+the "portrait" in their place that lies beside these files, before ADetailer looks for a face (metadata.ini).
 """
 
 import copy
@@ -60,6 +61,8 @@ class Repairer(scripts.Script):
         SEEN.write_text(json.dumps([*seen, [*pp.image.size, p.iteration, p.batch_index]]))
         if what == "paint":
             pp.image = Image.new("RGB", pp.image.size, GREY)
+        elif what == "portrait":
+            pp.image = Image.open(FOLDER / "portrait.png").resize(pp.image.size)
         elif what == "enlarge":
             pp.image = pp.image.resize((2 * pp.image.width, 2 * pp.image.height))
         elif what == "generate":
