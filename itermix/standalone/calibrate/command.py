@@ -58,7 +58,13 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(str(error)) from error
     print_result(told, options.out, interrupted)
     if interrupted:
+        if options.keep:
+            print("Nothing was kept.")
         raise KeyboardInterrupt
+    if not options.keep and told["best"] is not None:
+        print(
+            "The same command with --keep NAME saves the best as a preset, which Automatic takes with this checkpoint."
+        )
     if options.keep:
         try:
             print(files.shown(session.keep(server, told, options.choose, options.keep)))
@@ -130,7 +136,7 @@ def stopped_by_ctrl_c(terminal: Terminal) -> Iterator[Any]:
         if pressed:
             raise KeyboardInterrupt
         pressed = True
-        terminal.said("The picture at work is finished first; Ctrl-C again ends at once.")
+        terminal.said("What is at work is finished first; Ctrl-C again ends at once.")
 
     before = signal.signal(signal.SIGINT, stop)
     try:
@@ -147,7 +153,7 @@ def print_result(told: dict[str, Any], out: Path, interrupted: bool) -> None:
     print(files.shown(report.best(told).replace("**", "")))
     if not told["complete"]:
         print(
-            "Stopped before its end."
+            "Stopped before its end; the same command goes on."
             if interrupted
             else "The time was over before all was tried; more --budget goes on."
         )
