@@ -18,7 +18,7 @@ from itermix.standalone import files
 from itermix.standalone.batch.plan import PlanError
 from itermix.standalone.calibrate import report, session, sources
 from itermix.standalone.calibrate.run import Wanted
-from itermix.standalone.calibrate.state import OtherCalibration, spent
+from itermix.standalone.calibrate.state import OtherCalibration, so_far
 from itermix.standalone.client import AddressError, address
 from itermix.standalone.options import UsageError, request_of
 
@@ -45,10 +45,13 @@ def run(options: argparse.Namespace) -> int:
         facts = dataclasses.replace(facts, side=check_side(options.size))
     prompts = () if wanted_pictures else sources.prompts(options.prompts or sources.SHIPPED)
     wanted = Wanted(server, options.scale, 60.0 * options.budget, given, prompts, wanted_pictures, facts.side)
-    ends = datetime.datetime.now() + datetime.timedelta(seconds=max(0.0, wanted.seconds - spent(options.out)))
+    spent, measured = so_far(options.out)
+    ends = datetime.datetime.now() + datetime.timedelta(seconds=max(0.0, wanted.seconds - spent))
     print(
         f"{files.shown(facts.checkpoint or '')} [{facts.hash}]: {wanted.available} sources at most, {options.scale}x."
     )
+    if measured:
+        print(f"It goes on: {spent / 60:.1f} minutes are spent, and {measured} pictures are measured already.")
     print(f"It ends at about {ends:%H:%M}. Ctrl-C stops it, and the same command goes on.")
     try:
         with bar() as terminal, stopped_by_ctrl_c(terminal) as stopping:

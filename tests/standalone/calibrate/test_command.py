@@ -188,7 +188,9 @@ def test_it_is_stopped_at_any_moment_says_so_and_goes_on(few, whole, server, pro
     assert len(asked(server)) == (count or made)
     assert server.kept == {}
     server.reply, server.replies["/sdapi/v1/txt2img"] = enlarged, painted
+    measured = len(json.loads((out / "state.json").read_text())["numbers"])
     assert calibrate(server, out, "--prompts", prompts, "--budget", 30, "--keep", "Mine") == 0
+    assert (f"and {measured} pictures are measured already." in capsys.readouterr().out) == (measured > 0)
     assert list(server.kept) == ["Mine"]
     assert len(asked(server)) == len(set(asked(server))) == made
     assert [row["name"] for row in report(out)["rows"]] == [row["name"] for row in report(complete)["rows"]]
