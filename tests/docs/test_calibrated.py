@@ -26,7 +26,7 @@ COMMANDS = [
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_is_understood(command):
     options = parser().parse_args(shlex.split(command))
-    assert (options.server, str(options.out), options.budget) == ("http://127.0.0.1:7860", "mine", 20)
+    assert (options.server, options.out.name, options.budget) == ("http://127.0.0.1:7860", "mine", 20)
 
 
 def test_the_page_is_made_of_the_reports():
