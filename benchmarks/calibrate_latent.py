@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import facts
+import numpy as np
 from calibrate_truth import KINDS, Readings, Way, arrays, name_of, readings
 from webui_quality import held_out
 
@@ -29,7 +30,7 @@ from itermix.standalone.calibrate.score import score
 from itermix.standalone.cells import cell
 from itermix.standalone.images import png
 from itermix.standalone.latent import bench, model
-from itermix.standalone.latent.metrics import Array, mean_and_error
+from itermix.standalone.latent.metrics import mean_and_error
 from itermix.standalone.upscaling import Method
 
 SHARP = KINDS[0]
@@ -40,8 +41,9 @@ BEST_PRESETS, BEST_STRENGTHS = ("Balanced", "Faithful"), (0.2, 0.3)
 DENOISE = (0.2, 0.3)
 """Of the mixings that are no presets."""
 
-MEASURES = {"score": 1, "F, hundredths": 1}
-"""{name: digits after the point}."""
+MEASURES = ("score", "F, hundredths")
+Measures = Mapping[str, Sequence[float]]
+"""{measure: of each picture}."""
 
 
 def write_sources(folder: Path, count: int, steps: int) -> None:
@@ -68,19 +70,27 @@ def ways(first: Settings, steps: int) -> list[Way]:
     return [Way(method, steps) for method in methods]
 
 
-def measures(found: dict[str, Readings], kind: str, chosen: Sequence[Way], count: int) -> dict[str, Array]:
-    """{measure: [methods, pictures]} against the native renders."""
+def measures(found: Mapping[str, Readings], kind: str, chosen: Sequence[Way], count: int) -> dict[str, Measures]:
+    """{method: its measures against the native renders}."""
     known = arrays(found, kind, "known", [name_of(way) for way in chosen], count)
-    return dict(zip(MEASURES, (score(known, known=True), 100 * known["structure"])))
+    values = score(known, known=True), 100 * known["structure"]
+    return {
+        way.method.name: {measure: each[k].round(4).tolist() for measure, each in zip(MEASURES, values)}
+        for k, way in enumerate(chosen)
+    }
 
 
-def line(name: str, values: dict[str, Array], number: int) -> str:
-    """Of the table: a way's means, and how far the first is behind it."""
-    cells = []
-    for measure, digits in MEASURES.items():
-        own = values[measure][number]
-        cells += [cell(*mean_and_error(each), digits) for each in (own, own - values[measure][0])]
-    return f"| {name} | {' | '.join(cells)} |"
+def lines(values: Mapping[str, Measures]) -> list[str]:
+    """The table: the means of every method, and how far it is ahead of what was put first."""
+    heads = [head for measure in MEASURES for head in (measure, "ahead of the first")]
+    made = [f"|  | {' | '.join(heads)} |", f"|{' --- |' * (len(heads) + 1)}"]
+    for name, of in values.items():
+        cells = []
+        for measure in MEASURES:
+            own = np.array(of[measure])
+            cells += [cell(*mean_and_error(each), 1) for each in (own, own - values[KEPT][measure])]
+        made.append(f"| {name} | {' | '.join(cells)} |")
+    return made
 
 
 def confirm(out: Path, report: Path, kinds: Sequence[str], count: int, steps: int) -> None:
@@ -88,15 +98,9 @@ def confirm(out: Path, report: Path, kinds: Sequence[str], count: int, steps: in
     print(f"{KEPT}: {dict(first.changed())}")
     chosen = ways(first, steps)
     found = readings(out, chosen, "confirmation", count, kinds)
-    told = {}
-    for kind in kinds:
-        values = measures(found, kind, chosen, count)
-        heads = [head for measure in MEASURES for head in (measure, "ahead of the first")]
-        print(f"\n{kind}, {count} pictures\n\n|  | {' | '.join(heads)} |\n|{' --- |' * (len(heads) + 1)}")
-        print(*(line(way.method.name, values, k) for k, way in enumerate(chosen)), sep="\n", flush=True)
-        told[kind] = {
-            way.method.name: {measure: list(of[k]) for measure, of in values.items()} for k, way in enumerate(chosen)
-        }
+    told = {kind: measures(found, kind, chosen, count) for kind in kinds}
+    for kind, values in told.items():
+        print(f"\n{kind}, {count} pictures\n", *lines(values), sep="\n")
     asked = {"pictures": count, "steps of hires fix": steps}
     facts.write(out / "confirmed.json", asked=asked, kept=dict(first.changed()), values=told)
 
