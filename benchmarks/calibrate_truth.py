@@ -66,11 +66,14 @@ def ways(steps: int, tried: int) -> list[Way]:
     return found
 
 
+def sampled(latent: model.LatentModel, steps: int) -> Model:
+    return Model(latent.denoiser, "dpmpp_2m", steps, bench.CFG, "karras", latent.space())
+
+
 def made(latent: model.LatentModel, way: Way, source: Sources, file: Path) -> Tensor:
     """The result [1, 3, H, W] in [-1, 1] of one source, from its file if that is there."""
     if not file.exists():
-        built_in = Model(latent.denoiser, "dpmpp_2m", way.steps, bench.CFG, "karras", latent.space())
-        (result,) = bench.results(built_in, way.method, source, SCALE)
+        (result,) = bench.results(sampled(latent, way.steps), way.method, source, SCALE)
         files.write(file, png(to_image(result[0])))
     return to_picture(Image.open(file))[None]
 
@@ -91,16 +94,18 @@ def judged(result: Tensor, truth: Tensor, source: Tensor) -> Readings:
     }
 
 
-def readings(out: Path, chosen: Sequence[Way], count: int, steps: int) -> dict[str, Readings]:
-    """{"kind/number of the picture/method": readings}, made and measured as far as they aren't there."""
+def readings(
+    out: Path, chosen: Sequence[Way], part: str, count: int, kinds: Sequence[str] = KINDS
+) -> dict[str, Readings]:
+    """{"kind/number of the picture/method": readings} of a half of the held-out pictures, made and measured as far as
+    they aren't there."""
     file = out / "readings.json"
     found: dict[str, Readings] = json.loads(file.read_text()) if file.exists() else {}
     latent = model.load()
-    built_in = Model(latent.denoiser, "dpmpp_2m", steps, bench.CFG, "karras", latent.space())
-    subjects = bench.subjects("tuning", count)
+    subjects = bench.subjects(part, count)
     truths = bench.drawn(subjects, SCALE * model.SIZE)
     with torch.no_grad():
-        sources = {kind: bench.sources(latent, built_in, subjects, kind) for kind in KINDS}
+        sources = {kind: bench.sources(latent, sampled(latent, chosen[0].steps), subjects, kind) for kind in kinds}
         for k in range(count):
             for kind, some in sources.items():
                 one = Sources(kind, some.pictures[k : k + 1], some.labels[k : k + 1], some.seed + k)
@@ -171,7 +176,7 @@ def main() -> None:
     parser.add_argument("--settings", type=int, default=15, help="that the search tries")
     given = parser.parse_args()
     chosen = ways(given.steps, given.settings)
-    found = readings(given.out, chosen, given.pictures, given.steps)
+    found = readings(given.out, chosen, "tuning", given.pictures)
     names = [name_of(way) for way in chosen]
     kept: dict[str, Any] = {}
     best: dict[str, Any] = {}

@@ -24,7 +24,8 @@ settings, versions and numbers, and neither prompts nor pictures. This page is m
 
     python tools/make_calibrated.py
 
-"Best" is by the score, which sees the source alone, and has no eye.
+"Best" is by the score, which sees the source alone, and has no eye. The tables have what was tried on all pictures;
+what the search left behind is in `docs/data/calibrated`.
 """
 
 
@@ -50,9 +51,10 @@ def line(told: Mapping[str, Any]) -> list[str]:
 
 
 def section(told: Mapping[str, Any]) -> list[str]:
-    """All rows of one report."""
+    """What was tried on all pictures of one report."""
     version = f"WebUI {told['webui'] or 'not known'}, itermix {told['itermix']}, {told['minutes']:g} minutes"
-    return [f"## {told['checkpoint']}", "", f"{version}.", "", report.best(told), "", report.table(told["rows"]), ""]
+    rows = [row for row in told["rows"] if row["n"] == told["pictures"]]
+    return [f"## {told['checkpoint']}", "", f"{version}.", "", report.best(told), "", report.table(rows), ""]
 
 
 if __name__ == "__main__":

@@ -5,14 +5,18 @@ import re
 import shlex
 from pathlib import Path
 
+import calibrate_latent
 import calibrate_truth
 import make_calibrated
+import numpy as np
 import pytest
 
 from itermix.standalone.cli import parser
+from itermix.standalone.latent.metrics import mean_and_error
 
 ROOT = Path(__file__).parents[2]
 FOUND = json.loads((ROOT / "benchmarks" / "results" / "calibrate-truth.json").read_text())
+CONFIRMED = json.loads((ROOT / "benchmarks" / "results" / "calibrate-confirmed.json").read_text())
 REPORTS = [json.loads(file.read_text()) for file in sorted(make_calibrated.REPORTS.glob("*.json"))]
 
 
@@ -26,7 +30,7 @@ COMMANDS = [
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_is_understood(command):
     options = parser().parse_args(shlex.split(command))
-    assert (options.server, str(options.out), options.budget) == ("http://127.0.0.1:7860", "mine", 20)
+    assert (options.server, options.out.name, options.budget) == ("http://127.0.0.1:7860", "mine", 20)
 
 
 def test_the_page_is_made_of_the_reports():
@@ -55,3 +59,17 @@ def test_the_score_ranks_as_the_truth_does():
         assert correlations["score"]["rho"] >= 0.8
         for metric, of in correlations.items():
             assert calibrate_truth.line(kind, metric, of) in lines
+
+
+def test_what_was_put_first_is_level_with_the_best_of_the_benchmark():
+    lines = (ROOT / "docs" / "calibrate.md").read_text(encoding="utf-8").splitlines()
+    (values,) = CONFIRMED["values"].values()
+    assert all(line in lines for line in calibrate_latent.lines(values))
+    first = values.pop(calibrate_latent.KEPT)
+    (report,) = (each for each in REPORTS if each["checkpoint"] == "itermix-latent")
+    (row,) = (each for each in report["rows"] if each["name"] == report["best"])
+    assert row["settings"] == CONFIRMED["kept"]
+    for measure in calibrate_latent.MEASURES:
+        for name in (*calibrate_latent.BEST_PRESETS, "hires fix 0.2", "hires fix 0.3"):
+            ahead, error = mean_and_error(np.array(values[name][measure]) - first[measure])
+            assert ahead <= error

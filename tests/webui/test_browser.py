@@ -5,6 +5,7 @@ import json
 import hosts
 import numpy as np
 import pytest
+import requests
 from browsing import choose, curve, enter, offered, opened, send_by_png_info, shown, unfold
 from payloads import SIZE, STEPS, mask, mixing, photograph
 from PIL import Image
@@ -568,3 +569,59 @@ def test_labels_help_and_chart_are_in_the_language_of_the_webui(browser, transla
         accordion.get_by_text(other, exact=True).first.wait_for()
         assert not accordion.get_by_text(text, exact=True).count()
     page.close()
+
+
+CALIBRATE = "#itermix_img2img_calibrate"
+
+
+@pytest.fixture
+def calibrating(page, webui):
+    """The fold that tries the checkpoint, with sources as small as the photograph; nothing of it is left."""
+    (webui.data / "side.json").write_text(str(SIZE))
+    page.locator("#itermix_img2img_enabled .label-wrap").first.click()
+    unfold(page, "Own presets")
+    page.locator("#itermix_img2img_enabled summary", has_text="Which settings suit this checkpoint?").click()
+    yield page
+    (webui.data / "side.json").unlink()
+    requests.post(f"{webui.url}/itermix/v1/calibration/stop", timeout=30)
+    requests.post(f"{webui.url}/itermix/v1/presets/delete", json={"name": "Calibrated"}, timeout=30)
+
+
+def stopped(page, webui):
+    """Start, wait until the bar knows how many pictures there are, and stop: how many there were."""
+    page.locator(f"{CALIBRATE} .start").click()
+    page.wait_for_function(
+        f"/ of \\d+ pictures, .* over at about /.test(document.querySelector('{CALIBRATE} .status').innerText)",
+        timeout=300_000,
+    )
+    assert page.locator(f"{CALIBRATE} progress").is_visible()
+    assert page.locator(f"{CALIBRATE} .start").is_disabled()
+    page.locator(f"{CALIBRATE} .stop").click()
+    page.locator(f"{CALIBRATE} .status").get_by_text(
+        "It was stopped before all was tried; start again to go on."
+    ).wait_for(timeout=300_000)
+    return len(list((webui.data / "itermix-calibrations").glob("*/results/*/*.png")))
+
+
+def test_the_checkpoint_is_tried_stopped_shown_gone_on_with_and_kept(calibrating, webui):
+    page = calibrating
+    made = stopped(page, webui)
+    sheet = page.frame_locator(f"{CALIBRATE} iframe")
+    sheet.locator(".pair img").first.wait_for()
+    assert sheet.locator("h1").inner_text().startswith("Calibration of ")
+    page.screenshot(path=webui.data / "calibrated.png")
+    with page.context.expect_page() as opening:
+        page.locator(f"{CALIBRATE} a", has_text="The sheet in a window of its own").click()
+    opening.value.locator("td", has_text="hires fix 0.5").wait_for()
+    opening.value.close()
+
+    again = stopped(page, webui)
+    assert again > made
+    page.locator(f"{CALIBRATE} .row").select_option("Creative")
+    page.locator(f"{CALIBRATE} .name").fill("Calibrated")
+    page.locator(f"{CALIBRATE} .keep").click()
+    page.locator(f"{CALIBRATE} .kept").get_by_text("Kept Creative as Calibrated; Automatic takes it with").wait_for()
+    known = requests.get(f"{webui.url}/itermix/v1/facts", timeout=30).json()["checkpoint"]["hash"]
+    presets = requests.get(f"{webui.url}/itermix/v1/presets", timeout=30).json()
+    assert presets["bound"] == {known: "Calibrated"}
+    assert presets["own"]["Calibrated"] == decided(PRESETS["Creative"])

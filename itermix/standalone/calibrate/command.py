@@ -18,7 +18,7 @@ from itermix.standalone import files
 from itermix.standalone.batch.plan import PlanError
 from itermix.standalone.calibrate import report, session, sources
 from itermix.standalone.calibrate.run import Wanted
-from itermix.standalone.calibrate.state import OtherCalibration, spent
+from itermix.standalone.calibrate.state import OtherCalibration, so_far
 from itermix.standalone.client import AddressError, address
 from itermix.standalone.options import UsageError, request_of
 
@@ -45,10 +45,13 @@ def run(options: argparse.Namespace) -> int:
         facts = dataclasses.replace(facts, side=check_side(options.size))
     prompts = () if wanted_pictures else sources.prompts(options.prompts or sources.SHIPPED)
     wanted = Wanted(server, options.scale, 60.0 * options.budget, given, prompts, wanted_pictures, facts.side)
-    ends = datetime.datetime.now() + datetime.timedelta(seconds=max(0.0, wanted.seconds - spent(options.out)))
+    spent, measured = so_far(options.out)
+    ends = datetime.datetime.now() + datetime.timedelta(seconds=max(0.0, wanted.seconds - spent))
     print(
         f"{files.shown(facts.checkpoint or '')} [{facts.hash}]: {wanted.available} sources at most, {options.scale}x."
     )
+    if measured:
+        print(f"It goes on: {spent / 60:.1f} minutes are spent, and {measured} pictures are measured already.")
     print(f"It ends at about {ends:%H:%M}. Ctrl-C stops it, and the same command goes on.")
     try:
         with bar() as terminal, stopped_by_ctrl_c(terminal) as stopping:
@@ -58,7 +61,13 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(str(error)) from error
     print_result(told, options.out, interrupted)
     if interrupted:
+        if options.keep:
+            print("Nothing was kept.")
         raise KeyboardInterrupt
+    if not options.keep and told["best"] is not None:
+        print(
+            "The same command with --keep NAME saves the best as a preset, which Automatic takes with this checkpoint."
+        )
     if options.keep:
         try:
             print(files.shown(session.keep(server, told, options.choose, options.keep)))
@@ -130,7 +139,7 @@ def stopped_by_ctrl_c(terminal: Terminal) -> Iterator[Any]:
         if pressed:
             raise KeyboardInterrupt
         pressed = True
-        terminal.said("The picture at work is finished first; Ctrl-C again ends at once.")
+        terminal.said("What is at work is finished first; Ctrl-C again ends at once.")
 
     before = signal.signal(signal.SIGINT, stop)
     try:
@@ -147,7 +156,7 @@ def print_result(told: dict[str, Any], out: Path, interrupted: bool) -> None:
     print(files.shown(report.best(told).replace("**", "")))
     if not told["complete"]:
         print(
-            "Stopped before its end."
+            "Stopped before its end; the same command goes on."
             if interrupted
             else "The time was over before all was tried; more --budget goes on."
         )

@@ -163,7 +163,7 @@ def generation(told: Mapping[str, Any]) -> str:
 def best(told: Mapping[str, Any]) -> str:
     """A sentence on the best row, and on those that can't be told from it."""
     if told["best"] is None:
-        return "Nothing was compared: there was no time for a picture by every method."
+        return "Nothing was compared yet: that takes a picture by every method."
     first = next(each for each in told["rows"] if each["name"] == told["best"])
     level = [
         each["name"]

@@ -41,7 +41,7 @@ MOST_SETTINGS = 48
 """That are tried: the ranges are full by then."""
 
 RESERVE = 1.2
-"""As many times longer than the presets may a setting of the search take, which may have half as many steps more."""
+"""As many times longer than the mixings before may those of the search take, which may have half as many steps more."""
 
 FEWEST_PICTURES = 2
 
@@ -189,27 +189,32 @@ class Calibration:
         return k >= FEWEST_PICTURES and late and not begun
 
     def _searched(self) -> None:
-        """Settings around the best preset, by successive halving."""
+        """Settings nearer and nearer to the best, which is a preset at first, by successive halving."""
         count = len(self.found.sources)
         ranked = self.found.ranked()
         if not ranked:
             return
         if "settings" not in self.state.plan:
             rest = self.wanted.seconds - count * self._of_fixed()
-            most = int(rest / (RESERVE * max(self._expected(), 1e-3)))
+            most = int(rest / self._reserved())
             self.state.plan["settings"] = min(MOST_SETTINGS, search.affordable(count, most))
             self.state.save()
         steps = search.rungs(self.state.plan["settings"], count)
-        self.listener.planned(search.requests(steps), search.requests(steps) * self._expected())
-        tried = search.around(self.found.candidates[ranked[0]], self.state.plan["settings"])
-        search.halved(tried, steps, self._score, functools.partial(self._taken, steps))
+        self.listener.planned(search.requests(steps), search.requests(steps) * self._expected(mixing=True))
+        if not steps:
+            return
+        taken = functools.partial(self._taken, steps)
+        first = functools.partial(self._score, pictures=steps[0].pictures)
+        best = self.found.candidates[ranked[0]]
+        tried = search.narrowing(best, taken(0, steps[0].candidates), first)
+        search.halved(tried, steps, self._score, taken)
 
     def _taken(self, steps: Sequence[search.Rung], number: int, count: int) -> int:
         """How many settings go into a rung: as many as can be taken to the end in the time that is left, since what was
         not tried on all pictures can't be told from the rest. It is kept, so that a run that goes on does the same."""
         taken = self.state.plan.setdefault("taken", [])
         if number == len(taken):
-            most = int(self._left() / (RESERVE * max(self._expected(), 1e-3)))
+            most = int(self._left() / self._reserved())
             seen = steps[number - 1].pictures if number else 0
             taken.append(search.carried(count, steps[number:], seen, most))
             self.state.save()
@@ -267,7 +272,7 @@ class Calibration:
             return
         source = self.found.sources[k]
         asked = asking.enlarged(candidate, source, source.generation.fields, self.wanted.scale, self.exact)
-        self._check_time(asked)
+        self._check_time(asked, candidate.mixes)
         begun = time.monotonic()
         try:
             file = self._pictures.made(asked)
@@ -311,15 +316,21 @@ class Calibration:
         _, calls = model_calls_of(picture, candidate.settings(self.wanted.scale))
         return math.nan if calls is None else float(calls)
 
-    def _check_time(self, asked: Asked) -> None:
+    def _check_time(self, asked: Asked, mixing: bool = False) -> None:
         """Raises OutOfTime if the picture isn't there and would be finished too late."""
-        if not self._pictures.is_made(asked) and self._left() < self._expected():
+        if not self._pictures.is_made(asked) and self._left() < self._expected(mixing):
             raise OutOfTime
 
-    def _expected(self) -> float:
-        """Seconds that a large picture takes with what is measured of it, by the latest; 0 before the first."""
-        took = [each[TOOK] or 0.0 for each in self.state.numbers.values() if TOOK in each]
-        return float(np.mean(took[-LATEST:])) if took else 0.0
+    def _expected(self, mixing: bool = False) -> float:
+        """Seconds that a large picture takes with what is measured of it, by the latest; 0 before the first. Those of
+        hires fix have more steps: `mixing` leaves them out."""
+        made = [file for (name, _), file in self.found.files.items() if self.found.candidates[name].mixes or not mixing]
+        places = [file.relative_to(self.state.out).as_posix() for file in made[-LATEST:]]
+        return float(np.mean([self.state.numbers[place].get(TOOK) or 0.0 for place in places])) if places else 0.0
+
+    def _reserved(self) -> float:
+        """Seconds to allow for a picture of the search."""
+        return RESERVE * max(self._expected(mixing=True), 1e-3)
 
     def _of_fixed(self) -> float:
         """Seconds of the fixed part for one picture. A source takes no longer than what is made of it."""

@@ -1,4 +1,4 @@
-"""What is tried, and in which order: hires fix, presets, then settings around the best of these by successive halving.
+"""What is tried, and in which order: hires fix, presets, then settings, nearer and nearer to the best, by halving.
 
 Successive halving (Jamieson and Talwalkar 2016): many settings on few pictures, the better half of them on twice as
 many, and so on. Nothing here asks a WebUI anything.
@@ -25,8 +25,15 @@ PRESETS = ("Balanced", "Faithful", "Creative")
 SEED = 23
 """Of the settings that are tried, so that a run that goes on tries the same."""
 
+DRAWS = 32
+"""For each setting that is wanted: near to a corner of the ranges many are the same."""
+
 FEWEST_PICTURES = 2
 """On which settings are told apart first."""
+
+ROUNDS = ((1.0, 0.5), (0.25, 0.75), (0.125, 1.0))
+"""How far from the best so far settings may lie, as a share of each range, until which share of them is tried: so few
+can't fill all ranges densely, but what is near to the best of them they can."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,19 @@ class Range:
             value = self.low + (self.high - self.low) * place
         return round(self.step * round(value / self.step), 9)
 
+    def place(self, value: float) -> float:
+        """Of a number, in [0, 1]: that of the nearer end for one outside."""
+        value = min(max(value, self.low), self.high)
+        if self.logarithmic:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
+    def near(self, value: float, reach: float) -> Callable[[float], float]:
+        """Of a place in [0, 1] the number in what of the range is no farther than `reach` of it from a value."""
+        middle = self.place(value)
+        low, high = max(0.0, middle - reach), min(1.0, middle + reach)
+        return lambda place: self.at(low + (high - low) * place)
+
 
 RANGES = {
     "alpha": Range(0.1, 1.6, 0.05, logarithmic=True),
@@ -86,21 +106,31 @@ RANGES = {
 }
 
 
-def around(base: Candidate, count: int) -> list[Candidate]:
-    """The first `count` of an endless row of settings that fill the ranges evenly, the rest as the base has it.
+def around(base: Candidate, count: int, reach: float = 1.0, known: Sequence[Candidate] = ()) -> list[Candidate]:
+    """`count` settings, or as many as there are, that evenly fill what of the ranges is within `reach` of the base, the
+    rest as the base has it.
 
-    None is twice among them, and none is the base itself.
+    None is twice among them, and none is the base itself or `known`.
     """
-    row = qmc.Halton(len(RANGES), seed=SEED)
-    found: dict[str, Candidate] = {}
-    while len(found) < count:
-        (places,) = row.random(1)
-        values = {name: each.at(place) for (name, each), place in zip(RANGES.items(), places)}
-        if all(base.values.get(name) == value for name, value in values.items()):
-            continue
-        name = " ".join(f"{name}={value:g}" for name, value in values.items())
-        found[name] = Candidate(name, values={**base.values, **values})
-    return list(found.values())
+    near = {name: each.near(base.values[name], reach) for name, each in RANGES.items()}
+    taken = [{name: each.values[name] for name in RANGES} for each in (base, *known)]
+    found: list[Candidate] = []
+    for places in qmc.Halton(len(RANGES), seed=SEED).random(DRAWS * count):
+        values = {name: number(place) for (name, number), place in zip(near.items(), places)}
+        if values not in taken and len(found) < count:
+            name = " ".join(f"{name}={value:g}" for name, value in values.items())
+            found.append(Candidate(name, values={**base.values, **values}))
+            taken.append(values)
+    return found
+
+
+def narrowing(base: Candidate, count: int, score: Callable[[Candidate], float]) -> list[Candidate]:
+    """`count` settings, or as many as there are: at first all over the ranges, then nearer to the best so far."""
+    tried = [base]
+    for reach, share in ROUNDS:
+        some = math.ceil(share * count) + 1 - len(tried)
+        tried += around(max(tried, key=score), some, reach, tried)
+    return tried[1:]
 
 
 @dataclass(frozen=True)

@@ -43,12 +43,14 @@ class OtherCalibration(ValueError):
     """The folder has a calibration that was asked for otherwise; the message is for who asked."""
 
 
-def spent(out: Path) -> float:
-    """Seconds that the calibration of a folder has taken so far; 0 where there is none that can be read."""
+def so_far(out: Path) -> tuple[float, int]:
+    """Seconds that the calibration of a folder has taken, and pictures that it has measured; 0 where there is none that
+    can be read."""
     try:
-        return float(json.loads((out / NAME).read_text(encoding="utf-8"))["spent"])
+        found = json.loads((out / NAME).read_text(encoding="utf-8"))
+        return float(found["spent"]), len(found["numbers"])
     except (OSError, ValueError, LookupError, TypeError):
-        return 0.0
+        return 0.0, 0
 
 
 def load(out: Path, asked: Mapping[str, Any]) -> State:

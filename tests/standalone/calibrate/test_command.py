@@ -12,13 +12,13 @@ import sys
 from contextlib import closing
 
 import pytest
-from calibrate_webui import CHECKPOINT, FEW, Calibrated, asked, enlarged
+from calibrate_webui import CHECKPOINT, FEW, Calibrated, asked, enlarged, painted
 from PIL import Image
 
 from itermix.settings.presets import PRESETS
 from itermix.standalone import images
 from itermix.standalone.batch.journal import NAME
-from itermix.standalone.calibrate import asking, run
+from itermix.standalone.calibrate import asking, run, sheet
 from itermix.standalone.cli import main
 
 pytestmark = pytest.mark.xdist_group("calibrate")  # they share one that is through
@@ -126,7 +126,9 @@ def test_the_end_that_is_told_is_that_of_what_is_left(few, finished, prompts, ou
 def test_ctrl_c_finishes_the_picture_and_the_next_run_goes_on(few, server, prompts, out, capsys):
     after(server, FIXED + 2, lambda: os.kill(os.getpid(), signal.SIGINT))
     assert calibrate(server, out, "--prompts", prompts, "--budget", 30) == 130
-    assert "The picture at work is finished first" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "What is at work is finished first" in said.err
+    assert "Stopped before its end; the same command goes on." in said.out
     told = report(out)
     assert not told["complete"]
     assert told["pictures"] == 1  # the first was through, and is shown
@@ -135,6 +137,63 @@ def test_ctrl_c_finishes_the_picture_and_the_next_run_goes_on(few, server, promp
     assert calibrate(server, out, "--prompts", prompts, "--budget", 30) == 0
     assert report(out)["complete"]
     assert len(asked(server)) == len(set(asked(server)))
+
+
+def press_ctrl_c():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def in_the_first_source(server, monkeypatch):
+    def reply(request):
+        press_ctrl_c()
+        return painted(request)
+
+    server.replies["/sdapi/v1/txt2img"] = reply
+
+
+def in_the_search(server, monkeypatch):
+    after(server, 2 * FIXED + 1, press_ctrl_c)
+
+
+def while_the_sheet_is_drawn(server, monkeypatch):
+    write = sheet.write
+
+    def pressed(*args):
+        press_ctrl_c()
+        write(*args)
+
+    monkeypatch.setattr(sheet, "write", pressed)
+
+
+MOMENTS = {
+    in_the_first_source: (1, False),
+    in_the_search: (2 + 2 * FIXED + 1, True),
+    while_the_sheet_is_drawn: (None, True),
+}
+"""{how it is stopped: (pictures that there are then, None for all; whether something was compared)}."""
+
+
+@pytest.mark.parametrize("moment", MOMENTS, ids=lambda moment: moment.__name__)
+def test_it_is_stopped_at_any_moment_says_so_and_goes_on(few, whole, server, prompts, out, monkeypatch, capsys, moment):
+    count, compared = MOMENTS[moment]
+    complete, made = whole[1], len(whole[0].requests)
+    with monkeypatch.context() as patch:
+        moment(server, patch)
+        assert calibrate(server, out, "--prompts", prompts, "--budget", 30, "--keep", "Mine") == 130
+    said = capsys.readouterr()
+    assert said.err.endswith("itermix: stopped\n")
+    assert "Nothing was kept." in said.out
+    assert ("Best by the numbers: " in said.out) == compared == (out / "sheet.html").exists()
+    assert ("the same command goes on" in said.out.partition("\n")[2].partition("\n")[2]) == (count is not None)
+    assert len(asked(server)) == (count or made)
+    assert server.kept == {}
+    server.reply, server.replies["/sdapi/v1/txt2img"] = enlarged, painted
+    measured = len(json.loads((out / "state.json").read_text())["numbers"])
+    assert calibrate(server, out, "--prompts", prompts, "--budget", 30, "--keep", "Mine") == 0
+    assert (f"and {measured} pictures are measured already." in capsys.readouterr().out) == (measured > 0)
+    assert list(server.kept) == ["Mine"]
+    assert len(asked(server)) == len(set(asked(server))) == made
+    assert [row["name"] for row in report(out)["rows"]] == [row["name"] for row in report(complete)["rows"]]
 
 
 def test_a_run_that_is_killed_goes_on(few, server, prompts, out):

@@ -1,10 +1,23 @@
 """What is tried, and in which order."""
 
+import itertools
+
 import pytest
 
 from itermix.settings import UpscaleSettings
 from itermix.standalone.calibrate import search
-from itermix.standalone.calibrate.search import Rung, affordable, around, carried, halved, requests, rungs
+from itermix.standalone.calibrate.search import (
+    RANGES,
+    Candidate,
+    Rung,
+    affordable,
+    around,
+    carried,
+    halved,
+    narrowing,
+    requests,
+    rungs,
+)
 
 
 @pytest.fixture
@@ -30,6 +43,71 @@ def test_settings_keep_the_rest_of_their_base():
     faithful = search.presets()[1]
     assert all(each.settings(2).blending == "clean wavelet" for each in around(faithful, 5))
     assert all(each.settings(2) != UpscaleSettings(enabled=True, scale=2) for each in around(faithful, 5))
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_the_place_of_a_number_is_where_it_is_found(name):
+    each = RANGES[name]
+    for value in (each.at(place) for place in (0, 0.2, 0.5, 0.9, 1)):
+        assert each.at(each.place(value)) == value
+    assert (each.place(each.low / 2), each.place(2 * each.high)) == (0, 1)
+
+
+def with_values(base, **values):
+    return Candidate("chosen", values={**base.values, **values})
+
+
+def test_settings_near_to_others_lie_around_them_and_within_the_ranges(base):
+    chosen = with_values(base, alpha=0.4, detail=0.15, denoise=0.45, steps=8)
+    near = around(chosen, 40, 0.25)
+    assert len(near) == 40
+    for name, each in RANGES.items():
+        values = [one.values[name] for one in near]
+        assert min(values) < chosen.values[name] < max(values)
+        low, high = (each.at(each.place(chosen.values[name]) + side) for side in (-0.25, 0.25))
+        assert low <= min(values) <= max(values) <= high
+    at_a_corner = with_values(base, alpha=0.1, detail=0.0, denoise=0.2, steps=4)
+    for one in around(at_a_corner, 8, 0.25):
+        assert all(RANGES[name].low <= one.values[name] < RANGES[name].high for name in RANGES)
+
+
+def test_near_to_a_corner_there_are_no_more_settings_than_there_are(base):
+    corner = with_values(base, alpha=0.1, detail=0.0, denoise=0.2, steps=4)
+    few = around(corner, 500, 0.01)
+    assert few == []
+    known = around(corner, 5, 0.125)
+    more = around(corner, 500, 0.125, known)
+    assert not {each.name for each in more} & {each.name for each in known}
+    assert len({each.name for each in more}) == len(more) < 500
+
+
+AIMS = list(itertools.product((0.1, 0.9), repeat=len(RANGES)))
+"""Places in the ranges."""
+
+
+def distance(candidate, aim):
+    """Of settings from places, as shares of the ranges."""
+    return max(abs(each.place(candidate.values[name]) - place) for (name, each), place in zip(RANGES.items(), aim))
+
+
+@pytest.mark.parametrize("count", [12, 24, 48])
+def test_a_search_that_narrows_comes_nearer_than_one_that_fills_the_ranges(base, count):
+    def apart(tried, aim):
+        return min(distance(each, aim) for each in tried)
+
+    filled = around(base, count)
+    narrowed = [narrowing(base, count, lambda each, aim=aim: -distance(each, aim)) for aim in AIMS]
+    assert all(len({each.name for each in tried}) == count for tried in narrowed)
+    assert all(tried[: count // 2] == filled[: count // 2] for tried in narrowed)
+    gains = [apart(filled, aim) - apart(tried, aim) for tried, aim in zip(narrowed, AIMS)]
+    assert sum(gains) > 0
+
+
+def test_a_preset_that_is_best_is_what_is_narrowed_to(base):
+    tried = narrowing(base, 12, lambda each: float(each is base))
+    start = [each.place(base.values[name]) for name, each in RANGES.items()]
+    assert all(distance(each, start) <= 0.35 for each in tried[6:])  # 0.25, rounded to steps
+    assert max(distance(each, start) for each in tried[:6]) > 0.5
 
 
 def test_halving_goes_from_many_on_few_to_few_on_all():

@@ -2,8 +2,8 @@
 
 It also counts the calls of every sampling (runs.json), lets a call fail that fail.json names or takes away what
 fidelity keeps to, switches mixing on with the settings in settings.json, as another extension would, gives the crops of
-either half the prompts in prompts.json, has an IP-Adapter of Forge act in a mask (masks.json), and has routes that
-reload the UI and compare our noising with that of the WebUI.
+either half the prompts in prompts.json, has an IP-Adapter of Forge act in a mask (masks.json), lets a calibration make
+smaller sources (side.json), and has routes that reload the UI and compare our noising with that of the WebUI.
 """
 
 import functools
@@ -18,8 +18,8 @@ from modules.sd_samplers_cfg_denoiser import CFGDenoiser
 
 UNETS = ("UNetModel", "IntegratedUNet2DConditionModel")  # A1111's and reForge's, Forge's
 FOLDER = Path(os.environ["ITERMIX_PROBE"])
-FILES = ("runs", "fail", "settings", "prompts", "masks")
-RUNS, FAIL, SETTINGS, PROMPTS, MASKS = (FOLDER / f"{name}.json" for name in FILES)
+FILES = ("runs", "fail", "settings", "prompts", "masks", "side")
+RUNS, FAIL, SETTINGS, PROMPTS, MASKS, SIDE = (FOLDER / f"{name}.json" for name in FILES)
 
 
 def count(module, inputs):
@@ -115,7 +115,15 @@ def use_model(kind: str):
     probe_flow.use(kind)
 
 
+def told_side(trained_side):
+    """The function that tells the side of the pictures that a model was trained for, which side.json knows better."""
+    return lambda: json.loads(SIDE.read_text()) if SIDE.exists() else trained_side()
+
+
 def add_routes(demo, app):
+    from itermix.webui import sides
+
+    sides.trained_side = told_side(sides.trained_side)
     app.add_api_route("/probe/reload", shared.state.request_restart, methods=["POST"])
     app.add_api_route("/probe/noising", noising_errors, methods=["GET"])
     app.add_api_route("/probe/model/{kind}", use_model, methods=["POST"])
