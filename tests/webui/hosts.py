@@ -229,7 +229,7 @@ class WebUI:
             self.process.wait()
 
     def post(self, path: str, payload: dict[str, Any]) -> requests.Response:
-        return requests.post(f"{self.url}/sdapi/v1/{path}", json=payload, timeout=300)
+        return requests.post(f"{self.url}/sdapi/v1/{path}", json=payload, timeout=900)
 
     def offers(self, upscaler: str) -> bool:
         """Whether its list has an upscaler or a latent mode of this name."""
