@@ -91,5 +91,5 @@ def with_rows(context: Tensor, rows: Mapping[int, Tensor]) -> Tensor:
         raise SettingsError(NAME, f"{', '.join(map(str, sorted(set(lengths))))} tokens", allowed)
     result = context.repeat(1, length // context.shape[1], 1)
     for k, row in rows.items():
-        result[k] = row.to(result).repeat(length // len(row), 1)
+        result[k] = row.repeat(length // len(row), 1)
     return result

@@ -1,6 +1,7 @@
 """Prompts of their own for crops: where they lie, and what stands in the place of the request's prompt."""
 
 import itertools
+import re
 
 import pytest
 import torch
@@ -77,6 +78,11 @@ def test_jitter_moves_a_crop_and_not_its_place(height, width):
         assert abs(rows.start - above - place[1] * height) <= 1.001
         moved += columns.start - before != round(place[0] * width)
     assert moved or width <= 16
+
+
+def test_nor_where_it_moves_a_crop_by_most_of_what_lies_between_two():
+    own = settings(window_overlap=0.75)
+    assert [place for _, place, _ in shown(own, picture(32, 40), calls=3)] == 3 * places(own, 32, 40)
 
 
 @pytest.mark.parametrize("overlap", [0.25, 0.6])
@@ -184,7 +190,10 @@ def test_what_are_no_rows_of_prompts_is_refused(wrong):
 
 @pytest.mark.parametrize("prompt", ["a AND b", "a house <lora:name:1>", "<hypernet:x>"])
 def test_what_is_of_the_whole_picture_is_refused(prompt):
-    with pytest.raises(SettingsError, match="Allowed: prompts without AND and without networks"):
+    words = (
+        f"prompts = {prompt!r} is not possible. Allowed: prompts without AND and without networks like <lora:name:1>, "
+    )
+    with pytest.raises(SettingsError, match=re.escape(words) + "which are the whole picture's.$"):
         checked([["a", prompt]])
     with pytest.raises(SettingsError, match="Allowed: prompts without AND and without networks"):
         of_crops(lambda *place: prompt, [(0.0, 0.0, 1.0, 1.0)])
