@@ -82,7 +82,7 @@ def test_jitter_moves_a_crop_and_not_its_place(height, width):
 
 def test_nor_where_it_moves_a_crop_by_most_of_what_lies_between_two():
     own = settings(window_overlap=0.75)
-    assert [place for _, place, _ in shown(own, picture(32, 40), calls=3)] == 3 * places(own, 32, 40)
+    assert [place for _, place, _ in shown(own, picture(64, 72), calls=3)] == 3 * places(own, 64, 72)
 
 
 @pytest.mark.parametrize("overlap", [0.25, 0.6])
