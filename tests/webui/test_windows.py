@@ -321,14 +321,17 @@ def test_a_refiner_and_inverted_noise_take_the_prompts_too(webui, path, request_
 def test_controlnet_and_prompts_of_their_own(controlled, path, request_of):  # noqa: F811
     """sd-webui-controlnet marks the prompts, and reads its marks in every call."""
     args = control_unit(controlled, "controlnet", image=hosts.encoded(photograph(SIZE)))
-    requests = [request_of({**CROPS, **more}, **QUICK) for more in ({}, {"prompts": [[OWN]]}, {"prompts": [[OTHER]]})]
-    by_itself = request_of(CROPS, **QUICK, **TOLD[path])
-    made = [
-        repeatable(controlled, path, with_script(request, "ControlNet", args))[0] for request in [*requests, by_itself]
-    ]
-    assert np.array_equal(made[0].pixels, made[1].pixels)
-    assert np.array_equal(made[2].pixels, made[3].pixels)
-    assert difference(made[0], made[2]) > 1
+    size = {"hr_scale": 1.5} if path == "txt2img" else {}
+    settings = {**CROPS, "steps": 2} | ({"scale": 1.5} if path == "img2img" else {})  # 4 crops
+
+    def made(prompts, **changes):
+        request = request_of({**settings, "prompts": prompts}, **QUICK, **size, **changes)
+        return repeatable(controlled, path, with_script(request, "ControlNet", args))[0]
+
+    own, other = made(None), made([[OTHER]])
+    assert np.array_equal(made([[OWN]]).pixels, own.pixels)
+    assert np.array_equal(made(None, **TOLD[path]).pixels, other.pixels)
+    assert difference(own, other) > 1
 
 
 @PATHS
