@@ -72,7 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=16, help="per row (default %(default)s)")
     parser.add_argument("--pictures-4x", type=int, default=8, help="per row at 4x (default %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("docs/benchmark"))
+    parser.add_argument("--out", type=Path, default=Path("out/samplers"))
     options = parser.parse_args()
     command = (
         f"python benchmarks/samplers_and_steps.py --pictures {options.pictures} --pictures-4x {options.pictures_4x}"
