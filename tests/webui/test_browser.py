@@ -17,6 +17,7 @@ from itermix.settings import Settings, UpscaleSettings
 from itermix.settings.presets import AUTOMATIC, DECIDED, PRESETS, decided
 
 RUN = Settings().steps
+LONG = 3000  # tenths of a second, that a picture may take on a machine that is busy
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def generated(page, webui, tab="img2img", button="generate"):
     """Press Generate; the picture that the WebUI saved."""
     before = set(webui.data.rglob("*.png"))
     page.locator(f"#{tab}_{button}").click()
-    for _ in range(600):
+    for _ in range(LONG):
         if {p for p in webui.data.rglob("*.png") if "grids" not in str(p)} - before:
             break
         page.wait_for_timeout(100)
@@ -228,7 +229,7 @@ def test_a_folder_of_pictures_of_several_sizes_is_upscaled(page, tmp_path):
     page.locator("#img2img_batch_input_dir textarea").fill(str(source))
     page.locator("#img2img_batch_output_dir textarea").fill(str(target))
     page.locator("#img2img_generate").click()
-    for _ in range(600):
+    for _ in range(LONG):
         if len(list(target.glob("*.png"))) == 2:
             break
         page.wait_for_timeout(100)
