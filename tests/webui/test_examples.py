@@ -62,5 +62,6 @@ def test_an_error(webui):
     sentence = re.search(r'"detail":"(Iterative Mixing: alhpa.*?) \.\.\.\n', TEXT)[1]
     payload = {"alwayson_scripts": {"Iterative Mixing": {"args": [{"alhpa": 0.5}]}}}
     answer = webui.post("img2img", {**payload, "init_images": [hosts.encoded(photograph(SIZE))]})
-    assert (answer.status_code, answer.json()["error"]) == (422, "SettingsError")
+    assert answer.status_code == 422
+    assert answer.json().get("error") == (None if webui.host.is_forge else "SettingsError")
     assert answer.json()["detail"].startswith(sentence)
