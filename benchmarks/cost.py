@@ -23,7 +23,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from itermix.model.windows import parts
+from itermix.model.crops import parts
 from itermix.parameters import SIZE_MULTIPLE, Known
 from itermix.picture.phases import plan, walk
 from itermix.settings import Settings

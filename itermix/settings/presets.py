@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from itermix.model.windows import DEMOFUSION
+from itermix.model.crops import DEMOFUSION
 from itermix.parameters import SettingsError, shortened
 from itermix.picture import colour
 from itermix.settings import Settings, UpscaleSettings

@@ -23,8 +23,9 @@ from itermix.analysis.record import Analysis
 from itermix.mixing.filters import shrunk
 from itermix.mixing.masks import mask_of
 from itermix.mixing.noising import draw
+from itermix.model.crops import dilation
 from itermix.model.parts import padded
-from itermix.model.windows import Windows, attached, dilation
+from itermix.model.windows import Windows, attached
 from itermix.parameters import MAX_SEED, Known, Sampling, SettingsError, Size
 from itermix.picture.cleanup import SAME_SAMPLER
 from itermix.picture.enlarging import back_projected, rims

@@ -16,7 +16,7 @@ from itermix.mixing.noising import draw
 from itermix.parameters import Sampling, SettingsError
 from itermix.picture.cleanup import SAME_SAMPLER
 from itermix.settings import Settings
-from itermix.webui import host
+from itermix.webui import crops, host
 
 STEP_OF_NOISE = 1_000_000
 """Number of the draw that the clean-up gets its noise from; the mixing's own count its steps."""
@@ -94,8 +94,8 @@ def run(p: Any, job: Any, sampling: Sampling, args: tuple, kwargs: dict, samples
         p.sampler = host.sampler(p, sampling.sampler or host.sampler_name(p))
         p.denoising_strength = sampling.denoise
         with ExitStack() as stack:
-            crops = job.of_crops(p, sampling.settings, samples)
-            if windows := stack.enter_context(host.windowed(p, sampling.settings, crops)):
+            prompts = job.of_crops(p, sampling.settings, samples)
+            if windows := stack.enter_context(crops.windowed(p, sampling.settings, prompts)):
                 stack.enter_context(windows.of_crops(p.sampler.model_wrap_cfg))
             return p.sampler.sample_img2img(p, samples, noise, *args, **{**kwargs, "steps": sampling.steps})
     finally:

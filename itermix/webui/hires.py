@@ -95,11 +95,10 @@ def sample_hr_pass(
     # What fidelity keeps to, and the page compares with.
     first = None if pictures is None else fidelity.of_first_pass(p, samples, pictures)
     job.first = functools.cache(functools.partial(latents_of_first_pass, p, samples, pictures))
-    job.finished = False
     done: Any = None  # the decoded pictures of the last finished phase, as the WebUI gives them
     try:
         for phase in way_of(p, settings):
-            job.phase, size = phase, phase.target
+            job.phase, job.finished, size = phase, False, phase.target
             p.hr_upscale_to_x, p.hr_upscale_to_y = size
             p.truncate_x, p.truncate_y = (before["truncate_x"], before["truncate_y"]) if job.last else (0, 0)
             if phase.number > 1:

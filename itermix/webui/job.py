@@ -19,6 +19,7 @@ from itermix.analysis.record import Analysis
 from itermix.mixing import frames
 from itermix.mixing.masks import mask_of, values_of
 from itermix.model import windows
+from itermix.model.crops import places as places_of
 from itermix.model.inversion import Denoise
 from itermix.model.prompts import PromptOf, of_crops
 from itermix.parameters import Part, Size
@@ -26,7 +27,7 @@ from itermix.picture.phases import Phase
 from itermix.sampling import Pass
 from itermix.settings import Settings, UpscaleSettings
 from itermix.steps.schedule import run_by_host, steps_asked, steps_by_host
-from itermix.webui import cleanup, host, masks, sides
+from itermix.webui import cleanup, crops, host, masks, sides
 from itermix.webui.errors import as_client_errors, kept
 from itermix.webui.progress import Progress, Task
 from itermix.webui.prompts import Prompts, check_model, note
@@ -114,11 +115,16 @@ class Job:
             )
 
     def why(self, error: Exception) -> str:
-        """What failed in a phase; and what helps, if it is the memory for decoding what has been sampled."""
-        if not (self.finished and self.phase and out_of_memory(error)):
+        """What failed in a phase; and what helps, if there is a way."""
+        if not self.cannot_be_decoded(error):
             return f"it failed ({error})"
+        assert self.phase is not None
         width, height = self.phase.target
         return f"there is not enough memory to decode {width}x{height} ({error}): {host.tiled_decoding()}"
+
+    def cannot_be_decoded(self, error: Exception) -> bool:
+        """Whether it was the memory that failed a phase after its sampling."""
+        return self.finished and out_of_memory(error)
 
     def of_pass(self, latent: Tensor) -> Settings:
         """The settings of a pass over a latent [B, C, H, W], of what is left of the picture by a cut."""
@@ -132,7 +138,7 @@ class Job:
         """The prompts that the crops of a latent have of their own in a pass with these settings."""
         if not self.prompts:
             return None
-        places = windows.places(settings, *latent.shape[-2:])
+        places = places_of(settings, *latent.shape[-2:])
         if places or self.last:
             note(p, self.prompts, bool(places))
         texts = of_crops(self.prompts, places)
@@ -204,20 +210,20 @@ class Job:
             if self.progress:
                 self.progress.skip(steps)
 
-        crops = self.of_crops(p, settings, latent)
-        with host.deep_shrunk(p.sd_model, settings) as shrink, host.windowed(p, settings, crops) as parts:
-            inverting = functools.partial(self._inverting, p, settings, crops)
+        prompts = self.of_crops(p, settings, latent)
+        with host.deep_shrunk(p.sd_model, settings) as shrink, crops.windowed(p, settings, prompts) as parts:
+            inverting = functools.partial(self._inverting, p, settings, prompts)
             given: dict[str, Any] = {"mask": mask, "shrink": shrink, "windows": parts, "inverting": inverting}
             given |= {"rewound": rewound, "left_out": left_out, "analysis": self.analysis}
             yield Pass(func, latent, seeds, settings, parametrisation, start, given).function()
 
     @contextmanager
     def _inverting(
-        self, p: Any, settings: Settings, crops: Prompts | None, denoiser: Any, extra_args: dict[str, Any]
+        self, p: Any, settings: Settings, prompts: Prompts | None, denoiser: Any, extra_args: dict[str, Any]
     ) -> Iterator[Denoise]:
         """What the model makes of a state without guidance, for `Pass`, which asks from the cleanest level up. By the
         negative prompt it is the same for all crops."""
-        own = windows.replaced(crops, "acts", settings.inversion_prompt) if crops else nullcontext()
+        own = windows.replaced(prompts, "acts", settings.inversion_prompt) if prompts else nullcontext()
         with own, host.unguided(p, denoiser, extra_args, settings.inversion_prompt) as denoise:
 
             def counted(x: Tensor, level: Tensor, share: float) -> Tensor:
@@ -230,10 +236,10 @@ class Job:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether torch says so: on graphics cards by its own kind of error, on the CPU in words."""
-    return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and "memory" in str(error)
-    )
+    """Whether torch says so: on graphics cards by its own kind of error, elsewhere in words."""
+    words = "out of memory", "not enough memory", "can't allocate memory"
+    own = isinstance(error, RuntimeError) and any(each in str(error) for each in words)
+    return own or isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError))
 
 
 def steps_field(p: Any) -> str:

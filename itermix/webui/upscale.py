@@ -191,9 +191,9 @@ def iteration(
                 result = processing.process_images(q)
                 job.check_mixed()
             except Exception as error:
-                if finished is None and job.finished:
-                    raise RuntimeError(f"{step}: {job.why(error)}") from error
                 if finished is None:
+                    if job.cannot_be_decoded(error):
+                        raise RuntimeError(f"{step}: {job.why(error)}") from error
                     raise
                 errors.report(f"Iterative Mixing: {step} failed", exc_info=True)
                 problem, result = job.why(error), None

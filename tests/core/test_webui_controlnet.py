@@ -206,7 +206,7 @@ def test_what_forge_says_of_each_row_is_said_of_each_of_its_parts(webui):
         "uncond_indices": [1],
         "cond_or_uncond": [0, 1],
     }
-    of_rows = webui("host").of_rows(options, 3)
+    of_rows = webui("crops").of_rows(options, 3)
     assert of_rows.pop("cond_mark").tolist() == [0, 0, 0, 1, 1, 1]
     assert of_rows == {"cond_indices": [0, 1, 2], "uncond_indices": [3, 4, 5], "cond_or_uncond": [0, 1]}
     assert options["cond_mark"].tolist() == [0, 1]

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from itermix import Settings, SettingsError
+from itermix.model.crops import places
 from itermix.model.prompts import Grid, of_crops
-from itermix.model.windows import places
 
 SETTINGS = Settings(window=16, window_batch=3, window_jitter=False)
 HEIGHT, WIDTH = 16, 48
@@ -30,12 +30,12 @@ def encoded(text, model=1.0, xl=False):
 
 
 @pytest.fixture
-def host(webui, monkeypatch):
-    host, prompts = webui("host"), webui("prompts")
+def crops(webui, monkeypatch):
+    crops, prompts = webui("crops"), webui("prompts")
     monkeypatch.setattr(webui("controlnet"), "hints_of_parts", lambda p, parts: contextlib.nullcontext())
-    monkeypatch.setattr(host, "parametrisation", lambda sampler: SimpleNamespace(predicts_noise=False))
-    monkeypatch.setattr(host, "check_stop", lambda: None)
-    monkeypatch.setattr(host.shared, "sd_model", SimpleNamespace(is_sd1=True, factor=1.0), raising=False)
+    monkeypatch.setattr(webui("host"), "parametrisation", lambda sampler: SimpleNamespace(predicts_noise=False))
+    monkeypatch.setattr(crops, "check_stop", lambda: None)
+    monkeypatch.setattr(crops.shared, "sd_model", SimpleNamespace(is_sd1=True, factor=1.0), raising=False)
     monkeypatch.setattr(prompts, "prompt_parser", SimpleNamespace())
 
     def at_step(schedules, step):
@@ -50,8 +50,8 @@ def host(webui, monkeypatch):
         texts=texts, size=(width, height)
     )
     prompts.prompt_parser.get_learned_conditioning = "learned"
-    host.prompts = prompts
-    return host
+    crops.prompts = prompts
+    return crops
 
 
 class Request:
@@ -143,12 +143,12 @@ def ends(made):
 
 @pytest.mark.parametrize(("batch", "prompts"), [(1, 1), (2, 1), (2, 2)])
 @pytest.mark.parametrize("at_once", [None, 1, 2, 3])
-def test_a1111_s_rows_of_the_prompt_come_first(host, batch, prompts, at_once):
+def test_a1111_s_rows_of_the_prompt_come_first(crops, batch, prompts, at_once):
     denoiser = OfA1111(at_once)
-    p = Request(host.shared, denoiser)
-    own = host.prompts.Prompts(p, texts_of([[LEFT, RIGHT]]))
+    p = Request(crops.shared, denoiser)
+    own = crops.prompts.Prompts(p, texts_of([[LEFT, RIGHT]]))
     before = ends(asked(denoiser, batch, prompts))
-    with host.windowed(p, SETTINGS, own):
+    with crops.windowed(p, SETTINGS, own):
         for step in range(2):
             made = ends(asked(denoiser, batch, prompts))
             positive = batch * prompts
@@ -161,54 +161,54 @@ def test_a1111_s_rows_of_the_prompt_come_first(host, batch, prompts, at_once):
     assert "update_inner_model" not in vars(denoiser)
 
 
-def test_where_no_prompt_is_given_it_is_the_request_s(host):
+def test_where_no_prompt_is_given_it_is_the_request_s(crops):
     denoiser = OfA1111()
-    p = Request(host.shared, denoiser)
-    with host.windowed(p, SETTINGS, host.prompts.Prompts(p, texts_of([[None, RIGHT]]))):
+    p = Request(crops.shared, denoiser)
+    with crops.windowed(p, SETTINGS, crops.prompts.Prompts(p, texts_of([[None, RIGHT]]))):
         assert ends(asked(denoiser))[0] == [number(OWN), number(RIGHT)]
-    with host.windowed(p, SETTINGS, host.prompts.Prompts(p, texts_of([[OWN, OWN]]))):
+    with crops.windowed(p, SETTINGS, crops.prompts.Prompts(p, texts_of([[OWN, OWN]]))):
         same = asked(denoiser)
-    with host.windowed(p, SETTINGS):
+    with crops.windowed(p, SETTINGS):
         assert torch.equal(asked(denoiser), same)
 
 
-def test_the_marks_of_controlnet_stay_before_the_prompts(host):
+def test_the_marks_of_controlnet_stay_before_the_prompts(crops):
     denoiser = OfA1111(marked=True)
-    p = Request(host.shared, denoiser)
-    with host.windowed(p, SETTINGS, host.prompts.Prompts(p, texts_of([[LEFT, RIGHT]]))):
+    p = Request(crops.shared, denoiser)
+    with crops.windowed(p, SETTINGS, crops.prompts.Prompts(p, texts_of([[LEFT, RIGHT]]))):
         assert ends(asked(denoiser)) == [[number(LEFT), number(RIGHT)], [number(NEGATIVE)] * 2]
     shapes = [tuple(cond["c_crossattn"][0].shape) for cond in denoiser.inner_model.seen]
     assert shapes == [(2 * 3, 1 + 6, 4), (2 * 1, 1 + 6, 4)]  # of 2 and of 3 tokens, behind the mark
 
 
-def test_sdxl_is_told_the_vector_too(host):
+def test_sdxl_is_told_the_vector_too(crops):
     denoiser = OfA1111(xl=True)
-    p = Request(host.shared, denoiser, xl=True)
-    with host.windowed(p, SETTINGS, host.prompts.Prompts(p, texts_of([[LEFT, None]]))):
+    p = Request(crops.shared, denoiser, xl=True)
+    with crops.windowed(p, SETTINGS, crops.prompts.Prompts(p, texts_of([[LEFT, None]]))):
         made = asked(denoiser)[:, 0, 0, [0, -1]]
     expected = torch.tensor([[number(LEFT), number(OWN)], [number(NEGATIVE)] * 2]) * 1.001
     torch.testing.assert_close(made, expected)
 
 
-def test_prompts_change_on_the_way(host):
+def test_prompts_change_on_the_way(crops):
     denoiser = OfA1111()
-    p = Request(host.shared, denoiser)
-    with host.windowed(p, SETTINGS, host.prompts.Prompts(p, texts_of([[LEFT, RIGHT]]))):
+    p = Request(crops.shared, denoiser)
+    with crops.windowed(p, SETTINGS, crops.prompts.Prompts(p, texts_of([[LEFT, RIGHT]]))):
         denoiser.step = 6
         assert ends(asked(denoiser))[0] == [number(LEFT) + ord("!"), number(RIGHT) + ord("!")]
 
 
-def test_a_refiner_has_encoded_its_own(host):
+def test_a_refiner_has_encoded_its_own(crops):
     """Which takes over inside a call, after it has begun."""
     denoiser = OfA1111(at_once=1)
-    p = Request(host.shared, denoiser)
+    p = Request(crops.shared, denoiser)
 
     def refine():
         denoiser.refiner = None
-        host.shared.sd_model = SimpleNamespace(is_sdxl=True, factor=2.0)
+        crops.shared.sd_model = SimpleNamespace(is_sdxl=True, factor=2.0)
         denoiser.update_inner_model()
 
-    with host.windowed(p, SETTINGS, host.prompts.Prompts(p, texts_of([[LEFT, RIGHT]]))):
+    with crops.windowed(p, SETTINGS, crops.prompts.Prompts(p, texts_of([[LEFT, RIGHT]]))):
         assert ends(asked(denoiser))[0] == [number(LEFT), number(RIGHT)]
         denoiser.refiner = refine
         for _ in range(2):
@@ -217,25 +217,25 @@ def test_a_refiner_has_encoded_its_own(host):
     assert not denoiser._forward_pre_hooks
 
 
-def test_what_does_not_act_leaves_everything_as_it_is(host):
+def test_what_does_not_act_leaves_everything_as_it_is(crops):
     denoiser = OfA1111()
-    p = Request(host.shared, denoiser)
-    own = host.prompts.Prompts(p, texts_of([[LEFT, RIGHT]]))
+    p = Request(crops.shared, denoiser)
+    own = crops.prompts.Prompts(p, texts_of([[LEFT, RIGHT]]))
     own.acts = False
-    with host.windowed(p, SETTINGS, own):
+    with crops.windowed(p, SETTINGS, own):
         assert ends(asked(denoiser))[0] == [number(OWN)] * 2
 
 
-def test_the_hires_pass_has_its_own_size_and_steps(host, monkeypatch):
+def test_the_hires_pass_has_its_own_size_and_steps(crops, monkeypatch):
     sampler = SimpleNamespace(total_steps=lambda steps: 2 * steps)
     finder = SimpleNamespace(find_sampler_config={"Heun": sampler, "Other": None}.get)
-    monkeypatch.setattr(host.prompts, "sd_samplers", finder)
-    p = Request(host.shared, OfA1111())
+    monkeypatch.setattr(crops.prompts, "sd_samplers", finder)
+    p = Request(crops.shared, OfA1111())
     p.is_hr_pass, p.hr_upscale_to_x, p.hr_upscale_to_y, p.hr_second_pass_steps = True, 640, 320, 7
     p.hr_sampler_name, p.sampler_name = None, "Heun"
-    host.prompts.encoded(p, ["a"])
+    crops.prompts.encoded(p, ["a"])
     p.hr_second_pass_steps, p.hr_sampler_name = 0, "Other"
-    host.prompts.encoded(p, ["a"])
+    crops.prompts.encoded(p, ["a"])
     assert p.asked == [(["a"], (640, 320), 20, 14), (["a"], (640, 320), 20, 20)]
 
 
@@ -253,11 +253,11 @@ class Patcher:
 @pytest.mark.parametrize("xl", [False, True])
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("chunks", [[0, 1], [1, 0], [0], [1], [1, 0, 0]])
-def test_forge_says_which_rows_are_of_the_prompt(host, chunks, batch, xl):
+def test_forge_says_which_rows_are_of_the_prompt(crops, chunks, batch, xl):
     model = SimpleNamespace(forge_objects=SimpleNamespace(unet=Patcher()), factor=1.0)
-    host.shared.sd_model, patcher = model, model.forge_objects.unet
+    crops.shared.sd_model, patcher = model, model.forge_objects.unet
     denoiser = OfA1111()
-    p = Request(host.shared, denoiser, xl)
+    p = Request(crops.shared, denoiser, xl)
     rows = [encoded(NEGATIVE if kind else OWN, xl=xl) for kind in chunks for _ in range(batch)]
     names = {"c_crossattn": "crossattn", "y": "vector"} if xl else {"c_crossattn": None}
     c = {name: torch.stack([row[key] if key else row for row in rows]) for name, key in names.items()}
@@ -268,7 +268,7 @@ def test_forge_says_which_rows_are_of_the_prompt(host, chunks, batch, xl):
         told = c_crossattn[..., 1].mean(dim=1) + (0 if y is None else y.mean(dim=1) / 1000)
         return told[:, None, None, None].expand_as(x)
 
-    with host.windowed(p, SETTINGS, host.prompts.Prompts(p, texts_of([[LEFT, RIGHT]]))):
+    with crops.windowed(p, SETTINGS, crops.prompts.Prompts(p, texts_of([[LEFT, RIGHT]]))):
         wrapper = model.forge_objects.unet.model_options["model_function_wrapper"]
         made = wrapper(apply_model, call)[:, 0, 0, [0, -1]]
     of_kind = {0: [number(LEFT), number(RIGHT)], 1: [number(NEGATIVE)] * 2}
@@ -278,8 +278,8 @@ def test_forge_says_which_rows_are_of_the_prompt(host, chunks, batch, xl):
     assert not patcher.model_options
 
 
-def test_where_they_are_given(host):
-    prompts, grid = host.prompts, [["a", "b"]]
+def test_where_they_are_given(crops):
+    prompts, grid = crops.prompts, [["a", "b"]]
     nothing = SimpleNamespace()
     assert prompts.given([{"alpha": 1.0}], nothing) is None
     assert prompts.given([], nothing) is prompts.given([True, 0.5], nothing) is None
@@ -293,32 +293,32 @@ def test_where_they_are_given(host):
         prompts.given([], SimpleNamespace(itermix_prompts=1))
 
 
-def test_models_that_take_prompts_with_the_picture_are_refused(host):
+def test_models_that_take_prompts_with_the_picture_are_refused(crops):
     for name in ("is_sd1", "is_sd2", "is_sdxl"):
-        host.shared.sd_model = SimpleNamespace(**{"is_sd1": False, name: True})
-        host.prompts.check_model(Grid([["a"]]))
-    host.shared.sd_model = SimpleNamespace(is_sd1=False, is_sdxl=False)
+        crops.shared.sd_model = SimpleNamespace(**{"is_sd1": False, name: True})
+        crops.prompts.check_model(Grid([["a"]]))
+    crops.shared.sd_model = SimpleNamespace(is_sd1=False, is_sdxl=False)
     with pytest.raises(SettingsError, match="Allowed with Stable Diffusion 1, 2 and XL"):
-        host.prompts.check_model(Grid([["a"]]))
+        crops.prompts.check_model(Grid([["a"]]))
 
 
-def test_the_infotext_says_what_the_crops_were_told(host):
+def test_the_infotext_says_what_the_crops_were_told(crops):
     comments = []
     p = SimpleNamespace(extra_generation_params={}, comment=comments.append)
-    host.prompts.note(p, Grid([["a", None]]), crops=True)
+    crops.prompts.note(p, Grid([["a", None]]), crops=True)
     assert p.extra_generation_params == {"Itermix prompts": '[["a", null]]'}
-    host.prompts.note(p, max, crops=True)
+    crops.prompts.note(p, max, crops=True)
     assert p.extra_generation_params == {"Itermix prompts": "by another extension"}
     assert comments == []
-    host.prompts.note(p, max, crops=False)
+    crops.prompts.note(p, max, crops=False)
     assert p.extra_generation_params == {"Itermix prompts": "none, the picture was shown as a whole"}
     (comment,) = comments
     assert "have no effect" in comment
 
 
-def test_a_job_asks_for_the_prompts_of_the_crops_that_it_shows(webui, host):
+def test_a_job_asks_for_the_prompts_of_the_crops_that_it_shows(webui, crops):
     job = webui("job").Job(SETTINGS, prompts=Grid([[LEFT, RIGHT]]))
-    p = Request(host.shared, OfA1111())
+    p = Request(crops.shared, OfA1111())
     p.extra_generation_params, comments = {}, []
     p.comment = comments.append
     assert job.of_crops(p, SETTINGS, torch.zeros(1, 4, HEIGHT, WIDTH))._texts == texts_of([[LEFT, RIGHT]])

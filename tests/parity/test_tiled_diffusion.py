@@ -8,8 +8,9 @@ from parity import Model, apart, euler, karras, noises, picture, row, sample_eul
 
 from itermix import Settings, sample, weights
 from itermix.mixing.curves import cosine
+from itermix.model.crops import crops
 from itermix.model.inversion import invert
-from itermix.model.windows import Windows, crops
+from itermix.model.windows import Windows
 from itermix.settings import UpscaleSettings
 from itermix.settings.presets import expanded
 from itermix.steps.parametrisation import ve

@@ -6,13 +6,14 @@ import hosts
 import numpy as np
 import pytest
 import requests
+import torch
 from payloads import PRIMER, SIZE, hires, mask, mixing, photograph, plain, repeatable, upscale
 from test_img2img import difference, equal
 from test_models import SECOND
 from test_together import control_unit, controlled, embedding, run, together, with_script  # noqa: F401
 
 from itermix import Settings
-from itermix.model.windows import parts
+from itermix.model.crops import parts
 
 STEPS = 3
 QUICK = {"steps": STEPS, "hr_cfg": 2.0}
@@ -178,30 +179,40 @@ def test_the_plan_tells_what_they_cost(webui):
     assert text.endswith("4096x4096, 11 steps each, 4, then 17 calls of the model in the place of one")
 
 
+@pytest.fixture
+def adapted(webui, request):
+    """adapted(path, request, acts) -> the picture, and the first estimate of its last sampling.
+
+    Where the IP-Adapter acts its mask is the left half.
+    """
+    server = webui if webui.host.is_forge else request.getfixturevalue("together")
+    flag = webui.data / "adapter.json"
+
+    def make(path, request, acts):
+        if acts and server is webui:
+            flag.touch()
+        elif acts:
+            left = mask(2 * SIZE, SIZE).rotate(180).convert("RGB")  # it takes no grey
+            args = control_unit(server, "ip-adapter", **embedding(), effective_region_mask=hosts.encoded(left))
+            request = with_script(request, "ControlNet", args)
+        (picture,) = repeatable(server, path, request)
+        return picture, torch.load(server.data / "probe.pt", weights_only=True)["calls"][0][2]
+
+    yield make
+    flag.unlink(missing_ok=True)
+
+
 @PATHS
-def test_an_ip_adapter_acts_in_its_mask_in_each_part(webui, together, path, request_of):  # noqa: F811
+def test_an_ip_adapter_acts_in_its_mask_in_each_part(adapted, path, request_of):
+    """Crops begin at every fourth of 16 latent pixels: the last four are in those alone that have nothing of it."""
     request = request_of({**WINDOWS, "window_jitter": False, "dilated": 0.0}, **QUICK)
-    if webui.host.is_forge:
-        masks = webui.data / "masks.json"
-        masks.write_text("[]")
-        try:
-            (adapted,) = webui.generate(path, request)
-            rows = json.loads(masks.read_text())[-9 * 2 :]  # of the last step
-        finally:
-            masks.unlink()
-        assert {tuple(row) for row in rows} == {8 * (1.0,), 4 * (1.0,) + 4 * (0.0,), 8 * (0.0,)}
-        (without,) = webui.generate(path, request)
-        assert difference(adapted, without) > 1
-    else:
-        made = []
-        region = mask(2 * SIZE, SIZE).convert("RGB")  # it takes no grey
-        for half in (region, region.rotate(180)):
-            args = control_unit(together, "ip-adapter", **embedding(), effective_region_mask=hosts.encoded(half))
-            made += together.generate(path, with_script(request, "ControlNet", args))
-        assert difference(*made) > 0.1
-        assert all(difference(picture, together.generate(path, request)[0]) > 0.1 for picture in made)
-        adapted = made[0]
-    assert "unfinished" not in adapted.parameters
+    (without, before), (picture, estimate) = (adapted(path, request, acts) for acts in (False, True))
+    assert difference(picture, without) > 0.1
+    assert "unfinished" not in picture.parameters
+    if path == "img2img":  # in a hires pass it acts in the first pass, too
+        assert torch.equal(estimate[..., -4:], before[..., -4:])
+        apart = (estimate - before).abs().mean(dim=(0, 1, 2))
+        assert apart[:8].min() > 0
 
 
 @PATHS
@@ -243,7 +254,9 @@ def test_four_times_as_large_with_a_hint_in_tiles(controlled, path, request_of, 
     assert picture.pixels.shape == (side, side, 3)
     assert ("Itermix unfinished" in picture.parameters) is (how == "interrupted")
     assert ("Itermix seamless: True" in picture.parameters) is (how == "tiling")
-    assert [hint for hint in runs[-1][3] if max(hint) > 2 * SIZE] == []
+    shown = Settings(window=16, window_batch=2, seamless=how == "tiling").calls(32, 32, 2)
+    assert len(runs[-1][3]) == (7 if how == "interrupted" else shown)
+    assert all(max(hint) == 2 * SIZE for hint in runs[-1][3])
     assert runs[-2][3] == 2 * [[2 * SIZE, 2 * SIZE]]
     assert equal(plain(controlled, "txt2img"), before)
 

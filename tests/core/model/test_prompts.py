@@ -8,8 +8,9 @@ import torch
 from torch.nn import functional as F
 
 from itermix import Settings, SettingsError
+from itermix.model.crops import crops, parts, places
 from itermix.model.prompts import LONGEST, Grid, checked, of_crops, with_rows
-from itermix.model.windows import FORMULAS, Windows, crops, parts, places
+from itermix.model.windows import FORMULAS, Windows
 from tests.core.model.test_windows import CHANNELS, picture
 
 COLUMNS = [["left", "right"]]

@@ -8,8 +8,9 @@ from torch.nn import functional as F
 
 from itermix import Settings, sample
 from itermix.mixing.filters import Workspace, around, haar_low, low_pass, projection
+from itermix.model.crops import parts, starts
 from itermix.model.parts import Parts, folded, padded
-from itermix.model.windows import FORMULAS, Windows, parts, starts
+from itermix.model.windows import FORMULAS, Windows
 from itermix.picture.enlarging import back_projected, rims
 from itermix.picture.fidelity import put_back
 from itermix.standalone.upscaling import Method, prepared

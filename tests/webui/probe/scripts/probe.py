@@ -2,7 +2,7 @@
 
 It also counts the calls of every sampling (runs.json), lets a call fail that fail.json names or takes away what
 fidelity keeps to, switches mixing on with the settings in settings.json, as another extension would, gives the crops of
-either half the prompts in prompts.json, has an IP-Adapter of Forge act in a mask (masks.json), lets a calibration make
+either half the prompts in prompts.json, has an IP-Adapter of Forge act in a mask (adapter.json), lets a calibration make
 smaller sources (side.json), and has routes that reload the UI and compare our noising with that of the WebUI.
 """
 
@@ -18,8 +18,8 @@ from modules.sd_samplers_cfg_denoiser import CFGDenoiser
 
 UNETS = ("UNetModel", "IntegratedUNet2DConditionModel")  # A1111's and reForge's, Forge's
 FOLDER = Path(os.environ["ITERMIX_PROBE"])
-FILES = ("runs", "fail", "settings", "prompts", "masks", "side")
-RUNS, FAIL, SETTINGS, PROMPTS, MASKS, SIDE = (FOLDER / f"{name}.json" for name in FILES)
+FILES = ("runs", "fail", "settings", "prompts", "adapter", "side")
+RUNS, FAIL, SETTINGS, PROMPTS, ADAPTER, SIDE = (FOLDER / f"{name}.json" for name in FILES)
 
 
 def count(module, inputs):
@@ -146,15 +146,13 @@ def seen_to_start(func, starts):
 
 
 def adapt(model):
-    """Let an IP-Adapter with made-up keys and values act in the left half, and write the rows of its masks down."""
+    """Let an IP-Adapter with made-up keys and values act in the left half."""
     from lib_ipadapter.IPAdapterPlus import CrossAttentionPatch
 
     class Patch(CrossAttentionPatch):
         def __call__(self, queries, *args, **kwargs):
             layer = functools.partial(self.made_up, size=queries.shape[-1])
             self.ipadapters[0].ip_layers.to_kvs = {self.k_key: layer, self.v_key: layer}
-            (mask,) = self.masks
-            MASKS.write_text(json.dumps([*json.loads(MASKS.read_text()), *mask.mean(dim=-2).tolist()]))
             return super().__call__(queries, *args, **kwargs)
 
         def made_up(self, cond, size):
@@ -189,7 +187,7 @@ class Probe(scripts.Script):
         """Called before other scripts' or after, so the clean latent is read later."""
         if FAIL.exists() and json.loads(FAIL.read_text()).get("how") == "source":
             p.itermix.kept_to = torch.zeros(7, 3, 4, 4)  # of too many pictures
-        if MASKS.exists():
+        if ADAPTER.exists():
             adapt(p.sd_model)
         calls, states, starts, numbers = [], [], [], []
         noise = kwargs["noise"].detach().clone().cpu()
