@@ -1,11 +1,13 @@
 """A picture that is finished isn't lost because of what comes after it."""
 
+import contextlib
 import types
 from pathlib import Path, PurePath
 
 import pytest
 import torch
 
+from itermix.picture.phases import walk
 from itermix.settings import Settings
 
 
@@ -52,6 +54,60 @@ def test_the_picture_stays_where_the_clean_up_fails_gives_nan_or_is_stopped(clea
         assert result is samples or torch.equal(result, samples)
         (note,) = cleanup.notes
         assert note.startswith(f"clean-up: {problem}")
+
+
+OUT_OF_MEMORY = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
+
+
+@pytest.mark.parametrize(
+    ("error", "sampled", "decoding"),
+    [
+        (OUT_OF_MEMORY, True, True),
+        (OUT_OF_MEMORY, False, False),
+        (torch.cuda.OutOfMemoryError("full"), True, True),
+        (MemoryError(), True, True),
+        (RuntimeError("Mismatch of the memory format"), True, False),
+        (ValueError("out of memory"), True, False),
+    ],
+)
+def test_memory_that_fails_after_the_sampling_is_told_with_what_helps(webui, monkeypatch, error, sampled, decoding):
+    module = webui("job")
+    monkeypatch.setattr(module.host, "tiled_decoding", lambda: "decode in tiles")
+    (phase,) = walk((64, 64), [(128, 96)])
+    job = module.Job(Settings(), phase=phase, finished=sampled)
+    assert job.cannot_be_decoded(error) is decoding
+    told = f"there is not enough memory to decode 128x96 ({error}): decode in tiles"
+    assert job.why(error) == (told if decoding else f"it failed ({error})")
+
+
+def test_a_phase_of_the_hires_pass_that_fails_before_its_sampling_could_not_be_sampled(webui, monkeypatch):
+    """Though the phase before it was."""
+    hires, notes = webui("hires"), []
+    monkeypatch.setattr(hires, "errors", types.SimpleNamespace(report=lambda *args, **options: None))
+    monkeypatch.setattr(hires, "way_of", lambda p, settings: walk((64, 64), [(96, 96), (128, 128)]))
+    monkeypatch.setattr(hires.host, "stopped", lambda: False)
+    monkeypatch.setattr(hires.host, "saves", lambda p: False)
+    monkeypatch.setattr(hires.host, "samplers", lambda: [])
+    monkeypatch.setattr(hires.host, "hires_checkpoint", lambda p: None)
+    monkeypatch.setattr(hires.host, "of_hires", lambda p, decoded: decoded)
+    monkeypatch.setattr(hires.host, "for_hires", lambda p, pictures: pictures)
+    monkeypatch.setattr(hires.host, "note", lambda p, what, sentence: notes.append(f"{what}: {sentence}"))
+    monkeypatch.setattr(hires.controlnet, "hints_of_size", lambda p, size, cut: contextlib.nullcontext())
+    monkeypatch.setattr(hires.fidelity, "correct_decoded", lambda p, job, result: result)
+    monkeypatch.setattr(hires.fidelity, "of_first_pass", lambda p, samples, pictures: pictures)
+    job = webui("job").Job(Settings(fidelity=0.0))
+
+    def original(*_):
+        if job.phase.number > 1:
+            raise OUT_OF_MEMORY
+        job.finished, job.samples = True, None
+        return [torch.ones(3, 96, 96)]
+
+    p = types.SimpleNamespace(**dict.fromkeys(hires.CHANGED, 0), is_hr_pass=True)
+    pictures = torch.zeros(1, 3, 64, 64)
+    made = hires.sample_hr_pass(p, job, original, None, pictures, [1], [1])
+    assert made[0].shape == (3, 96, 96)
+    assert notes == [f"phase 2 of 2: it failed ({OUT_OF_MEMORY}); this is the picture of phase 1"]
 
 
 class Journal:

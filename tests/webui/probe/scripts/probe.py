@@ -2,8 +2,8 @@
 
 It also counts the calls of every sampling (runs.json), lets a call fail that fail.json names or takes away what
 fidelity keeps to, switches mixing on with the settings in settings.json, as another extension would, gives the crops of
-either half the prompts in prompts.json, has an IP-Adapter of Forge act in a mask (adapter.json), lets a calibration make
-smaller sources (side.json), and has routes that reload the UI and compare our noising with that of the WebUI.
+either half the prompts in prompts.json, has an IP-Adapter of Forge act in a mask (adapter.json), lets a calibration
+make smaller sources (side.json), and has routes that reload the UI and compare our noising with that of the WebUI.
 """
 
 import functools
