@@ -210,9 +210,8 @@ def test_an_ip_adapter_acts_in_its_mask_in_each_part(adapted, path, request_of):
     assert difference(picture, without) > 0.1
     assert "unfinished" not in picture.parameters
     if path == "img2img":  # in a hires pass it acts in the first pass, too
-        assert torch.equal(estimate[..., -4:], before[..., -4:])
         apart = (estimate - before).abs().mean(dim=(0, 1, 2))
-        assert apart[:8].min() > 0
+        assert apart[-4:].max() < 1e-3 * apart[:8].min()  # A1111 takes another way through attention with it
 
 
 @PATHS
