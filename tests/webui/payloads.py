@@ -35,6 +35,14 @@ def request_for(sampler="Euler", **changes):
     }
 
 
+def need_sampler(webui, sampler):
+    """Skip the test where the WebUI lacks the sampler, or has one that is refused (docs/samplers.md)."""
+    if sampler not in [each["name"] for each in webui.get("samplers")]:
+        pytest.skip(f"this WebUI has no {sampler}")
+    if sampler == "UniPC" and webui.host.is_neo:
+        pytest.skip("Forge Neo's UniPC is refused: test_samplers.py")
+
+
 def of_request(args):
     """The arguments of a script, with as many steps as the request says, if they are settings that name none."""
     return [{"steps": 0, **arg} if isinstance(arg, dict) else arg for arg in args]

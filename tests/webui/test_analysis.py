@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from payloads import hires, mixing, plain, repeatable, upscale
+from payloads import hires, mixing, need_sampler, plain, repeatable, upscale
 from PIL import Image
 from test_img2img import equal
 from test_scales import LIMIT, TWO, failing, run  # noqa: F401
@@ -71,6 +71,7 @@ def check_numbers(picture, end, image=0, steps=STEPS):
     ],
 )
 def test_the_files_are_beside_the_picture_which_is_as_without(webui, new_files, path, request_of, sampler, steps, rows):
+    need_sampler(webui, sampler)
     asked = {"sampler_name": sampler, "steps": steps, "save_images": True}
     without = repeatable(webui, path, request_of({"steps": steps}, **asked))
     assert {tuple(ends) for _, ends in beside(new_files())} == {()}

@@ -10,7 +10,21 @@ import hosts
 import numpy as np
 import pytest
 import torch
-from payloads import PLAIN, SIZE, STEPS, hires, mask, mixing, needs, photograph, plain, repeatable, request_for, upscale
+from payloads import (
+    PLAIN,
+    SIZE,
+    STEPS,
+    hires,
+    mask,
+    mixing,
+    need_sampler,
+    needs,
+    photograph,
+    plain,
+    repeatable,
+    request_for,
+    upscale,
+)
 from PIL import Image
 
 from itermix import NoisedLatents, Settings, weights
@@ -348,8 +362,7 @@ def test_a_range_of_steps_runs_only_those(webui):
     ],
 )
 def test_the_steps_that_are_run_are_those_that_are_foretold(webui, sampler, settings, steps):
-    if sampler not in [each["name"] for each in webui.get("samplers")]:
-        pytest.skip(f"this WebUI has no {sampler}")
+    need_sampler(webui, sampler)
     again = sampler == "PLMS"  # calls the model twice in its first step
     requests = (
         ("img2img", upscale(settings, sampler=sampler, steps=steps), False),

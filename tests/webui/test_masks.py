@@ -8,7 +8,7 @@ import time
 import hosts
 import pytest
 import torch
-from payloads import PRIMER, SIZE, hires, mask, mixing, photograph, plain, repeatable, upscale
+from payloads import PRIMER, SIZE, hires, mask, mixing, need_sampler, photograph, plain, repeatable, upscale
 from PIL import Image
 from probed import each_call
 from test_img2img import difference, equal
@@ -181,9 +181,7 @@ def test_a_rewound_sampling_counts_as_the_first_did(webui, run, sampler):  # noq
 
 @pytest.mark.parametrize("sampler", ["DDIM", "UniPC", "Restart", "DPM fast", "DPM adaptive", "DPM++ SDE", "LCM"])
 def test_other_samplers_are_rewound(webui, run, sampler):  # noqa: F811
-    names = [each["name"] for each in webui.get("samplers")]
-    if sampler not in names:
-        pytest.skip(f"this WebUI has no {sampler}")
+    need_sampler(webui, sampler)
     (once,), ((_, _, fewer),) = run("img2img", mixing({"denoise": 1.0}, sampler=sampler, steps=12))
     (picture,), ((_, _, calls),) = run("img2img", mixing(REWOUND, sampler=sampler, steps=12))
     assert calls > 1.4 * fewer

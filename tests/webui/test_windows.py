@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import requests
 import torch
-from payloads import PRIMER, SIZE, hires, mask, mixing, photograph, plain, repeatable, upscale
+from payloads import PRIMER, SIZE, hires, mask, mixing, need_sampler, photograph, plain, repeatable, upscale
 from test_img2img import difference, equal
 from test_models import SECOND
 from test_together import control_unit, controlled, embedding, run, together, with_script  # noqa: F401
@@ -96,8 +96,9 @@ def test_a_picture_that_fits_is_made_as_without(seen):
     ("sampler", "formulas"),
     [("DDIM", "clean picture"), ("DDIM", "DemoFusion"), ("DPM++ SDE", "clean picture"), ("UniPC", "DemoFusion")],
 )
-def test_with_every_kind_of_sampler(seen, sampler, formulas):
+def test_with_every_kind_of_sampler(webui, seen, sampler, formulas):
     """UniPC needs as many steps as its order, and one more."""
+    need_sampler(webui, sampler)
     settings = {**WINDOWS, "window_formulas": formulas, "blending": "addition", "detail": 0.0, "steps": 4}
     on, runs = seen("img2img", upscale(settings, sampler=sampler))
     assert all(height <= 8 and width <= 8 for _, _, height, width in runs[0][2])
