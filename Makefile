@@ -33,7 +33,7 @@ speed: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mixing_cost.py --out benchmarks/results/mixing.json
 	$(BIN)/python benchmarks/skipping.py --out benchmarks/results/skipping.json
 	$(BIN)/python benchmarks/step_budget.py --out benchmarks/results/step-budget-2x.json
-	$(BIN)/python benchmarks/step_budget.py --schedules exponential align-your-steps --mixing denoise=0.7 \
+	$(BIN)/python benchmarks/step_budget.py --schedules exponential align-your-steps --mixing denoise=0.5 \
 		--out benchmarks/results/step-budget-2x-schedules.json
 	$(BIN)/python tools/make_speed.py
 
