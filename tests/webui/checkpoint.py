@@ -64,6 +64,7 @@ class Size:
     target: str = "ldm.models.diffusion.ddpm.LatentDiffusion"  # A1111's class
     parameterization: str = "eps"
     cond_stage_key: str = "txt"  # by which A1111 knows instruct-pix2pix
+    unet_dtype: str = "float16"  # torch's name
 
 
 SIZES = {
@@ -83,6 +84,7 @@ KINDS = {
         "target": "modules.models.diffusion.ddpm_edit.LatentDiffusion",
         "cond_stage_key": "edit",
     },
+    "fp8": {"unet_dtype": "float8_e4m3fn"},
 }
 """What is other about a checkpoint of this kind: {name: fields of `Size`}."""
 
@@ -287,7 +289,7 @@ def _is_norm(key: str) -> bool:
     return key.endswith(".weight")
 
 
-def random_state_dict(size: Size, seed: int = 0, dtype=None) -> dict:
+def random_state_dict(size: Size, seed: int = 0) -> dict:
     """Seeded random weights: a key's values depend on the seed, the key and its shape alone.
 
     Every layer keeps about the deviation of its input (1 / sqrt(fan-in)), so that activations stay finite at
@@ -296,8 +298,11 @@ def random_state_dict(size: Size, seed: int = 0, dtype=None) -> dict:
     """
     import torch
 
-    dtype = dtype or torch.float16
-    state = {key: random_values(key, shape, seed).to(dtype) for key, shape in checkpoint_shapes(size).items()}
+    unet = getattr(torch, size.unet_dtype)
+    state = {
+        key: random_values(key, shape, seed).to(unet if key.startswith(UNET) else torch.float16)
+        for key, shape in checkpoint_shapes(size).items()
+    }
     state[f"{CLIP}embeddings.position_ids"] = torch.arange(TOKENS, dtype=torch.int64).reshape(1, TOKENS)
 
     # A1111's prompt emphasis divides by the mean of the text encoding, which a final norm without bias makes 0.
