@@ -189,7 +189,8 @@ class Job:
         """
         assert isinstance(self.settings, Settings)
         denoise = p.denoising_strength
-        if self.settings.denoise_in != BY_LEVEL or denoise >= 1 or not host.is_flow(p.sd_model):
+        of_level = self.settings.denoise_in == BY_LEVEL and denoise < 1 and host.is_flow(p.sd_model)
+        if not of_level or not hasattr(sampler, "get_sigmas"):  # DDIM and its like know no levels of flow
             return nullcontext()
         whole, skipped = run_by_host(denoise, steps, exact or shared.opts.img2img_fix_steps)
         return host.begun_at_level(sampler, denoise, whole - skipped)

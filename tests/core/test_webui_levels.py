@@ -88,6 +88,14 @@ def test_others_begin_where_they_did(job, kind, settings, hires):
     assert torch.equal(found, plain)
 
 
+def test_a_sampler_that_knows_no_levels_is_left_alone(job):
+    """DDIM, PLMS and UniPC of the WebUIs, which run along timesteps."""
+    p = SimpleNamespace(denoising_strength=0.5, sd_model=model("const"))
+    sampler = SimpleNamespace(get_timesteps=None)
+    with job.Job(Settings(enabled=True)).begun(p, sampler, STEPS, exact=True):
+        assert vars(sampler) == {"get_timesteps": None}
+
+
 def test_the_clean_up_begins_by_its_own_share(webui, job, monkeypatch):
     cleanup, levels = webui("cleanup"), []
 

@@ -21,27 +21,24 @@ KINDS = {"flux": (1, 16, 2 * SIZE // 8, 2 * SIZE // 8), "anima": (1, 16, 1, 2 * 
 TIED = {"lowest": 1.0, "blending": "addition", "detail": 0.0, "match_colours": False, "steps": 4}
 
 
-@pytest.fixture(scope="module")
-def neo(webui):
-    """Forge Neo, with its checkpoint loaded."""
+def used(webui, kind):
+    """Have a small model of this kind in the place of the checkpoint, which is loaded first, and again afterwards."""
     if not webui.host.is_neo:
         pytest.skip(f"{webui.host.name} has other classes for these models, or none")
     webui.generate("txt2img", {"prompt": "", "steps": 1, "width": SIZE, "height": SIZE})
-    return webui
+    use(webui, kind)
+    yield kind
+    use(webui, "none")
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def kind(request, neo):
-    use(neo, request.param)
-    yield request.param
-    use(neo, "none")
+def kind(request, webui):
+    yield from used(webui, request.param)
 
 
 @pytest.fixture(scope="module")
-def edit_model(neo):
-    use(neo, "kontext")
-    yield
-    use(neo, "none")
+def edit_model(webui):
+    yield from used(webui, "kontext")
 
 
 def use(webui, kind):
