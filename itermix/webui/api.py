@@ -23,7 +23,7 @@ from itermix.settings import Settings, UpscaleSettings
 from itermix.settings.presets import PRESETS, REASONS, PresetFileError
 from itermix.settings.schema import json_schema
 from itermix.steps.schedule import steps_asked, steps_by_host
-from itermix.webui import calibration, checkpoints, docs, host, options, results, sides
+from itermix.webui import calibration, checkpoints, docs, options, results, sides
 from itermix.webui.auth import authorised
 from itermix.webui.curve import curve
 from itermix.webui.limits import SIDES, STEPS, check_size, checked_body
@@ -100,7 +100,7 @@ def facts() -> dict[str, Any]:
     chosen = checkpoints.chosen()
     return {
         "network": network and ("U-Net" if deep_shrink.is_unet(network) else type(network).__name__),
-        "flow": host.is_flow(shared.sd_model) if network else None,
+        "flow": checkpoints.is_flow(shared.sd_model) if network else None,
         "checkpoint": {"name": chosen.name, "hash": chosen.hashes[0]} if chosen.hashes else None,
         "side": sides.trained_side(),
     }

@@ -254,14 +254,6 @@ def parametrisation(sampler: Any) -> Parametrisation:
     return Parametrisation(amounts, timestep)
 
 
-def is_flow(model: Any) -> bool:
-    """Whether the WebUI's model is one of flow matching, by what `parametrisation` asks, too."""
-    if not hasattr(model, "forge_objects"):
-        return hasattr(model, "add_noise_to_latent")
-    predictor = getattr(model.forge_objects.unet.model, "predictor", None)
-    return getattr(predictor, "prediction_type", None) == "const"
-
-
 @contextmanager
 def begun_at_level(sampler: Any, denoise: float, run: int) -> Iterator[None]:
     """Inside, the sampler object's schedule is one whose last `run` steps, which it runs, begin at the noise level that

@@ -28,7 +28,7 @@ from itermix.sampling import Pass
 from itermix.settings import Settings, UpscaleSettings
 from itermix.steps.levels import BY_LEVEL
 from itermix.steps.schedule import run_by_host, steps_asked, steps_by_host
-from itermix.webui import cleanup, crops, host, masks, sides
+from itermix.webui import checkpoints, cleanup, crops, host, masks, sides
 from itermix.webui.errors import as_client_errors, kept
 from itermix.webui.progress import Progress, Task
 from itermix.webui.prompts import Prompts, check_model, note
@@ -189,7 +189,7 @@ class Job:
         """
         assert isinstance(self.settings, Settings)
         denoise = p.denoising_strength
-        of_level = self.settings.denoise_in == BY_LEVEL and denoise < 1 and host.is_flow(p.sd_model)
+        of_level = self.settings.denoise_in == BY_LEVEL and denoise < 1 and checkpoints.is_flow(p.sd_model)
         if not of_level or not hasattr(sampler, "get_sigmas"):  # DDIM and its like know no levels of flow
             return nullcontext()
         whole, skipped = run_by_host(denoise, steps, exact or shared.opts.img2img_fix_steps)
