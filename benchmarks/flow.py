@@ -20,7 +20,7 @@ from typing import Any
 
 import facts
 import torch
-from k_diffusion.sampling import sample_euler
+from k_diffusion.sampling import get_sigmas_karras, sample_euler
 from torch import Tensor, nn
 
 from itermix.mixing.filters import low_pass
@@ -39,6 +39,8 @@ from itermix.steps.parametrisation import flow
 SCALE = 2
 CASES = ((8, "true", 3.0), (8, "soft", 3.0), (8, "true", 1.0), (20, "true", 3.0))
 """(steps, kind of sources, shift)."""
+
+DENOISES = (0.2, 0.4, 0.5, 0.6, 0.7)
 
 ALPHA, BETA = 1.0, 0.5
 """The first of HiFlow's direction and acceleration weights, which fall to 0; those of its code for the first stage."""
@@ -195,6 +197,23 @@ def row(case: Case, way: Way, readings: bench.Readings) -> dict[str, Any]:
     return {"case": asdict(case), "method": way.name, **where, **bench.summary(readings)}
 
 
+def levels(steps: int = 8) -> str:
+    """Where denoise begins in noise levels, and the noise / signal at which as many steps of schedules begin."""
+    even, shifted = Case(steps, "true", 1.0), Case(steps, "true", 3.0)
+    low = float(shifted.schedule(1000)[-2])
+    lines = [
+        ["denoise", "noise / signal", "sigma of flow", "in steps: shift 1", "shift 3", "shift 3, Karras"],
+        ["---"] * 6,
+    ]
+    for denoise in DENOISES:
+        whole, noise = int(steps / denoise), noise_of(denoise)
+        own = (even.schedule(whole), shifted.schedule(whole), get_sigmas_karras(whole, low, 1.0))
+        begins = (float(sigmas[-(steps + 1)]) for sigmas in own)
+        cells = (noise, flow_level(noise), *(begin / (1 - begin) for begin in begins))
+        lines.append([f"{denoise:g}", *(f"{value:.2f}" for value in cells)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
@@ -205,7 +224,8 @@ def main() -> None:
     chosen = bench.subjects("tuning", given.pictures)
     truths = bench.drawn(chosen, SCALE * model.SIZE)
     found: list[dict[str, Any]] = []
-    page = f"# Flow\n\n    python benchmarks/flow.py --out {given.out} --pictures {given.pictures}\n"
+    page = f"# Flow\n\n    python benchmarks/flow.py --out {given.out} --pictures {given.pictures}\n\n{levels()}\n"
+    print(levels(), flush=True)
     for number in given.cases:
         case = Case(*CASES[number - 1])
         any_model = Model(latent.denoiser, "euler", case.steps, bench.CFG, space=latent.space())

@@ -1,6 +1,6 @@
 """At which noise level a pass begins with a model of flow matching, whose schedules aren't those of Stable Diffusion.
 
-Half of the steps of a flow schedule with shift 3 begin at noise / signal = 3, those with Karras' formula at 0.06, and
+Half of the steps of a flow schedule with shift 3 begin at noise / signal = 3, those with Karras' formula below 0.1, and
 half of Stable Diffusion's with Karras' at 1.3. What is painted anew depends on that ratio and not on the share.
 """
 
