@@ -48,8 +48,8 @@ def sample(
         latent: z0, the enlarged picture that guides, [B, C, H, W] (pixels in [-1, 1] or a latent), or [B, C, T, H, W]
             of a video model, whose T frames are pictures of their own to all but the sampler and the model.
         sigmas: [steps + 1], falling to 0; `steps_range` says what denoise and the range of steps leave of them.
-        settings: `enabled`, `inversion_prompt`, `analysis` and `fidelity` are for what calls this and have no part
-            here, the last since it acts on decoded pictures (`fidelity.put_back`); seed -1 counts as 0.
+        settings: `enabled`, `inversion_prompt`, `analysis`, `denoise_in` and `fidelity` are for what calls this and
+            have no part here, the last since it acts on decoded pictures (`fidelity.put_back`); seed -1 counts as 0.
         noise: unit noise of the first step, shape of `latent`; drawn from the seed if None.
         given: options of the sampler, such as `extra_args` and `callback`; and what features need:
             mask: how much of the weight each pixel gets, [B or 1, 1, h, w] in [0, 1], 0 is free; of any size, resized,

@@ -9,10 +9,11 @@
         const checkpoint = find("#setting_sd_model_checkpoint input")?.value;
         if (facts.checkpoint !== checkpoint || Date.now() > facts.until) {
             Object.assign(facts, {checkpoint, until: Date.now() + 10000});
-            facts.network = (await ask("facts")).body?.network ?? undefined;
+            const {network, flow} = (await ask("facts")).body || {};
+            Object.assign(facts, {network: network ?? undefined, flow: flow ?? undefined});
         }
         const mask = find(`#${prefix}_mask img, #${prefix}_mask_painted input:checked`);
-        return {tab: tab(prefix), network: facts.network, mask: Boolean(mask)};
+        return {tab: tab(prefix), network: facts.network, flow: facts.flow, mask: Boolean(mask)};
     }
 
     function holds(need, values) {

@@ -28,6 +28,7 @@ from itermix.picture.fidelity import FidelitySettings
 from itermix.picture.latent_upscaler import LatentUpscalerSettings
 from itermix.picture.phases import PhaseSettings
 from itermix.picture.repairs import RepairSettings
+from itermix.steps.levels import LevelSettings
 from itermix.steps.schedule import CountSettings, DenoiseSettings, StepSettings
 
 __all__ = ["Parameter", "Settings", "SettingsError", "UpscaleSettings", "shortened"]
@@ -35,6 +36,7 @@ __all__ = ["Parameter", "Settings", "SettingsError", "UpscaleSettings", "shorten
 
 @dataclass(frozen=True, init=False)
 class Settings(
+    LevelSettings,
     CropSettings,
     CountSettings,
     RepairSettings,

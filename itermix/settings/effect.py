@@ -10,6 +10,7 @@ from itermix.settings import UpscaleSettings
 
 FACTS = {
     ("network", ("U-Net",)): "a model of Stable Diffusion 1, 2 or XL",
+    ("flow", ON): "a model of flow matching",
     ("tab", ("txt2img",)): "hires fix in txt2img",
     ("mask", ON): "a mask",
 }

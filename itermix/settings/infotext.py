@@ -12,7 +12,7 @@ from typing import Any
 from itermix.parameters import Parameter
 from itermix.settings import Settings, UpscaleSettings
 
-VERSION = 6
+VERSION = 7
 """To be raised with every release in which a default, a key or the meaning of a value is another."""
 
 VERSION_KEY = "Itermix version"
@@ -20,7 +20,8 @@ VERSION_KEY = "Itermix version"
 UNFINISHED = "Itermix unfinished"
 """Key under which a picture says what of it could not be finished."""
 
-BEFORE_6 = {"steps": 0, "window_auto": False, "window_overlap": 0.5, "dilated": 1.0}
+BEFORE_7 = {"denoise_in": "steps"}
+BEFORE_6 = {**BEFORE_7, "steps": 0, "window_auto": False, "window_overlap": 0.5, "dilated": 1.0}
 BEFORE_5 = {**BEFORE_6, "denoise": 0.7}
 BEFORE_3 = {**BEFORE_6, "denoise": 1.0, "blending": "clean wavelet", "alpha": 0.35, "detail": 0.07}
 BEFORE_2 = {**BEFORE_3, "detail": 0.0, "fidelity": 0.0, "back_projection": False}
@@ -32,6 +33,7 @@ OLD_DEFAULTS: dict[int, dict[str, Any]] = {
     3: {**BEFORE_5, "detail": 0.06},
     4: BEFORE_5,
     5: BEFORE_6,
+    6: BEFORE_7,
 }
 """{version: {setting: its default then}}, where that may be another than today's."""
 

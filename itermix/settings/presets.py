@@ -105,7 +105,7 @@ FIRST = (
 )
 """Settings that the first presets that were saved hold."""
 
-NOTHING = {"fidelity": 0.0, "steps": 0, "window_auto": False, "window_overlap": 0.5}
+NOTHING = {"fidelity": 0.0, "steps": 0, "window_auto": False, "window_overlap": 0.5, "denoise_in": "steps"}
 LATER = {parameter.name: parameter.default for parameter in DECIDED if parameter.name not in FIRST} | NOTHING
 """The others, at what presets without them were made with: what does nothing, which the default of most does."""
 

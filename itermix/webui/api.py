@@ -93,12 +93,14 @@ def schema() -> dict[str, Any]:
 
 
 def facts() -> dict[str, Any]:
-    """What settings need that no setting says: the kind of the loaded model's network; the checkpoint that is chosen,
-    and what it is known by; and the side of the pictures that it was trained for. None for what isn't known."""
+    """What settings need that no setting says: the kind of the loaded model's network, and whether it is one of flow
+    matching; the checkpoint that is chosen, and what it is known by; and the side of the pictures that it was trained
+    for. None for what isn't known."""
     network = sides.loaded_network()
     chosen = checkpoints.chosen()
     return {
         "network": network and ("U-Net" if deep_shrink.is_unet(network) else type(network).__name__),
+        "flow": checkpoints.is_flow(shared.sd_model) if network else None,
         "checkpoint": {"name": chosen.name, "hash": chosen.hashes[0]} if chosen.hashes else None,
         "side": sides.trained_side(),
     }

@@ -1,4 +1,4 @@
-"""The checkpoint that a WebUI has chosen, and what it is known by."""
+"""The checkpoint that a WebUI has chosen, what it is known by, and of what kind it is."""
 
 from __future__ import annotations
 
@@ -30,3 +30,11 @@ def chosen(p: Any = None) -> Checkpoint:
             hashes = (getattr(info, kind, None) for kind in ("shorthash", "hash"))
             return Checkpoint(info.name_for_extra, tuple(each for each in hashes if each))
     return Checkpoint("", ())
+
+
+def is_flow(model: Any) -> bool:
+    """Whether the WebUI's model is one of flow matching: by Forge's predictor, and by what A1111's SD3 alone has."""
+    if not hasattr(model, "forge_objects"):
+        return hasattr(model, "add_noise_to_latent")
+    predictor = getattr(model.forge_objects.unet.model, "predictor", None)
+    return getattr(predictor, "prediction_type", None) == "const"

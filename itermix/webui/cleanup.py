@@ -97,6 +97,7 @@ def run(p: Any, job: Any, sampling: Sampling, args: tuple, kwargs: dict, samples
             prompts = job.of_crops(p, sampling.settings, samples)
             if windows := stack.enter_context(crops.windowed(p, sampling.settings, prompts)):
                 stack.enter_context(windows.of_crops(p.sampler.model_wrap_cfg))
+            stack.enter_context(job.begun(p, p.sampler, sampling.steps, exact=True))
             return p.sampler.sample_img2img(p, samples, noise, *args, **{**kwargs, "steps": sampling.steps})
     finally:
         p.sampler, p.denoising_strength = before

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,25 +11,14 @@ from torch import Tensor
 
 from itermix.mixing.curves import weights
 from itermix.settings import Settings
+from itermix.steps.levels import SD_SIGMAS, karras
 from itermix.steps.parametrisation import ve
 from itermix.steps.schedule import run_by_host, steps_range
 
 
-def sd_sigmas(count: int = 1000) -> Tensor:
-    """[count], rising from 0.0292 to 14.6146: the training schedule of SD 1 and SDXL (latent diffusion's "linear")."""
-    betas = torch.linspace(0.00085**0.5, 0.012**0.5, count, dtype=torch.float64) ** 2
-    alphas_cumprod = torch.cumprod(1 - betas, dim=0)
-    return ((1 - alphas_cumprod) / alphas_cumprod).sqrt()
-
-
-SD_SIGMAS = sd_sigmas()
-
-
-def powers(rho: float, steps: int) -> Tensor:
-    """Karras et al. (arXiv 2206.00364), eq. 5."""
-    ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
-    low, high = SD_SIGMAS[0] ** (1 / rho), SD_SIGMAS[-1] ** (1 / rho)
-    return (high + ramp * (low - high)) ** rho
+def of_karras(steps: int) -> Tensor:
+    """Evenly in Karras' formula, down to the last."""
+    return karras(torch.linspace(0, 1, steps, dtype=torch.float64))
 
 
 def exponential(steps: int) -> Tensor:
@@ -56,7 +44,7 @@ def sgm_uniform(steps: int) -> Tensor:
 
 DEFAULT_SCHEDULE = "Karras"
 SCHEDULES: dict[str, Callable[[int], Tensor]] = {
-    DEFAULT_SCHEDULE: functools.partial(powers, 7.0),
+    DEFAULT_SCHEDULE: of_karras,
     "Exponential": exponential,
     "Polyexponential": exponential,  # at the WebUIs' rho of 1
     "Uniform": uniform,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ from itermix.parameters import SettingsError
 from itermix.picture.enlarging import back_projected, rims
 from itermix.settings import Settings
 from itermix.settings.infotext import UNFINISHED
+from itermix.steps.levels import begun_at, flow_level, noise_of
 from itermix.steps.parametrisation import Amounts, Parametrisation, ve, vp
 from itermix.webui import latent_upscaler
 
@@ -253,6 +254,19 @@ def parametrisation(sampler: Any) -> Parametrisation:
     return Parametrisation(amounts, timestep)
 
 
+@contextmanager
+def begun_at_level(sampler: Any, denoise: float, run: int) -> Iterator[None]:
+    """Inside, the sampler object's schedule is one whose last `run` steps, which it runs, begin at the noise level that
+    `denoise` means (`itermix.steps.levels`). How many steps it has, it is asked for by the WebUI."""
+    own = sampler.get_sigmas
+
+    def get_sigmas(p: Any, steps: int) -> Tensor:
+        return begun_at(lambda count: own(p, count), flow_level(noise_of(denoise)), run, steps)
+
+    with replaced(sampler, "get_sigmas", get_sigmas):
+        yield
+
+
 LANCZOS = "Lanczos"
 """The upscaler that needs no entry in the WebUI's list. Forge Neo's has models only, and no latent modes."""
 
@@ -306,9 +320,13 @@ def enlarge(
 
 
 def encoded(pictures: Tensor, model: Any) -> Tensor:
-    """Latents of pictures [B, 3, H, W] in [0, 1]."""
+    """Latents of pictures [B, 3, H, W] in [0, 1].
+
+    An edit model of Forge Neo takes what was encoded last for the reference of the next prompt, which this is not.
+    """
     method = sd_samplers_common.approximation_indexes.get(shared.opts.sd_vae_encode_method)
-    return sd_samplers_common.images_tensor_to_samples(pictures, method, model)
+    with replaced(model, "ini_latent", model.ini_latent) if hasattr(model, "ini_latent") else nullcontext():
+        return sd_samplers_common.images_tensor_to_samples(pictures, method, model)
 
 
 def preview(latents: Tensor) -> Tensor:

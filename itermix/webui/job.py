@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,8 +26,9 @@ from itermix.parameters import Part, Size
 from itermix.picture.phases import Phase
 from itermix.sampling import Pass
 from itermix.settings import Settings, UpscaleSettings
+from itermix.steps.levels import BY_LEVEL
 from itermix.steps.schedule import run_by_host, steps_asked, steps_by_host
-from itermix.webui import cleanup, crops, host, masks, sides
+from itermix.webui import checkpoints, cleanup, crops, host, masks, sides
 from itermix.webui.errors import as_client_errors, kept
 from itermix.webui.progress import Progress, Task
 from itermix.webui.prompts import Prompts, check_model, note
@@ -181,6 +182,19 @@ class Job:
             latent = latent * p.mask + p.init_latent * p.nmask
         p.init_latent = latent
 
+    def begun(self, p: Any, sampler: Any, steps: int, exact: bool) -> AbstractContextManager[None]:
+        """Inside, a sampler object begins where the denoise of `p` means it to, with a model of flow matching.
+
+        `steps` and `exact` are those of `run_by_host`, but that an option of the WebUI makes all img2img exact.
+        """
+        assert isinstance(self.settings, Settings)
+        denoise = p.denoising_strength
+        of_level = self.settings.denoise_in == BY_LEVEL and denoise < 1 and checkpoints.is_flow(p.sd_model)
+        if not of_level or not hasattr(sampler, "get_sigmas"):  # DDIM and its like know no levels of flow
+            return nullcontext()
+        whole, skipped = run_by_host(denoise, steps, exact or shared.opts.img2img_fix_steps)
+        return host.begun_at_level(sampler, denoise, whole - skipped)
+
     @contextmanager
     def _mixing(self, p: Any, func: Callable, latent: Tensor, noise: Tensor) -> Iterator[Callable]:
         """The sampler function that mixes, for MixedSampling; raises what was wrong before."""
@@ -211,7 +225,11 @@ class Job:
                 self.progress.skip(steps)
 
         prompts = self.of_crops(p, settings, latent)
-        with host.deep_shrunk(p.sd_model, settings) as shrink, crops.windowed(p, settings, prompts) as parts:
+        with (
+            self.begun(p, p.sampler, getattr(p, steps_field(p)) or p.steps, exact=not host.is_img2img(p)),
+            host.deep_shrunk(p.sd_model, settings) as shrink,
+            crops.windowed(p, settings, prompts) as parts,
+        ):
             inverting = functools.partial(self._inverting, p, settings, prompts)
             given: dict[str, Any] = {"mask": mask, "shrink": shrink, "windows": parts, "inverting": inverting}
             given |= {"rewound": rewound, "left_out": left_out, "analysis": self.analysis}

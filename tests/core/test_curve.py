@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from itermix import Settings, SettingsError, weights
+from itermix.steps.levels import SD_SIGMAS
 from itermix.steps.parametrisation import ve
 from itermix.steps.schedule import run_by_host
-from itermix.webui.curve import SCHEDULES, SD_SIGMAS, curve
+from itermix.webui.curve import SCHEDULES, curve
 
 
 def test_the_training_schedule_is_that_of_sd():

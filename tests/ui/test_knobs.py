@@ -12,7 +12,7 @@ from itermix.settings.presets import PRESETS, REASONS
 
 MINE = "#itermix_img2img"
 DECLARED = {parameter.name: parameter for parameter in UpscaleSettings.parameters()}
-BY_FACTS = {"deep_shrink", "mask_mode", "nn_upscaler", "repairs"}
+BY_FACTS = {"deep_shrink", "denoise_in", "mask_mode", "nn_upscaler", "repairs"}
 """Settings whose needs are no settings, but the model, a mask or the tab."""
 
 
@@ -166,6 +166,20 @@ def test_a_model_without_unet_greys_deep_shrink_out_but_lets_it_be_switched_off(
     page.locator(f"{MINE}_deep_shrink_reason").get_by_text(why).wait_for()
     page.wait_for_timeout(700)
     assert page.locator(f"{MINE}_deep_shrink input[type=number]").is_enabled()
+
+
+def test_what_denoise_is_a_share_of_is_greyed_out_without_a_model_of_flow_matching(page):
+    told = {"network": "U-Net", "flow": False}
+    page.route("**/itermix/v1/facts", lambda route: route.fulfill(json=told))
+    page.reload()
+    opened(page)
+    unfold(page)
+    wait_grey(page, "denoise_in", "No effect without a model of flow matching.")
+    told |= {"network": "Flux", "flow": True}
+    page.reload()
+    opened(page)
+    unfold(page)
+    wait_usable(page, "denoise_in")
 
 
 def test_a_hires_setting_is_greyed_out_in_img2img_alone(page):

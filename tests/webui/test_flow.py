@@ -1,7 +1,10 @@
 """Models with flow matching and 16 channels, of which one has latents with frames: Forge Neo's own classes, made small.
 
 Their text encoder is stood in for (probe/probe_flow.py) and their weights are random: these tests are about numbers.
+What is guidance-distilled in such a model is its embedding of the distilled CFG; one step is as good as another to it.
 """
+
+from itertools import pairwise
 
 import hosts
 import numpy as np
@@ -10,20 +13,32 @@ import requests
 import torch
 from payloads import SIZE, hires, mask, mixing, photograph, request_for, upscale
 
+from itermix.steps.levels import flow_level, noise_of
+
 KINDS = {"flux": (1, 16, 2 * SIZE // 8, 2 * SIZE // 8), "anima": (1, 16, 1, 2 * SIZE // 8, 2 * SIZE // 8)}
 """Small models, and the shape of their latents in a request for twice the photograph's size."""
+
+TIED = {"lowest": 1.0, "blending": "addition", "detail": 0.0, "match_colours": False, "steps": 4}
+
+
+def used(webui, kind):
+    """Have a small model of this kind in the place of the checkpoint, which is loaded first, and again afterwards."""
+    if not webui.host.is_neo:
+        pytest.skip(f"{webui.host.name} has other classes for these models, or none")
+    webui.generate("txt2img", {"prompt": "", "steps": 1, "width": SIZE, "height": SIZE})
+    use(webui, kind)
+    yield kind
+    use(webui, "none")
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def kind(request, webui):
-    if not webui.host.is_neo:
-        pytest.skip(f"{webui.host.name} has other classes for these models, or none")
-    webui.generate(
-        "txt2img", {"prompt": "", "steps": 1, "width": SIZE, "height": SIZE}
-    )  # it loads its checkpoint first
-    use(webui, request.param)
-    yield request.param
-    use(webui, "none")
+    yield from used(webui, request.param)
+
+
+@pytest.fixture(scope="module")
+def edit_model(webui):
+    yield from used(webui, "kontext")
 
 
 def use(webui, kind):
@@ -46,13 +61,106 @@ def test_the_script_with_its_defaults_doubles_a_picture(webui, kind):
     assert "Itermix unfinished" not in picture.parameters
 
 
-def test_every_step_starts_at_the_noised_source_where_the_weight_is_one(webui, kind):
-    webui.generate("img2img", upscale({"lowest": 1.0, "blending": "addition", "detail": 0.0, "match_colours": False}))
+def check_tied(webui, steps):
+    """Every step, once, starts at the noised source."""
     found = seen(webui)
-    assert len(found["calls"]) > 2
+    assert len(found["calls"]) == steps
+    assert found["hooks"] == 1
     for x, sigma, _ in found["calls"]:
         noised = (1 - sigma) * found["latent"] + sigma * found["noise"]
         assert torch.allclose(x, noised, atol=1e-5)
+
+
+@pytest.mark.parametrize("cfg", [2.0, 1.0])
+def test_every_step_starts_at_the_noised_source_where_the_weight_is_one(webui, kind, cfg):
+    """Forge Neo says twice that it is about to sample a hires pass. At CFG 1 it makes nothing of a negative prompt."""
+    webui.generate("img2img", upscale(TIED, cfg_scale=cfg))
+    check_tied(webui, TIED["steps"])
+    webui.generate("txt2img", hires(TIED, cfg_scale=cfg, hr_cfg=cfg))
+    check_tied(webui, TIED["steps"])
+
+
+def test_a_guidance_distilled_model_is_mixed_at_cfg_1(webui, kind):
+    """One call of the model a step, without a negative prompt: another one changes nothing."""
+    made = {}
+    for negative in ("", "blurry"):
+        for cfg in (1.0, 2.0):
+            (made[negative, cfg],) = webui.generate("img2img", upscale({}, cfg_scale=cfg, negative_prompt=negative))
+    assert difference(made["", 1.0], made["blurry", 1.0]) == 0
+    assert difference(made["", 2.0], made["blurry", 2.0]) > 0
+    assert difference(made["", 1.0], made["", 2.0]) > 0
+    (plain,) = webui.generate("img2img", upscale({"highest": 0.0, "lowest": 0.0}, cfg_scale=1.0))
+    assert difference(made["", 1.0], plain) > 0
+
+
+def test_without_a_negative_prompt_there_is_an_inversion_by_the_prompt_alone(webui, kind):
+    (picture,) = webui.generate("img2img", upscale({"noise": "inverted", "inversion_prompt": True}, cfg_scale=1.0))
+    assert "Itermix unfinished" not in picture.parameters
+    for path, request in (
+        ("img2img", upscale({"noise": "inverted", "inversion_prompt": False}, cfg_scale=1.0)),
+        ("txt2img", hires({"noise": "inverted", "inversion_prompt": False}, hr_cfg=1.0)),
+    ):
+        response = webui.post(path, request)
+        assert response.status_code == 422
+        assert "inversion_prompt" in response.json()["detail"]
+
+
+def test_the_distilled_cfg_is_the_models_in_every_phase(webui, kind):
+    """It is Flux's guidance, and Anima's shift."""
+    pictures = [webui.generate("img2img", upscale({}, distilled_cfg_scale=scale))[0] for scale in (1.0, 6.0)]
+    assert difference(*pictures) > 0
+    pictures = [webui.generate("txt2img", hires({}, hr_distilled_cfg=scale))[0] for scale in (1.0, 6.0)]
+    assert difference(*pictures) > 0
+
+
+def begun(webui, path, request):
+    """The noise level of the first call of the last sampling, and how many calls there were."""
+    webui.generate(path, request)
+    calls = seen(webui)["calls"]
+    return calls[0][1], len(calls)
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0, 7.0])
+def test_a_pass_begins_at_the_noise_level_of_denoise_with_every_scheduler(webui, kind, shift):
+    settings, level = {"denoise": 0.4, "steps": 4}, pytest.approx(flow_level(noise_of(0.4)), rel=1e-4)
+    begun_there = []
+    for scheduler in webui.get("schedulers"):
+        name = scheduler["label"]
+        shifted = {"scheduler": name, "distilled_cfg_scale": shift}
+        if webui.post("img2img", request_for(**shifted)).status_code != 200:
+            continue
+        levels = [level for _, level, _ in seen(webui)["calls"]]
+        if not all(0 < b < a <= 1 for a, b in pairwise(levels)):  # Uniform gives levels above 1, and 0 twice
+            continue
+        assert begun(webui, "img2img", upscale(settings, **shifted)) == (level, 4), name
+        begun_there.append(name)
+    assert {"Simple", "Normal", "Beta", "Karras"} <= set(begun_there)
+    shifted = {"scheduler": "Simple", "distilled_cfg_scale": shift}
+    assert begun(webui, "img2img", mixing(settings, **shifted)) == (level, 4)
+    of_hires = {"hr_scheduler": "Simple", "hr_distilled_cfg": shift, **shifted}
+    assert begun(webui, "txt2img", hires(settings, **of_hires)) == (level, 4)
+    assert begun(webui, "txt2img", hires({**settings, "steps": 0}, **of_hires, hr_second_pass_steps=3)) == (level, 3)
+
+
+def test_in_steps_and_at_1_it_begins_where_the_webui_does(webui, kind):
+    plain = begun(webui, "img2img", request_for(scheduler="Simple", denoising_strength=0.6))
+    of_steps = {"denoise": 0.6, "denoise_in": "steps", "steps": 0}
+    assert begun(webui, "img2img", mixing(of_steps, scheduler="Simple")) == plain
+    assert begun(webui, "img2img", mixing({"denoise": 1.0, "steps": 4}, scheduler="Simple")) == (pytest.approx(1.0), 4)
+
+
+def test_an_old_infotext_begins_where_it_did(webui, kind):
+    """Pasted, as a request: what it leaves out is what it was."""
+    from itermix.settings.infotext import read
+
+    text = {"Itermix enabled": "True", "Itermix denoise": "0.6", "Itermix steps": "0", "Itermix version": "6"}
+    settings = {name: value for name, value in read(text).items() if name in ("denoise", "denoise_in", "steps")}
+    plain = begun(webui, "img2img", request_for(scheduler="Simple", denoising_strength=0.6))
+    assert begun(webui, "img2img", mixing(settings, scheduler="Simple")) == plain
+
+
+def test_the_page_is_told_that_it_is_a_model_of_flow_matching(webui, kind):
+    assert webui.get("../../itermix/v1/facts")["flow"] is True
 
 
 def test_img2img_and_hires_fix_mix(webui, kind):
@@ -141,3 +249,32 @@ def test_every_sampler_is_mixed_or_refused_with_a_reason(webui, kind):
     print(kind, "mixed:", mixed, "refused:", refused)
     assert len(mixed) > len(refused)
     assert {"Euler", "DPM++ 2M"} <= set(mixed)
+
+
+def references(webui):
+    """{what the edit model is shown at the calls of the last sampling}."""
+    return set(map(tuple, seen(webui)["references"]))
+
+
+def test_an_edit_model_is_shown_the_picture_that_a_phase_begins_with(webui, edit_model):
+    """As in img2img without mixing, at the size of the phase, and of no phase besides."""
+    webui.generate("img2img", request_for(denoising_strength=0.95))
+    assert references(webui) == {((1, 16, SIZE // 8, SIZE // 8),)}
+    settings = {"scale": 4.0, "max_scale_per_phase": 2.0, "match_colours": True}
+    (picture,) = webui.generate("img2img", upscale(settings))
+    assert "Itermix unfinished" not in picture.parameters
+    assert references(webui) == {((1, 16, SIZE // 2, SIZE // 2),)}
+
+
+def test_what_mixing_encodes_is_no_reference_of_the_next_picture(webui, edit_model):
+    """Colours are matched with the source's, which is encoded when the last phase has been sampled."""
+    webui.generate("img2img", upscale({"match_colours": True}))
+    webui.generate("txt2img", {k: v for k, v in request_for(prompt="new").items() if k != "init_images"})
+    assert references(webui) == {()}
+
+
+def test_hires_fix_shows_an_edit_model_none_of_its_pictures(webui, edit_model):
+    settings = {"max_scale_per_phase": 2.0, "match_colours": True}
+    for number in range(2):
+        webui.generate("txt2img", hires(settings, hr_scale=4.0, steps=3, hr_prompt=f"large {number}"))
+        assert references(webui) == {()}

@@ -34,6 +34,7 @@ OF_A_RUN = {
 """{setting that acts in a run of the core: another value}."""
 
 ELSEWHERE = {
+    "denoise_in": "tests/webui/test_flow.py, and tests/core/test_webui_levels.py: other models begin where they did",
     "cleanup_steps": "tests/webui/test_scales.py, as the next",
     "cleanup_sampler": "",
     "window_batch": "it changes how fast a run is, and no number",

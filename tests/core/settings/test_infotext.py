@@ -80,6 +80,7 @@ DEFAULTS_OF_VERSION = {
         "window_overlap": 0.5,
         "seamless": False,
         "repairs": "after all",
+        "denoise_in": "steps",
         "scale": 2.0,
         "width": 0,
         "height": 0,
@@ -100,6 +101,13 @@ DEFAULTS_OF_VERSION[3] = {
 }
 DEFAULTS_OF_VERSION[4] = {**DEFAULTS_OF_VERSION[3], "detail": 0.0}
 DEFAULTS_OF_VERSION[5] = {**DEFAULTS_OF_VERSION[4], "denoise": 0.5}
+DEFAULTS_OF_VERSION[6] = {
+    **DEFAULTS_OF_VERSION[5],
+    "steps": 8,
+    "window_auto": True,
+    "window_overlap": 0.25,
+    "dilated": 0.0,
+}
 
 
 def as_a_webui_writes(values):

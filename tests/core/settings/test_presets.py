@@ -100,7 +100,7 @@ FIRST_SAVED = {
 def test_a_whole_preset_from_before_some_settings_means_what_it_did(file, later):
     file.path.write_text(json.dumps({"Old": {**FIRST_SAVED, **later}, "Written by hand": {"alpha": 0.6}}))
     today = {"detail": round(DETAIL_ON_STATE * later.get("detail", 0.0), 2)}
-    nothing = {"fidelity": 0.0, "steps": 0, "window_auto": False, "window_overlap": 0.5}
+    nothing = {"fidelity": 0.0, "steps": 0, "window_auto": False, "window_overlap": 0.5, "denoise_in": "steps"}
     assert file.load()["Old"] == {**decided({**FIRST_SAVED, **nothing}), **later, **today}
     assert file.load()["Written by hand"] == decided({"alpha": 0.6})
 

@@ -8,6 +8,7 @@ that of the real one. Nothing is known of a prompt but its characters.
 import math
 import zlib
 from types import SimpleNamespace
+from unittest import mock
 
 import torch
 
@@ -70,7 +71,8 @@ def encoded(prompt, *shape):
 
 
 def engine(kind):
-    """One of Forge Neo's engines, "anima" (latents [B, 16, 1, h, w]) or "flux" ([B, 16, h, w])."""
+    """One of Forge Neo's engines, "anima" (latents [B, 16, 1, h, w]), "flux" ([B, 16, h, w]), or "kontext", which is
+    Flux as an edit model."""
     from backend.diffusion_engine import anima, base, flux
     from backend.nn.anima import Anima
     from backend.nn.flux import IntegratedFluxTransformer2DModel
@@ -101,6 +103,8 @@ def engine(kind):
             base.ForgeDiffusionEngine.__init__(self, config, {"vae": autoencoder})
             self.is_wan = self.use_shift = frames
             self.use_distilled_cfg_scale = not frames
+            self.text_processing_engine_l = lambda prompt: (None, encoded(prompt, WIDTH))
+            self.text_processing_engine_t5 = lambda prompt: encoded(prompt, WORDS, WIDTH)
             predictor = self._get_predictor()
             unet = UnetPatcher.from_model(transformer, diffusers_scheduler=None, k_predictor=predictor, config=config)
             clip = SimpleNamespace(patcher=None, cond_stage_model=None, clone=lambda: clip)
@@ -113,11 +117,10 @@ def engine(kind):
             pass
 
         def get_learned_conditioning(self, prompt):
-            words = encoded(prompt, WORDS, WIDTH)
             if frames:
-                return words
-            scale = getattr(prompt, "distilled_cfg_scale", 3.0) or 3.0
-            return {"crossattn": words, "vector": encoded(prompt, WIDTH), "guidance": torch.full((len(prompt),), scale)}
+                return encoded(prompt, WORDS, WIDTH)
+            with mock.patch.object(flux.memory_management, "load_model_gpu"):  # there is no text encoder
+                return super().get_learned_conditioning(prompt)
 
         def get_prompt_lengths_on_ui(self, prompt):
             return WORDS, WORDS
@@ -127,9 +130,12 @@ def engine(kind):
 
 def use(kind):
     """Make requests use a small model, or, for "none", load the checkpoint again."""
+    from backend.args import dynamic_args
     from modules import processing, sd_models, shared
 
     loaded = sd_models.model_data.sd_model
+    dynamic_args.reset()
+    dynamic_args.kontext = kind == "kontext"  # which its loader tells by the file's name
     if kind == "none":
         sd_models.model_data.forge_hash = ""
         return

@@ -108,6 +108,15 @@ def noising_errors():
     return {name: error(p.sigmas.float(), p.noise_scaling, p) for name, p in predictors.items()}
 
 
+def references():
+    """The shapes of what an edit model of Forge Neo is shown beside its state."""
+    try:
+        from backend.args import dynamic_args
+    except ImportError:
+        return []
+    return [tuple(latent.shape) for latent in getattr(dynamic_args, "ref_latents", [])]
+
+
 def use_model(kind: str):
     """Put a small model of this kind in the place of the loaded one, or that again for "none"; Forge Neo alone."""
     import probe_flow
@@ -189,7 +198,7 @@ class Probe(scripts.Script):
             p.itermix.kept_to = torch.zeros(7, 3, 4, 4)  # of too many pictures
         if ADAPTER.exists():
             adapt(p.sd_model)
-        calls, states, starts, numbers = [], [], [], []
+        calls, states, starts, numbers, shown = [], [], [], [], []
         noise = kwargs["noise"].detach().clone().cpu()
         sampler, denoiser = p.sampler, p.sampler.model_wrap_cfg
 
@@ -201,6 +210,7 @@ class Probe(scripts.Script):
                 "calls": calls,
                 "states": states,
                 "starts": starts,
+                "references": shown,  # at each call
                 "numbers": numbers,  # of the steps, as the denoiser counts them
                 "timesteps": not hasattr(sampler.model_wrap, "sigmas"),
                 "alphas_cumprod": getattr(p.sd_model, "alphas_cumprod", torch.zeros(0)).cpu(),
@@ -212,6 +222,7 @@ class Probe(scripts.Script):
 
         def record(module, inputs, output):
             x, level = inputs[:2]
+            shown.append(references())
             numbers.append(denoiser.step - 1)  # it has counted this call
             calls.append((x.detach().clone().cpu(), float(level.flatten()[0]), output.detach().clone().cpu()))
             write()
