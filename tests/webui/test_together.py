@@ -153,7 +153,7 @@ def control_unit(webui, name, **unit):
 @PATHS
 def test_controlnet_sees_a_hint_of_every_phases_size(controlled, path, request_of, sizes):
     args = control_unit(controlled, "controlnet", image=hosts.encoded(photograph(256)))
-    request = request_of({}, steps=2)
+    request = request_of({"steps": 2}, steps=2)
     (picture,), calls = run(controlled, path, with_script(request, "ControlNet", args))
     assert calls == [[size, size, 2, 2 * [[size, size]]] for size in sizes]
     assert difference(picture, controlled.generate(path, request)[0]) > 1
