@@ -267,14 +267,14 @@ def test_an_edit_model_is_shown_the_picture_that_a_phase_begins_with(webui, edit
 
 
 def test_what_mixing_encodes_is_no_reference_of_the_next_picture(webui, edit_model):
-    """Colours are matched with the source's, which is encoded when the last phase has been sampled."""
-    webui.generate("img2img", upscale({"match_colours": True}))
+    """DemoFusion matches colours with the source's, which is encoded when the last phase has been sampled."""
+    webui.generate("img2img", upscale({"match_colours": True, "colour_formulas": "DemoFusion"}))
     webui.generate("txt2img", {k: v for k, v in request_for(prompt="new").items() if k != "init_images"})
     assert references(webui) == {()}
 
 
 def test_hires_fix_shows_an_edit_model_none_of_its_pictures(webui, edit_model):
-    settings = {"max_scale_per_phase": 2.0, "match_colours": True}
+    settings = {"max_scale_per_phase": 2.0, "match_colours": True, "colour_formulas": "DemoFusion"}
     for number in range(2):
         webui.generate("txt2img", hires(settings, hr_scale=4.0, steps=3, hr_prompt=f"large {number}"))
         assert references(webui) == {()}
