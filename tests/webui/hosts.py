@@ -65,6 +65,7 @@ OPTIONS = {
     "token_merging_ratio_img2img": 0.0,
     "token_merging_ratio_hr": 0.0,
     "ad_only_selected_scripts": True,
+    "skip_early_cond": -1.0,  # at its default of 0 Forge Classic leaves guidance out of the first step
     # Of Forge Neo, which waits for Enter without the first, rounds the sizes of hires fix to the second, and sets the
     # others on its page a while after it was loaded, unless they are 0.
     "VERSION_UID": "PY313",
@@ -103,6 +104,11 @@ class Host:
     def is_neo(self) -> bool:
         """Whether it is Forge Neo, which takes no checkpoint on its command line."""
         return '"--ckpt"' not in (Path(self.folder) / "modules" / "cmd_args.py").read_text()
+
+    @property
+    def title(self) -> str:
+        """The name by which it knows its checkpoint."""
+        return FIRST if self.is_neo else self.model().stem
 
     @property
     def made(self) -> bool:

@@ -101,7 +101,7 @@ def test_other_kinds_of_models_are_mixed_at_their_own_noise_levels(webui, kind):
             (picture,) = webui.generate("txt2img", hires(PHASES, hr_scale=1.5, **model))
             assert picture.pixels.shape == (96, 96, 3)
     finally:
-        own = {"sd_model_checkpoint": webui.host.model().stem, "sd_noise_schedule": "Default"}
+        own = {"sd_model_checkpoint": webui.host.title, "sd_noise_schedule": "Default"}
         assert webui.post("options", own).status_code == 200
 
 

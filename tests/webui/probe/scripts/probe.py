@@ -98,13 +98,23 @@ def noising_errors():
             }
         finally:
             del shared.sd_model.add_noise_to_latent
-    predictors = {
-        "eps": k_prediction.Prediction(prediction_type="epsilon"),
-        "v": k_prediction.Prediction(prediction_type="v_prediction"),
-        "EDM": k_prediction.PredictionEDM(prediction_type="edm"),
-        "SD3": k_prediction.PredictionDiscreteFlow(shift=3.0),
-        "Flux": k_prediction.PredictionFlux(),
-    }
+    if hasattr(k_prediction, "PredictionEDM"):
+        predictors = {
+            "eps": k_prediction.Prediction(prediction_type="epsilon"),
+            "v": k_prediction.Prediction(prediction_type="v_prediction"),
+            "EDM": k_prediction.PredictionEDM(prediction_type="edm"),
+            "SD3": k_prediction.PredictionDiscreteFlow(shift=3.0),
+            "Flux": k_prediction.PredictionFlux(),
+        }
+    else:  # Forge Neo
+        linear = {"beta_schedule": "linear", "linear_start": 0.00085, "linear_end": 0.012, "timesteps": 1000}
+        flow = SimpleNamespace(sampling_settings={"shift": 3.0})
+        predictors = {
+            "eps": k_prediction.Prediction(1.0, "epsilon", **linear),
+            "v": k_prediction.Prediction(1.0, "v_prediction", **linear),
+            "SD3": k_prediction.PredictionDiscreteFlow(flow),
+            "Flux": k_prediction.PredictionFlux(flow),
+        }
     return {name: error(p.sigmas.float(), p.noise_scaling, p) for name, p in predictors.items()}
 
 
