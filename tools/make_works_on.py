@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -43,6 +44,7 @@ TESTS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "the same, v-prediction": ("v-prediction", 4 * (KIND,)),
     "the same, for inpainting": ("inpainting", 4 * (KIND,)),
+    "the same, its U-Net kept in fp8": ("fp8", 4 * (KIND,)),
     "Flux: 16 channels, flow matching": ("flux", OF_FLOW),
     "Anima: 16 channels, frames, flow matching": ("anima", OF_FLOW),
 }
@@ -79,12 +81,12 @@ def facts(webui: Any) -> dict[str, str]:
     import requests
 
     said = requests.get(f"{webui.url}/internal/sysinfo", timeout=60).json()
-    torch = next(line for line in said["Packages"] if line.startswith("torch=="))
+    ask = [webui.host.python, "-c", "import torch; print(torch.__version__)"]
     day = datetime.date.today()
     return {
         "version": said["Version"],
         "python": said["Python"],
-        "torch": torch.removeprefix("torch=="),
+        "torch": subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip(),
         "date": f"{day.day} {day:%B %Y}",
     }
 

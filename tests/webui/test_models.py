@@ -1,5 +1,7 @@
 """Other models in a request that mixes: other kinds, the checkpoint of the hires pass, the refiner, and LoRAs."""
 
+from pathlib import Path
+
 import checkpoint
 import hosts
 import pytest
@@ -73,12 +75,13 @@ def test_a_lora_acts_in_the_mixing_pass(webui, path, request_of):
 KINDS = {kind: {"sd_model_checkpoint": kind} for kind in checkpoint.KINDS}
 KINDS["zero terminal SNR"] = {"sd_noise_schedule": "Zero Terminal SNR"}
 UNKNOWN_TO_FORGE = ("pix2pix",)
+EDIT = "modules/models/diffusion/ddpm_edit.py"  # what they are made of
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_other_kinds_of_models_are_mixed_at_their_own_noise_levels(webui, kind):
-    if webui.host.is_forge and kind in UNKNOWN_TO_FORGE:
-        pytest.skip(f"Forge does not load {kind} checkpoints")
+    if kind in UNKNOWN_TO_FORGE and (webui.host.is_forge or not (Path(webui.host.folder) / EDIT).exists()):
+        pytest.skip(f"{webui.host.name} does not load {kind} checkpoints")
     model = {"override_settings": KINDS[kind], "override_settings_restore_afterwards": False, **QUICK}
     tied = {"denoise": 1.0, "blending": "addition", "lowest": 1.0, "detail": 0.0, "fidelity": 0.0}
     try:
