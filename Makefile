@@ -1,22 +1,50 @@
 # make demo   see what mixing does, without a WebUI        make test   everything that is checked
+# make versions   the core on the oldest and the newest Python and torch
 # make mutants   whether the tests notice when the core or the batch changes: docs/mutants.md
 # make speed  what model calls cost and which can be left out, with its picture (an hour): docs/speed.md
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+VERSIONS = 3.10 3.13
 # Threads that wait for each other must not burn the cores that they wait for.
 export OMP_WAIT_POLICY = passive
 
-.PHONY: demo test mutants speed
+.PHONY: demo test versions mutants speed $(VERSIONS:%=version-%)
 
 demo: $(VENV)/installed
 	$(BIN)/python -m itermix demo --out out/demo
 
+PYTEST = -m pytest --numprocesses 2 --dist loadgroup
 test: $(VENV)/installed .venv-gradio3/installed .venv-gradio4/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy itermix benchmarks
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --durations 10
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) --durations 10
+
+# The core on the oldest Python and torch, and on the newest. One after the other, since both install from this folder. A
+# Python that isn't there is named, and is no failure.
+versions:
+	@failed=; \
+	for version in $(VERSIONS); do $(MAKE) --no-print-directory version-$$version || failed=yes; done; \
+	test -z "$$failed"
+
+$(VERSIONS:%=version-%): version-%:
+	@for python in python$* "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$*.*/bin/python; do \
+		if "$$python" -c "" 2> /dev/null; then \
+			exec $(MAKE) --no-print-directory PYTHON="$$python" .venv-$*/tested; \
+		fi; \
+	done; \
+	echo "Python $*: not found, not run"
+
+$(VERSIONS:%=.venv-%/tested): .venv-%/tested: .venv-%/installed
+	$(@D)/bin/python -c "import numpy, torch; print('torch', torch.__version__, 'numpy', numpy.__version__)"
+	OMP_NUM_THREADS=1 $(@D)/bin/python $(PYTEST) tests/core tests/parity tests/contract
+
+.venv-3.10/installed: WITH = 'torch==2.1.*' 'numpy<2'
+$(VERSIONS:%=.venv-%/installed): pyproject.toml
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --editable '.[test]' $(WITH)
+	touch $@
 
 # One thread each, since the processes are forks, and a fork can't use the threads of its parent. Large pages of memory
 # make a fork ten times as fast.

@@ -9,7 +9,6 @@ A weight is a number, or one for each pixel, [B or 1, 1, H, W] like x.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -110,7 +109,7 @@ def variance_preserving(x: Tensor, noised: Tensor, weight: Weight, guide: Guide)
     """
     assert guide.latent is not None
     assert guide.denoised is not None
-    length = torch.hypot(weight, 1 - weight) if isinstance(weight, Tensor) else math.hypot(weight, 1 - weight)
+    length = (weight**2 + (1 - weight) ** 2) ** 0.5  # torch 2.1 has no hypot for half precision
     x.lerp_(noised, weight)
     clean = torch.lerp(guide.denoised, guide.latent, weight, out=noised).mul_(guide.signal)
     _add(x.div_(length), clean, 1 - 1 / length)
@@ -208,9 +207,9 @@ def _of_images(weight: Weight, x: Tensor) -> Sequence[Weight]:
 
 
 def _add(x: Tensor, y: Tensor, factor: Weight) -> None:
-    """x <- x + factor * y."""
+    """x <- x + factor * y, which takes the space of y."""
     if isinstance(factor, Tensor):
-        x.addcmul_(y, factor)
+        x.add_(y.mul_(factor))  # torch 2.1 has no addcmul_ for a y of another type than x
     else:
         x.add_(y, alpha=factor)
 

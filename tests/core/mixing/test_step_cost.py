@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten
 
 import itermix
 from itermix import NoisedLatents, Settings
@@ -53,9 +53,9 @@ class Watch(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         if func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.is_nonzero.default):
             self.read.append(func)
-        tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+        tensors = [t for t in tree_flatten((args, kwargs))[0] if isinstance(t, torch.Tensor)]
         given = {t.untyped_storage().data_ptr() for t in tensors}
-        new = [t.untyped_storage() for t in tree_leaves(out) if isinstance(t, torch.Tensor)]
+        new = [t.untyped_storage() for t in tree_flatten(out)[0] if isinstance(t, torch.Tensor)]
         self.made += [storage.nbytes() for storage in new if storage.data_ptr() not in given]
         return out
 
