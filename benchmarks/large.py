@@ -74,7 +74,6 @@ RUNS = {
     "4x-soft": Run(SOFT, 4, 2, ("hires fix 0.2", "hires fix 0.5", *PRESETS)),
     "8x": Run(RENDERS, 8, 1, ("hires fix 0.5", *PRESETS)),
     "8x-others": Run(RENDERS, 8, 1, ("Ultimate*", "Tiled*Mixture*"), webui=True),
-    "8x-soft": Run(SOFT, 8, 1, PRESETS),
 }
 
 
