@@ -2,6 +2,9 @@
 # make versions   the core on the oldest and the newest Python and torch
 # make mutants   whether the tests notice when the core or the batch changes: docs/mutants.md
 # make speed  what model calls cost and which can be left out, with its picture (an hour): docs/speed.md
+# make large SERVER=http://127.0.0.1:7860
+#             what large pictures cost and are worth beside other tools, with its table (hours); the other tools' rows
+#             want an A1111 that runs with them, see docs/development.md, and stay as they were without: docs/speed.md
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -9,7 +12,7 @@ VERSIONS = 3.10 3.13
 # Threads that wait for each other must not burn the cores that they wait for.
 export OMP_WAIT_POLICY = passive
 
-.PHONY: demo test versions mutants speed $(VERSIONS:%=version-%)
+.PHONY: demo test versions mutants speed large $(VERSIONS:%=version-%)
 
 demo: $(VENV)/installed
 	$(BIN)/python -m itermix demo --out out/demo
@@ -64,6 +67,14 @@ speed: $(VENV)/installed
 	$(BIN)/python benchmarks/step_budget.py --schedules exponential align-your-steps --mixing denoise=0.5 \
 		--out benchmarks/results/step-budget-2x-schedules.json
 	$(BIN)/python tools/make_speed.py
+
+large: $(VENV)/installed
+	$(BIN)/pip install --quiet diffusers
+	$(BIN)/python benchmarks/cost.py --out benchmarks/results/cost.json
+	$(BIN)/python benchmarks/tile_memory.py --out benchmarks/results/tiles.json
+	$(BIN)/python benchmarks/tile_memory.py --network sd15 --scales 1 2 4 --out benchmarks/results/tiles-sd15.json
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/large.py --out out/large $(if $(SERVER),--server $(SERVER))
+	$(BIN)/python tools/make_large.py
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -89,9 +89,11 @@ def ways(scale: int, cost: Callable[[float], float]) -> dict[str, Way]:
     found["hires fix"] = Way(HIRES_STEPS, cost(scale), scale**2, scale**2)
     # Tiles of 512 px with a padding of 32, rounded up to 576; one at a time; denoise 0.35 of 20 steps in img2img.
     found["Ultimate SD upscale"] = Way(8, scale**2 * cost(1.125), scale**2 * 1.125**2, 1.125**2)
-    # MultiDiffusion: 96 latent pixels that overlap by 48, four at a time, in a hires pass.
-    tiles = math.ceil((64 * scale - 48) / 48) ** 2
-    found["Tiled Diffusion"] = Way(HIRES_STEPS, tiles * cost(1.5), tiles * 1.5**2, min(4, tiles) * 1.5**2)
+    # 96 latent pixels, four at a time: overlapping by 48 in all steps of a hires pass, as its page in txt2img has it,
+    # or by 8 in the share of 20 steps that img2img runs at denoise 0.5.
+    for method, overlap, steps in (("MultiDiffusion", 48, HIRES_STEPS), ("Mixture of Diffusers", 8, 11)):
+        tiles = math.ceil((64 * scale - overlap) / (96 - overlap)) ** 2
+        found[f"Tiled Diffusion, {method}"] = Way(steps, tiles * cost(1.5), tiles * 1.5**2, min(4, tiles) * 1.5**2)
     # All whole scales, each with crops of the first size that overlap by half, and with dilated sub-grids.
     crops = sum((2 * s - 1) ** 2 + s**2 for s in range(2, scale + 1))
     found["DemoFusion"] = Way(DEMOFUSION_STEPS, float(crops), float(crops), 1.0)

@@ -14,7 +14,7 @@ import argparse
 import multiprocessing
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,12 @@ def measured(network: str, scale: int, auto: bool) -> dict[str, Any]:
         return {"mb": peak() - before, "time": (time.perf_counter() - began) / one}
 
 
+def line(row: Mapping[str, Any]) -> str:
+    """Of the table."""
+    cells = [f"{row[way]['mb']:.0f} MB | {row[way]['time']:.1f}" for way in ("whole", "tiles")]
+    return f"| {row['scale']}x | {' | '.join(cells)} |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="JSON file")
@@ -96,8 +102,7 @@ def main() -> None:
         for scale in options.scales:
             whole, tiles = (pool.apply(measured, (options.network, scale, auto)) for auto in (False, True))
             rows.append({"scale": scale, "whole": whole, "tiles": tiles})
-            cells = [f"{way['mb']:.0f} MB | {way['time']:.1f}" for way in (whole, tiles)]
-            print(f"| {scale}x | {' | '.join(cells)} |", flush=True)
+            print(line(rows[-1]), flush=True)
     if options.out:
         facts.write(options.out, rows=rows)
 

@@ -22,6 +22,10 @@ STRENGTHS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 FIRST_PASS = {"sampler_name": "DPM++ 2M", "scheduler": SCHEDULE, "steps": 20}
 """Of every sample, whatever the second pass has, so that all methods enlarge the same picture."""
 
+TILED = (("MultiDiffusion", 48, True), ("Mixture of Diffusers", 8, False))
+"""Tiled Diffusion's methods: the name, how many latent pixels tiles of 96 overlap by, and whether all steps are run.
+The first is as its page in txt2img has it, for a hires pass; the second as that in img2img has it."""
+
 LATENT_UPSCALE = 3  # img2img's resize mode
 LATENT_PIXEL = 8
 DEFAULT = "default"
@@ -95,6 +99,9 @@ def methods_of(mixings: Iterable[str]) -> list[Method]:
         ]
     found += [Method(f"img2img {strength:g}", partial(img2img, strength)) for strength in (0.3, 0.5)]
     found.append(Method("Ultimate SD upscale", ultimate_upscale, "ultimate sd upscale"))
+    for name, overlap, exact in TILED:
+        asking = partial(tiled_diffusion, name, overlap, exact)
+        found.append(Method(f"Tiled Diffusion, {name}", asking, "tiled diffusion"))
     found.append(Method("DemoFusion of Tiled Diffusion", demofusion, "demofusion", own_source=True))
     return found
 
@@ -155,6 +162,16 @@ def ultimate_upscale(picture: Picture, run: Run) -> Request:
     args += [scale_of_the_picture, 2048, 2048, run.scale]
     script: dict[str, Any] = {"script_name": "Ultimate SD upscale", "script_args": args}
     return img2img(0.35, picture, run, **_size(picture), **script)
+
+
+def tiled_diffusion(method: str, overlap: int, exact: bool, picture: Picture, run: Run) -> Request:
+    """At denoise 0.5, of what the WebUI enlarges. Tiles have one and a half times the side that the model knows, as 96
+    latent pixels are for SD 1, and `overlap` is of these 96; the rest as its page has it. `exact`: run all steps."""
+    known = picture.source.width // LATENT_PIXEL
+    tile, batch = known * 3 // 2, 4
+    overwrite_size, keep_size, unused_size = False, False, [1024, 1024]
+    args = [True, method, overwrite_size, keep_size, *unused_size, tile, tile, overlap * tile // 96, batch]
+    return img2img(0.5, picture, run, exact, alwayson_scripts={"tiled diffusion": {"args": args}})
 
 
 def demofusion(picture: Picture, run: Run) -> Request:

@@ -271,13 +271,9 @@ def tables(rows: Sequence[Mapping[str, Any]]) -> str:
 def beside(rows: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> str:
     """Means of the methods of one run that rows of `itermix bench` have, too, here / there, and in the last line how
     alike both rank them (Spearman); empty if there are fewer than three."""
-    names = {"Lanczos": bench.ENLARGED.name, **{hires_name(s): f"hires fix {s:g}" for s in STRENGTHS}}
     there = {row["method"]: row for row in others}
-    pairs = []
-    for row in rows:
-        name = names.get(row["method"], row["method"].removeprefix(MIXING))
-        if name in there:
-            pairs.append((row, there[name]))
+    named = [(row, name_in_package(row["method"])) for row in rows]
+    pairs = [(row, there[name]) for row, name in named if name in there]
     if len(pairs) < 3:
         return ""
     ranked = [
@@ -290,6 +286,12 @@ def beside(rows: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]
     alike = [stats.spearmanr(*([pair[side][metric] for pair in pairs] for side in (0, 1))) for metric in ranked]
     lines.append(["rank correlation", *(cell(finite(found.statistic), None, 2) for found in alike)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def name_in_package(method: str) -> str:
+    """What `itermix bench` calls a method, if it has it."""
+    names = {"Lanczos": bench.ENLARGED.name, **{hires_name(s): f"hires fix {s:g}" for s in STRENGTHS}}
+    return names.get(method, method.removeprefix(MIXING))
 
 
 def sheets(

@@ -116,7 +116,8 @@ def table(found: dict[str, dict[str, Any]]) -> str:
     rows = defaultdict(list, {"": list(lines)})
     for host, known in sorted(found.items()):
         name = f"{host} ({known['version']}; Python {known['python']}, torch {known['torch']}; {known['date']})"
-        for model, ran in known["models"].items():
+        for model in TESTS:
+            ran = known["models"][model]
             if "ran" in ran.values():
                 cells = [ran.get(surface, "not run") for surface in SURFACES]
                 rows[host].append(["" if rows[host] else name, model, *cells])

@@ -117,9 +117,9 @@ def test_a_render_runs_all_steps_where_a_sample_has_a_hires_pass(pictures):
         for name, method in METHODS.items()
         if method.request is not None and method.request(pictures[0], RUN)[0] == "img2img"
     }
-    as_hires = [name for name in exact if name.startswith(("hires fix", MIXING))]
+    as_hires = [name for name in exact if name.startswith(("hires fix", MIXING, "Tiled Diffusion, MultiDiffusion"))]
     assert as_hires == [name for name, steps in exact.items() if steps]
-    assert len(as_hires) == 14
+    assert len(as_hires) == 15
 
 
 def test_mixing_is_asked_for_with_all_its_settings(pictures):
@@ -131,6 +131,19 @@ def test_mixing_is_asked_for_with_all_its_settings(pictures):
         assert hires["enabled"] is script["enabled"] is True
         assert script["scale"] == 2.0
         assert "scale" not in hires
+
+
+@pytest.mark.parametrize(("method", "overlap"), [("MultiDiffusion", 24), ("Mixture of Diffusers", 4)])
+def test_tiled_diffusion_has_its_tiles_in_the_measure_of_the_model(method, overlap):
+    """96 latent pixels with an overlap of 48 or 8 for a model that knows 64 are 48 for one that knows 32."""
+    picture = Picture("disc", "a disc", 5, drawn(256, 0))
+    asked = payload(f"Tiled Diffusion, {method}", picture, Run(4, "Euler a", 8, 3.0))
+    assert (asked["width"], asked["height"], asked["denoising_strength"]) == (1024, 1024, 0.5)
+    enabled, name, _, keep_size, *sizes, tile_width, tile_height, common, batch = asked["alwayson_scripts"][
+        "tiled diffusion"
+    ]["args"]
+    assert (enabled, name, keep_size, len(sizes)) == (True, method, False, 2)
+    assert (tile_width, tile_height, common, batch) == (48, 48, overlap, 4)
 
 
 def test_a_run_goes_on_where_it_was(pictures, tmp_path):

@@ -101,6 +101,11 @@ class Host:
         return (Path(self.folder) / "backend").is_dir()
 
     @property
+    def leaves_negative_out(self) -> bool:
+        """Whether the model isn't shown the negative prompt at CFG scale 1: Forge and its kin."""
+        return self.is_forge or (Path(self.folder) / "ldm_patched").is_dir()
+
+    @property
     def is_neo(self) -> bool:
         """Whether it is Forge Neo, which takes no checkpoint on its command line."""
         return '"--ckpt"' not in (Path(self.folder) / "modules" / "cmd_args.py").read_text()
