@@ -59,6 +59,7 @@ SETTINGS = {
     "window_auto": False,
     "window_overlap": 0.4,
     "seamless": True,
+    "denoise_in": "steps",
 }
 # Two are for the hires pass alone, and detail not for DemoFusion's formulas.
 ELSEWHERE = {"nn_upscaler": False, "repairs": "after all"}
