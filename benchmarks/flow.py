@@ -1,11 +1,11 @@
 """Where a pass on a flow schedule begins, and HiFlow's two terms (arXiv 2504.06232) against mixing's low-pass.
 
-    python benchmarks/flow.py --out out/flow [--pictures N]
+    python benchmarks/flow.py --out out/flow [--pictures N] [--part confirmation]
 
 No model is trained with flow matching for this. The small latent model predicts the noise; its state x with noise
 sigma is that of rectified flow times 1 / (1 - t), where sigma = t / (1 - t), and its estimate of the clean picture is
 the same in both. So it is sampled in flow's variables, by Euler on schedules with a shift, 2x, on pictures of the
-tuning half. What flow's loss would have made of the estimates, this can't show.
+tuning half, or of the other. What flow's loss would have made of the estimates, this can't show.
 
 Writes flow.json and flow.md.
 """
@@ -13,6 +13,8 @@ Writes flow.json and flow.md.
 from __future__ import annotations
 
 import argparse
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -89,7 +91,7 @@ class Way:
     beta: float = 0.0
 
 
-WAYS = (
+ALL = (
     Way("hires fix 0.5", Settings(denoise=0.5, **UNMIXED, **ALONE)),
     Way("default", Settings()),
     Way("default, denoise in steps", Settings(denoise_in="steps")),
@@ -100,6 +102,7 @@ WAYS = (
         for terms, beta in (("direction", 0.0), ("direction and acceleration", BETA))
     ),
 )
+WAYS = {way.name: way for way in ALL}
 
 
 class InFlow(nn.Module):
@@ -219,19 +222,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--pictures", type=int, default=4)
     parser.add_argument("--cases", type=int, nargs="+", default=range(1, len(CASES) + 1), help="their numbers, from 1")
+    parser.add_argument("--part", choices=("tuning", "confirmation"), default="tuning")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     given = parser.parse_args()
     latent = model.load()
-    chosen = bench.subjects("tuning", given.pictures)
+    chosen = bench.subjects(given.part, given.pictures)
     truths = bench.drawn(chosen, SCALE * model.SIZE)
     found: list[dict[str, Any]] = []
-    page = f"# Flow\n\n    python benchmarks/flow.py --out {given.out} --pictures {given.pictures}\n\n{levels()}\n"
+    page = f"# Flow\n\n    {shlex.join(['python', *sys.argv])}\n\n{levels()}\n"
     print(levels(), flush=True)
     for number in given.cases:
         case = Case(*CASES[number - 1])
         any_model = Model(latent.denoiser, "euler", case.steps, bench.CFG, space=latent.space())
         sources = bench.sources(latent, any_model, chosen, case.kind)
         rows = []
-        for way in WAYS:
+        for way in (WAYS[name] for name in given.ways):
             with torch.no_grad():
                 readings = bench.measured(results(latent, case, way, sources), truths, sources)
             rows.append(row(case, way, readings))

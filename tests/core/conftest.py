@@ -68,3 +68,12 @@ def webui(monkeypatch):
     monkeypatch.setattr(sys, "meta_path", [Fakes(), *sys.meta_path])
     yield lambda name: importlib.import_module(f"itermix.webui.{name}")
     forget()
+
+
+@pytest.fixture
+def job(webui, monkeypatch):
+    """itermix.webui.job, where what has no hires steps is img2img, and the WebUI counts the steps."""
+    module = webui("job")
+    monkeypatch.setattr(module.host, "is_img2img", lambda p: not hasattr(p, "hr_second_pass_steps"))
+    monkeypatch.setattr(module.shared, "opts", types.SimpleNamespace(img2img_fix_steps=False), raising=False)
+    return module

@@ -35,14 +35,6 @@ def model(kind):
     return SimpleNamespace(forge_objects=SimpleNamespace(unet=SimpleNamespace(model=SimpleNamespace(**predictor))))
 
 
-@pytest.fixture
-def job(webui, monkeypatch):
-    module = webui("job")
-    monkeypatch.setattr(module.host, "is_img2img", lambda p: not hasattr(p, "hr_second_pass_steps"))
-    monkeypatch.setattr(module.shared, "opts", SimpleNamespace(img2img_fix_steps=False), raising=False)
-    return module
-
-
 def begun(job, kind, settings, hires, denoise=None):
     """[sigmas that are run] with and without, and after it."""
     settings = Settings(enabled=True, **settings)

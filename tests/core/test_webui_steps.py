@@ -10,14 +10,6 @@ IMG2IMG = {"steps": 20, "sampler_name": "Euler"}
 TXT2IMG = {**IMG2IMG, "hr_second_pass_steps": 0, "hr_sampler_name": None}
 
 
-@pytest.fixture
-def job(webui, monkeypatch):
-    module = webui("job")
-    monkeypatch.setattr(module.host, "is_img2img", lambda p: not hasattr(p, "hr_second_pass_steps"))
-    monkeypatch.setattr(module.shared, "opts", SimpleNamespace(img2img_fix_steps=False), raising=False)
-    return module
-
-
 @pytest.mark.parametrize("request_of", [IMG2IMG, TXT2IMG])
 def test_they_are_given_back(job, request_of):
     p = SimpleNamespace(**request_of)
