@@ -101,8 +101,8 @@ class Host:
         return (Path(self.folder) / "backend").is_dir()
 
     @property
-    def leaves_negative_out(self) -> bool:
-        """Whether the model isn't shown the negative prompt at CFG scale 1: Forge and its kin."""
+    def is_kin(self) -> bool:
+        """Whether it is Forge or of its kin, and not A1111."""
         return self.is_forge or (Path(self.folder) / "ldm_patched").is_dir()
 
     @property
