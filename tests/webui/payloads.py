@@ -43,6 +43,12 @@ def need_sampler(webui, sampler):
         pytest.skip("Forge Neo's UniPC is refused: test_samplers.py")
 
 
+def need_refiner(webui, path):
+    """Skip the test where the WebUI's refiner takes no part in hires fix."""
+    if path == "txt2img" and webui.host.is_neo:
+        pytest.skip("Forge Neo's refiner does not support hires fix, and says so")
+
+
 def of_request(args):
     """The arguments of a script, with as many steps as the request says, if they are settings that name none."""
     return [{"steps": 0, **arg} if isinstance(arg, dict) else arg for arg in args]

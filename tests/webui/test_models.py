@@ -6,7 +6,7 @@ import pytest
 import requests
 from hosts import LORA, SECOND
 from matrix import Seen
-from payloads import PLAIN, hires, mask, mixing, plain, request_for, upscale
+from payloads import PLAIN, hires, mask, mixing, need_refiner, plain, request_for, upscale
 from test_img2img import difference, equal
 
 QUICK = {"steps": 4}
@@ -43,8 +43,7 @@ def test_the_checkpoint_of_the_hires_pass_is_that_of_every_phase(webui):
     ids=["img2img", "upscale", "hires"],
 )
 def test_the_refiner_takes_over_and_mixing_goes_on(webui, path, request_of):
-    if path == "txt2img" and webui.host.is_neo:
-        pytest.skip("Forge Neo's refiner does not support hires fix, and says so")
+    need_refiner(webui, path)
     refiner = {"refiner_checkpoint": SECOND, "refiner_switch_at": 0.5}
     (alone,) = webui.generate(path, request_of({}, **QUICK))
     (refined,) = webui.generate(path, request_of({}, **refiner, **QUICK))

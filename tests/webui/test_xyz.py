@@ -29,12 +29,15 @@ def axes(webui):
 def plot(webui, axes):
     """plot(tab, request, {label: values}) -> response; values of axes with choices are a list, of others a text."""
 
+    (script,) = (each for each in webui.get("script-info") if each["name"] == "x/y/z plot" and each["is_img2img"])
+    others = [arg["value"] for arg in script["args"][9:]]  # Forge Neo has one more
+
     def post(tab, request, wanted):
         args = []
         for label, values in [*wanted.items(), *[("Nothing", "")] * (3 - len(wanted))]:
             text, chosen = ("", values) if isinstance(values, list) else (values, [])
             args += [axes[tab].index(label), text, chosen]
-        args += [False, True, False, False, False, False, False, 0, False]  # with the single pictures
+        args += [False, True, *others[2:]]  # with the single pictures
         return webui.post(tab, {**request, "script_name": "x/y/z plot", "script_args": args})
 
     return post
