@@ -164,7 +164,10 @@ def test_a_mask_covers_the_sampling_but_not_the_inversion(webui):
 
 def test_a_webui_that_leaves_the_negative_prompt_out_can_not_show_it_to_the_model(webui, host):
     without = {**INVERTED, "inversion_prompt": False}
-    requests = (("img2img", mixing(without, cfg_scale=1.0)), ("txt2img", hires(without, hr_cfg=1.0, **QUICK)))
+    requests = (
+        ("img2img", mixing(without, cfg_scale=1.0)),
+        ("txt2img", hires(without, hr_cfg=1.0, cfg_scale=1.0, **QUICK)),
+    )
     for path, request in requests:
         if host.is_kin:
             (webui.data / "runs.json").unlink(missing_ok=True)

@@ -108,6 +108,8 @@ def test_other_kinds_of_models_are_mixed_at_their_own_noise_levels(webui, kind):
 
 def test_noising_is_the_webuis_own_for_models_that_are_too_large_here(webui):
     """Flux and SD3 (flow matching), v-prediction and EDM, by the WebUI's functions for them."""
+    if webui.host.is_kin and not webui.host.is_forge:
+        pytest.skip("the SD3 of reForge can't be imported, and Forge Classic has none")
     errors = requests.get(f"{webui.url}/probe/noising", timeout=60).json()
     assert "SD3" in errors
     assert all(error < 1e-6 for error in errors.values()), errors
