@@ -347,8 +347,10 @@ def enlarged_latents(pictures: Sequence[Image.Image], size: tuple[int, int], ups
 
 
 def check_inversion(p: Any, settings: Settings) -> None:
-    """Raises SettingsError if the hires pass of `p` will have no negative prompt, and is to be inverted with it."""
-    if settings.noise == INVERTED and not settings.inversion_prompt and vars(p).get("hr_cfg") == 1:
+    """Raises SettingsError if the hires pass of `p` has no negative prompt, and is to be inverted with it: if the WebUI
+    has encoded its prompts and made nothing of that one. What it hasn't encoded yet, `unguided` sees."""
+    left_out = p.hr_c is not None and p.hr_uc is None
+    if settings.noise == INVERTED and not settings.inversion_prompt and left_out:
         raise no_negative_prompt()
 
 

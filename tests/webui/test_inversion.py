@@ -169,7 +169,7 @@ def test_a_webui_that_leaves_the_negative_prompt_out_can_not_show_it_to_the_mode
         ("txt2img", hires(without, hr_cfg=1.0, cfg_scale=1.0, **QUICK)),
     )
     for path, request in requests:
-        if host.is_kin:
+        if host.is_forge:
             (webui.data / "runs.json").unlink(missing_ok=True)
             assert "inversion_prompt = False" in refused(webui, path, request)
             assert not (webui.data / "runs.json").exists()  # no model call was made
