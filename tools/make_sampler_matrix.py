@@ -61,9 +61,8 @@ def measured(name: str) -> list[Row]:
         try:
             version = requests.get(f"{webui.url}/internal/sysinfo", timeout=60).json()["Version"]
             samplers = [sampler["name"] for sampler in webui.get("samplers")]
-            schedulers = [scheduler["label"] for scheduler in webui.get("schedulers")]
             cells = [(sampler, "Automatic") for sampler in samplers]
-            cells += [("Euler", scheduler) for scheduler in schedulers if scheduler != "Automatic"]
+            cells += [("Euler", scheduler) for scheduler in webui.schedulers() if scheduler != "Automatic"]
             for sampler, scheduler in cells:
                 for where in matrix.PASSES:
                     row = matrix.measure(webui, where, sampler, scheduler)

@@ -247,6 +247,11 @@ class WebUI:
         listed = [*self.get("upscalers"), *self.get("latent-upscale-modes")]
         return upscaler in [each["name"] for each in listed]
 
+    def schedulers(self) -> list[str]:
+        """Their labels; Forge Classic has none but in its samplers."""
+        listed = self.get("schedulers")
+        return [each["label"] for each in listed] if isinstance(listed, list) else []
+
     def get(self, path: str) -> Any:
         return requests.get(f"{self.url}/sdapi/v1/{path}", timeout=30).json()
 

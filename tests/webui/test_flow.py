@@ -124,8 +124,7 @@ def begun(webui, path, request):
 def test_a_pass_begins_at_the_noise_level_of_denoise_with_every_scheduler(webui, kind, shift):
     settings, level = {"denoise": 0.4, "steps": 4}, pytest.approx(flow_level(noise_of(0.4)), rel=1e-4)
     begun_there = []
-    for scheduler in webui.get("schedulers"):
-        name = scheduler["label"]
+    for name in webui.schedulers():
         shifted = {"scheduler": name, "distilled_cfg_scale": shift}
         if webui.post("img2img", request_for(**shifted)).status_code != 200:
             continue
