@@ -1,4 +1,4 @@
-"""Models with flow matching and 16 channels, of which one has latents with frames: Forge Neo's own classes, made small.
+"""Models with flow matching, of 16 or 128 channels, some with frames in their latents: Forge Neo's own, made small.
 
 Their text encoder is stood in for (probe/probe_flow.py) and their weights are random: these tests are about numbers.
 What is guidance-distilled in such a model is its embedding of the distilled CFG; one step is as good as another to it.
@@ -15,30 +15,34 @@ from payloads import SIZE, hires, mask, mixing, photograph, request_for, upscale
 
 from itermix.steps.levels import flow_level, noise_of
 
-KINDS = {"flux": (1, 16, 2 * SIZE // 8, 2 * SIZE // 8), "anima": (1, 16, 1, 2 * SIZE // 8, 2 * SIZE // 8)}
-"""Small models, and the shape of their latents in a request for twice the photograph's size."""
+
+def latent_shape(kind, side):
+    """The shape of a latent of a picture of `side` pixels. Flux 2's has 16 pixels to one of its own."""
+    if kind == "klein":
+        return (1, 128, side // 16, side // 16)
+    frames = (1,) if kind in ("anima", "qwen", "qwen-edit") else ()
+    return (1, 16, *frames, side // 8, side // 8)
+
+
+KINDS = ("flux", "anima", "klein")
+"""Small models that everything is tried with: the second has frames in its latents, those of the third have half the
+side, and it edits."""
+
+every_kind = pytest.mark.parametrize("kind", [*KINDS, "chroma", "z-image", "qwen"], indirect=True)
+editing = pytest.mark.parametrize("kind", ["kontext", "klein", "qwen-edit"], indirect=True)
 
 TIED = {"lowest": 1.0, "blending": "addition", "detail": 0.0, "match_colours": False, "steps": 4}
 
 
-def used(webui, kind):
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request, webui):
     """Have a small model of this kind in the place of the checkpoint, which is loaded first, and again afterwards."""
     if not webui.host.is_neo:
         pytest.skip(f"{webui.host.name} has other classes for these models, or none")
     webui.generate("txt2img", {"prompt": "", "steps": 1, "width": SIZE, "height": SIZE})
-    use(webui, kind)
-    yield kind
+    use(webui, request.param)
+    yield request.param
     use(webui, "none")
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def kind(request, webui):
-    yield from used(webui, request.param)
-
-
-@pytest.fixture(scope="module")
-def edit_model(webui):
-    yield from used(webui, "kontext")
 
 
 def use(webui, kind):
@@ -53,11 +57,12 @@ def difference(a, b):
     return np.abs(a.pixels - b.pixels).max()
 
 
+@every_kind
 def test_the_script_with_its_defaults_doubles_a_picture(webui, kind):
     (picture,) = webui.generate("img2img", upscale({}))
     assert picture.pixels.shape == (2 * SIZE, 2 * SIZE, 3)
     assert picture.pixels.std() > 0
-    assert tuple(seen(webui)["latent"].shape) == KINDS[kind]
+    assert tuple(seen(webui)["latent"].shape) == latent_shape(kind, 2 * SIZE)
     assert "Itermix unfinished" not in picture.parameters
 
 
@@ -71,6 +76,7 @@ def check_tied(webui, steps):
         assert torch.allclose(x, noised, atol=1e-5)
 
 
+@every_kind
 @pytest.mark.parametrize("cfg", [2.0, 1.0])
 def test_every_step_starts_at_the_noised_source_where_the_weight_is_one(webui, kind, cfg):
     """Forge Neo says twice that it is about to sample a hires pass. At CFG 1 it makes nothing of a negative prompt."""
@@ -105,8 +111,9 @@ def test_without_a_negative_prompt_there_is_an_inversion_by_the_prompt_alone(web
         assert "inversion_prompt" in response.json()["detail"]
 
 
+@pytest.mark.parametrize("kind", ["flux", "anima", "z-image"], indirect=True)
 def test_the_distilled_cfg_is_the_models_in_every_phase(webui, kind):
-    """It is Flux's guidance, and Anima's shift."""
+    """It is Flux's guidance, and the shift of Anima and Z-Image."""
     pictures = [webui.generate("img2img", upscale({}, distilled_cfg_scale=scale))[0] for scale in (1.0, 6.0)]
     assert difference(*pictures) > 0
     pictures = [webui.generate("txt2img", hires({}, hr_distilled_cfg=scale))[0] for scale in (1.0, 6.0)]
@@ -162,6 +169,7 @@ def test_the_page_is_told_that_it_is_a_model_of_flow_matching(webui, kind):
     assert webui.get("../../itermix/v1/facts")["flow"] is True
 
 
+@every_kind
 def test_img2img_and_hires_fix_mix(webui, kind):
     (plain,) = webui.generate("img2img", request_for(denoising_strength=0.5))
     (mixed,) = webui.generate("img2img", mixing({}))
@@ -169,7 +177,7 @@ def test_img2img_and_hires_fix_mix(webui, kind):
     assert difference(mixed, plain) > 0
     (picture,) = webui.generate("txt2img", hires({}))
     assert picture.pixels.shape == (2 * SIZE, 2 * SIZE, 3)
-    assert tuple(seen(webui)["latent"].shape) == KINDS[kind]
+    assert tuple(seen(webui)["latent"].shape) == latent_shape(kind, 2 * SIZE)
     assert "Itermix unfinished" not in picture.parameters
 
 
@@ -179,6 +187,7 @@ def test_hires_fix_in_phases(webui, kind):
     assert "Itermix unfinished" not in picture.parameters
 
 
+@every_kind
 def test_an_inpaint_mask_keeps_what_it_covers(webui, kind):
     painted = {"mask": hosts.encoded(mask()), "inpaint_full_res": False, "inpainting_fill": 1, "mask_blur": 0}
     (picture,) = webui.generate("img2img", upscale({"back_projection": False}, **painted))
@@ -206,8 +215,9 @@ def test_an_inpaint_mask_keeps_what_it_covers(webui, kind):
     ids=lambda settings: ", ".join(settings),
 )
 def test_every_part_of_mixing_comes_to_its_end(webui, kind, settings):
-    (without,) = webui.generate("img2img", upscale({}))
-    (picture,) = webui.generate("img2img", upscale(settings))
+    scale = 4.0 if "window" in settings else 2.0  # 2x is no larger than the smallest window of latents of half the side
+    (without,) = webui.generate("img2img", upscale({"scale": scale}))
+    (picture,) = webui.generate("img2img", upscale({"scale": scale, **settings}))
     assert picture.pixels.shape == without.pixels.shape
     assert "Itermix unfinished" not in picture.parameters
     assert difference(picture, without) > 0
@@ -255,24 +265,27 @@ def references(webui):
     return set(map(tuple, seen(webui)["references"]))
 
 
-def test_an_edit_model_is_shown_the_picture_that_a_phase_begins_with(webui, edit_model):
+@editing
+def test_an_edit_model_is_shown_the_picture_that_a_phase_begins_with(webui, kind):
     """As in img2img without mixing, at the size of the phase, and of no phase besides."""
     webui.generate("img2img", request_for(denoising_strength=0.95))
-    assert references(webui) == {((1, 16, SIZE // 8, SIZE // 8),)}
+    assert references(webui) == {(latent_shape(kind, SIZE),)}
     settings = {"scale": 4.0, "max_scale_per_phase": 2.0, "match_colours": True}
     (picture,) = webui.generate("img2img", upscale(settings))
     assert "Itermix unfinished" not in picture.parameters
-    assert references(webui) == {((1, 16, SIZE // 2, SIZE // 2),)}
+    assert references(webui) == {(latent_shape(kind, 4 * SIZE),)}
 
 
-def test_what_mixing_encodes_is_no_reference_of_the_next_picture(webui, edit_model):
+@editing
+def test_what_mixing_encodes_is_no_reference_of_the_next_picture(webui, kind):
     """DemoFusion matches colours with the source's, which is encoded when the last phase has been sampled."""
     webui.generate("img2img", upscale({"match_colours": True, "colour_formulas": "DemoFusion"}))
     webui.generate("txt2img", {k: v for k, v in request_for(prompt="new").items() if k != "init_images"})
     assert references(webui) == {()}
 
 
-def test_hires_fix_shows_an_edit_model_none_of_its_pictures(webui, edit_model):
+@editing
+def test_hires_fix_shows_an_edit_model_none_of_its_pictures(webui, kind):
     settings = {"max_scale_per_phase": 2.0, "match_colours": True, "colour_formulas": "DemoFusion"}
     for number in range(2):
         webui.generate("txt2img", hires(settings, hr_scale=4.0, steps=3, hr_prompt=f"large {number}"))
