@@ -25,11 +25,11 @@ BEGIN, END = "<!-- works on -->\n", "<!-- end of works on -->\n"
 SURFACES = ("script", "hires fix", "img2img", "inpaint", "ControlNet")
 KIND = "test_models.py::test_other_kinds_of_models_are_mixed_at_their_own_noise_levels"
 """Makes a picture in each of the first four ways."""
-OF_FLOW = (
-    "test_flow.py::test_the_script_with_its_defaults_doubles_a_picture",
-    "test_flow.py::test_img2img_and_hires_fix_mix",
-    "test_flow.py::test_img2img_and_hires_fix_mix",
-    "test_flow.py::test_an_inpaint_mask_keeps_what_it_covers",
+SMALL = (
+    "test_small_models.py::test_the_script_with_its_defaults_doubles_a_picture",
+    "test_small_models.py::test_img2img_and_hires_fix_mix",
+    "test_small_models.py::test_img2img_and_hires_fix_mix",
+    "test_small_models.py::test_an_inpaint_mask_keeps_what_it_covers",
 )
 TESTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "Stable Diffusion 1": (
@@ -45,8 +45,13 @@ TESTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "the same, v-prediction": ("v-prediction", 4 * (KIND,)),
     "the same, for inpainting": ("inpainting", 4 * (KIND,)),
     "the same, its U-Net kept in fp8": ("fp8", 4 * (KIND,)),
-    "Flux: 16 channels, flow matching": ("flux", OF_FLOW),
-    "Anima: 16 channels, frames, flow matching": ("anima", OF_FLOW),
+    "SDXL": ("sdxl", SMALL),
+    "Flux: flow matching, 16 channels": ("flux", SMALL),
+    "Flux 2 Klein: 128 channels of half the side, edits": ("klein", SMALL),
+    "Chroma": ("chroma", SMALL),
+    "Z-Image": ("z-image", SMALL),
+    "Qwen-Image: 16 channels, frames": ("qwen", SMALL),
+    "Anima: 16 channels, frames": ("anima", SMALL),
 }
 """{model: (what a test's name has for it, the test of each surface, of which the last may be missing)}"""
 

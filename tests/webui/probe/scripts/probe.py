@@ -128,10 +128,10 @@ def references():
 
 
 def use_model(kind: str):
-    """Put a small model of this kind in the place of the loaded one, or that again for "none"; Forge Neo alone."""
-    import probe_flow
+    """Put a small model of this kind in the place of Forge's or Forge Neo's, or that again for "none"."""
+    import probe_models
 
-    probe_flow.use(kind)
+    probe_models.use(kind)
 
 
 def told_side(trained_side):

@@ -1,7 +1,8 @@
-"""Models with flow matching, of 16 or 128 channels, some with frames in their latents: Forge Neo's own, made small.
+"""Kinds of models whose checkpoints Forge and Forge Neo won't load in a small size: their own classes, made small.
 
-Their text encoder is stood in for (probe/probe_flow.py) and their weights are random: these tests are about numbers.
-What is guidance-distilled in such a model is its embedding of the distilled CFG; one step is as good as another to it.
+SDXL, and models with flow matching, of 16 or 128 channels, some with frames in their latents. Their text encoders are
+stood in for (probe/probe_models.py) and their weights are random: these tests are about numbers. What is
+guidance-distilled in Flux is its embedding of the distilled CFG; one step is as good as another to it.
 """
 
 from itertools import pairwise
@@ -21,14 +22,15 @@ def latent_shape(kind, side):
     if kind == "klein":
         return (1, 128, side // 16, side // 16)
     frames = (1,) if kind in ("anima", "qwen", "qwen-edit") else ()
-    return (1, 16, *frames, side // 8, side // 8)
+    return (1, 4 if kind == "sdxl" else 16, *frames, side // 8, side // 8)
 
 
 KINDS = ("flux", "anima", "klein")
 """Small models that everything is tried with: the second has frames in its latents, those of the third have half the
 side, and it edits."""
+OF_FORGE = ("flux", "chroma", "sdxl")
 
-every_kind = pytest.mark.parametrize("kind", [*KINDS, "chroma", "z-image", "qwen"], indirect=True)
+every_kind = pytest.mark.parametrize("kind", [*KINDS, "chroma", "z-image", "qwen", "sdxl"], indirect=True)
 editing = pytest.mark.parametrize("kind", ["kontext", "klein", "qwen-edit"], indirect=True)
 
 TIED = {"lowest": 1.0, "blending": "addition", "detail": 0.0, "match_colours": False, "steps": 4}
@@ -37,8 +39,8 @@ TIED = {"lowest": 1.0, "blending": "addition", "detail": 0.0, "match_colours": F
 @pytest.fixture(scope="module", params=KINDS)
 def kind(request, webui):
     """Have a small model of this kind in the place of the checkpoint, which is loaded first, and again afterwards."""
-    if not webui.host.is_neo:
-        pytest.skip(f"{webui.host.name} has other classes for these models, or none")
+    if not (webui.host.is_neo or (webui.host.is_forge and request.param in OF_FORGE)):
+        pytest.skip(f"{webui.host.name} has other classes for this model, or none")
     webui.generate("txt2img", {"prompt": "", "steps": 1, "width": SIZE, "height": SIZE})
     use(webui, request.param)
     yield request.param
@@ -66,14 +68,14 @@ def test_the_script_with_its_defaults_doubles_a_picture(webui, kind):
     assert "Itermix unfinished" not in picture.parameters
 
 
-def check_tied(webui, steps):
+def check_tied(webui, kind, steps):
     """Every step, once, starts at the noised source."""
     found = seen(webui)
     assert len(found["calls"]) == steps
     assert found["hooks"] == 1
     for x, sigma, _ in found["calls"]:
-        noised = (1 - sigma) * found["latent"] + sigma * found["noise"]
-        assert torch.allclose(x, noised, atol=1e-5)
+        kept = 1 if kind == "sdxl" else 1 - sigma
+        assert torch.allclose(x, kept * found["latent"] + sigma * found["noise"], atol=1e-5 * (1 + sigma))
 
 
 @every_kind
@@ -81,9 +83,10 @@ def check_tied(webui, steps):
 def test_every_step_starts_at_the_noised_source_where_the_weight_is_one(webui, kind, cfg):
     """Forge Neo says twice that it is about to sample a hires pass. At CFG 1 it makes nothing of a negative prompt."""
     webui.generate("img2img", upscale(TIED, cfg_scale=cfg))
-    check_tied(webui, TIED["steps"])
-    webui.generate("txt2img", hires(TIED, cfg_scale=cfg, hr_cfg=cfg))
-    check_tied(webui, TIED["steps"])
+    check_tied(webui, kind, TIED["steps"])
+    (picture,) = webui.generate("txt2img", hires(TIED, cfg_scale=cfg, hr_cfg=cfg))
+    assert "Itermix unfinished" not in picture.parameters
+    check_tied(webui, kind, TIED["steps"])
 
 
 def test_a_guidance_distilled_model_is_mixed_at_cfg_1(webui, kind):
