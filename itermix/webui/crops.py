@@ -87,7 +87,7 @@ def on_patcher(model: Any, windows: Windows, prompts: Prompts | None) -> Iterato
                 c = prompts.of_chunks(parts, call["cond_or_uncond"], c)
             if control:
                 c["control"] = control.of_parts(parts, shown, level, c, len(call["cond_or_uncond"]))
-            with controlnet.masks_of_parts(c["transformer_options"], parts):
+            with controlnet.masks_of_parts(c["transformer_options"], parts), references_of_parts(parts):
                 if inner:
                     return inner(apply_model, {**call, "input": shown, "timestep": level, "c": c})
                 return apply_model(shown, level, **c)
@@ -101,6 +101,20 @@ def on_patcher(model: Any, windows: Windows, prompts: Prompts | None) -> Iterato
         yield
     finally:
         model.forge_objects.unet = before
+
+
+@contextmanager
+def references_of_parts(parts: Parts) -> Iterator[None]:
+    """Inside, an edit model is shown of its references what belongs to the parts, and whole, but once for each part,
+    those that are of another size than the picture."""
+    kept = host.of_edit_models()
+    if kept is None or parts.x is None:
+        yield
+        return
+    count = len(parts.x)
+    shown = [parts(whole.expand(count, *whole.shape[1:])) for whole in kept.ref_latents]
+    with replaced(kept, "ref_latents", shown):
+        yield
 
 
 def of_rows(options: dict[str, Any], count: int) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
@@ -327,6 +328,13 @@ def encoded(pictures: Tensor, model: Any) -> Tensor:
     method = sd_samplers_common.approximation_indexes.get(shared.opts.sd_vae_encode_method)
     with replaced(model, "ini_latent", model.ini_latent) if hasattr(model, "ini_latent") else nullcontext():
         return sd_samplers_common.images_tensor_to_samples(pictures, method, model)
+
+
+def of_edit_models() -> Any:
+    """What has the latents that Forge Neo's edit models are shown beside their state, `ref_latents` [1, C, (T,) h, w]
+    each; None in other WebUIs."""
+    arguments = getattr(sys.modules.get("backend.args"), "dynamic_args", None)
+    return arguments if hasattr(arguments, "ref_latents") else None
 
 
 def preview(latents: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ stood in for (probe/probe_models.py) and their weights are random: these tests a
 guidance-distilled in Flux is its embedding of the distilled CFG; one step is as good as another to it.
 """
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 import hosts
 import numpy as np
@@ -277,6 +277,40 @@ def test_an_edit_model_is_shown_the_picture_that_a_phase_begins_with(webui, kind
     (picture,) = webui.generate("img2img", upscale(settings))
     assert "Itermix unfinished" not in picture.parameters
     assert references(webui) == {(latent_shape(kind, 4 * SIZE),)}
+
+
+def place(part, whole):
+    """Rows and columns of `whole` [1, C, (T,) H, W] that are `part` [C, (T,) h, w]."""
+    height, width = part.shape[-2:]
+    for top, left in product(range(whole.shape[-2] - height + 1), range(whole.shape[-1] - width + 1)):
+        rows, columns = slice(top, top + height), slice(left, left + width)
+        if torch.allclose(whole[0, ..., rows, columns], part, atol=1e-5):
+            return rows, columns
+    raise AssertionError("it is nowhere")
+
+
+@editing
+@pytest.mark.parametrize("cfg", [1.0, 2.0])
+def test_a_crop_comes_with_its_part_of_the_picture_that_an_edit_model_is_shown(webui, kind, cfg):
+    """Or it would paint the whole picture into each crop."""
+    torch.save([], webui.data / "shown.pt")
+    try:
+        crops = {"window": 8, "window_jitter": False, "scale": 4.0, "max_scale_per_phase": 4.0, "steps": 2}
+        (picture,) = webui.generate("img2img", upscale(crops, cfg_scale=cfg))
+        shown = torch.load(webui.data / "shown.pt", weights_only=True)
+    finally:
+        (webui.data / "shown.pt").unlink()
+    assert "Itermix unfinished" not in picture.parameters
+    whole = seen(webui)
+    places = set()
+    for parts, (references,) in shown:
+        assert len(references) == len(parts)
+        for part, reference in zip(parts, references):
+            rows, columns = place(reference, whole["latent"])
+            places.add((rows.start, columns.start))
+            assert any(torch.allclose(x[0, ..., rows, columns], part, atol=1e-4) for x, _, _ in whole["calls"])
+    last = whole["latent"].shape[-1] - 8
+    assert {(0, 0), (0, last), (last, 0), (last, last)} <= places
 
 
 @editing

@@ -7,10 +7,12 @@ ones. Nothing is known of a prompt but its characters.
 
 import copy
 import math
+import os
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
@@ -130,6 +132,16 @@ KINDS = {
 """Forge has the first three."""
 
 
+SHOWN = Path(os.environ["ITERMIX_PROBE"]) / "shown.pt"
+
+
+def show(network, inputs):
+    """Write down what the network is shown, if the tests ask for it by this file: its state, and its references."""
+    if SHOWN.exists():
+        seen = (inputs[0], getattr(dynamic_args, "ref_latents", []))
+        torch.save([*torch.load(SHOWN, weights_only=True), seen], SHOWN)
+
+
 def with_weights(module, seed):
     """The module with random weights that keep deviations about as they are, and nothing added."""
     generator = torch.Generator().manual_seed(seed)
@@ -189,6 +201,7 @@ def model(kind):
             return WORDS, WORDS
 
     network, autoencoder = with_weights(made.network(), 1), with_weights(made.autoencoder(), 2)
+    network.register_forward_pre_hook(show)
     network.storage_dtype = network.computation_dtype = DTYPE
     network.load_device = network.offload_device = network.initial_device = CPU
     guess = getattr(model_list, made.guess)({"in_channels": 4})  # more than 4 are for inpainting
