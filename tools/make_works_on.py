@@ -31,7 +31,7 @@ SMALL = (
     "test_small_models.py::test_img2img_and_hires_fix_mix",
     "test_small_models.py::test_an_inpaint_mask_keeps_what_it_covers",
 )
-TESTS: dict[str, tuple[str, tuple[str, ...]]] = {
+TESTS: dict[str, tuple[str, tuple[str | tuple[str, ...], ...]]] = {
     "Stable Diffusion 1": (
         "",
         (
@@ -45,7 +45,7 @@ TESTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "the same, v-prediction": ("v-prediction", 4 * (KIND,)),
     "the same, for inpainting": ("inpainting", 4 * (KIND,)),
     "the same, its U-Net kept in fp8": ("fp8", 4 * (KIND,)),
-    "SDXL": ("sdxl", SMALL),
+    "SDXL": ("sdxl", tuple((KIND, small) for small in SMALL)),
     "Flux: flow matching, 16 channels": ("flux", SMALL),
     "Flux 2 Klein: 128 channels of half the side, edits": ("klein", SMALL),
     "Chroma": ("chroma", SMALL),
@@ -53,7 +53,12 @@ TESTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "Qwen-Image: 16 channels, frames": ("qwen", SMALL),
     "Anima: 16 channels, frames": ("anima", SMALL),
 }
-"""{model: (what a test's name has for it, the test of each surface, of which the last may be missing)}"""
+"""{model: (what a test's name has for it, the test of each surface, of which the last may be missing)}. Of several
+tests of a surface a WebUI can run one at most."""
+
+
+def tests_of(surface: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (surface,) if isinstance(surface, str) else surface
 
 
 class Runs:
@@ -74,9 +79,9 @@ class Runs:
         if report.when == "call" or not report.passed:
             self.ended.append((report.nodeid, report.outcome))
 
-    def of(self, host: str, test: str, kind: str) -> str:
-        """'ran' if the test of this kind passed on the WebUI with some arguments at least, else 'not run'."""
-        names = [f"{test}[{host}{end}" for end in ("-", "]")]
+    def of(self, host: str, tests: tuple[str, ...], kind: str) -> str:
+        """'ran' if a test of this kind passed on the WebUI with some arguments at least, else 'not run'."""
+        names = [f"{test}[{host}{end}" for test in tests for end in ("-", "]")]
         ended = [how for name, how in self.ended if any(part in name for part in names) and kind in name]
         return "ran" if "passed" in ended else "not run"
 
@@ -98,7 +103,7 @@ def facts(webui: Any) -> dict[str, str]:
 
 def measured() -> dict[str, dict[str, Any]]:
     """{WebUI: {**facts, "models": {model: {surface: "ran" or "not run"}}}} of those that are listed."""
-    tests = sorted({test for _, found in TESTS.values() for test in found})
+    tests = sorted({test for _, found in TESTS.values() for surface in found for test in tests_of(surface)})
     runs = Runs()
     pytest.main(["-q", *(str(ROOT / "tests" / "webui" / test) for test in tests)], plugins=[runs])
     if failed := [name for name, how in runs.ended if how == "failed"]:
@@ -107,7 +112,7 @@ def measured() -> dict[str, dict[str, Any]]:
         host: {
             **known,
             "models": {
-                model: {surface: runs.of(host, test, kind) for surface, test in zip(SURFACES, found)}
+                model: {surface: runs.of(host, tests_of(test), kind) for surface, test in zip(SURFACES, found)}
                 for model, (kind, found) in TESTS.items()
             },
         }

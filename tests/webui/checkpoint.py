@@ -1,4 +1,4 @@
-"""Make a Stable Diffusion 1 checkpoint with seeded random weights, for tests in real hosts.
+"""Make a Stable Diffusion 1 checkpoint with seeded random weights, for tests in real hosts, or one like SDXL for A1111.
 
     python checkpoint.py OUT.safetensors --size tiny     # about 17 M parameters, for A1111
     python checkpoint.py OUT.safetensors --size sd15     # full size, for hosts that detect SD 1.5
@@ -30,6 +30,10 @@ from pathlib import Path
 UNET = "model.diffusion_model."
 VAE = "first_stage_model."
 CLIP = "cond_stage_model.transformer.text_model."
+CLIP_OF_XL = "conditioner.embedders.0.transformer.text_model."
+OPEN_CLIP = "conditioner.embedders.1.model."
+OPEN_CLIP_ARCH, OPEN_CLIP_DIM, OPEN_CLIP_LAYERS = "ViT-S-32-alt", 256, 10  # its smallest
+SIZE_DIMS = 6 * 256  # of what SDXL is told of the picture's sizes
 
 LATENT_CHANNELS = 4
 SCALE_FACTOR = 0.18215
@@ -51,7 +55,8 @@ class Size:
     num_res_blocks: int = 2
     attention_resolutions: tuple[int, ...] = (4, 2, 1)
     num_heads: int = 8
-    context_dim: int = 768  # the width of the text encoder too
+    text_dim: int = 768  # of the text encoder
+    xl: bool = False  # as SDXL: with OpenCLIP as a second text encoder, and told of the picture's sizes
 
     vae_ch: int = 128
     vae_ch_mult: tuple[int, ...] = (1, 2, 4, 4)
@@ -66,10 +71,20 @@ class Size:
     cond_stage_key: str = "txt"  # by which A1111 knows instruct-pix2pix
     unet_dtype: str = "float16"  # torch's name
 
+    @property
+    def context_dim(self) -> int:
+        """Width of what the U-Net's attentions get of the prompt."""
+        return self.text_dim + OPEN_CLIP_DIM * self.xl
+
+    @property
+    def clip(self) -> str:
+        """What the keys of the text encoder begin with."""
+        return CLIP_OF_XL if self.xl else CLIP
+
 
 SIZES = {
     "sd15": Size(),
-    "tiny": Size(model_channels=32, context_dim=64, vae_ch=32, clip_layers=2, clip_heads=4),
+    "tiny": Size(model_channels=32, text_dim=64, vae_ch=32, clip_layers=2, clip_heads=4),
     # What an unpatched Forge still takes for SD 1.5: it derives the U-Net's levels, blocks and attention from the
     # keys, but wants this base width and context, and a text encoder and autoencoder of the full size.
     "forge": Size(channel_mult=(1, 1), num_res_blocks=1, attention_resolutions=(2,)),
@@ -85,8 +100,11 @@ KINDS = {
         "cond_stage_key": "edit",
     },
     "fp8": {"unet_dtype": "float8_e4m3fn"},
+    "sdxl": {"xl": True},
 }
 """What is other about a checkpoint of this kind: {name: fields of `Size`}."""
+UNKNOWN_TO_FORGE = ("pix2pix", "sdxl")
+"""Those that Forge and its kin don't load, or in their full size only."""
 
 
 class _Shapes(dict):
@@ -168,6 +186,9 @@ def unet_shapes(size: Size) -> dict[str, tuple[int, ...]]:
 
     out.linear("time_embed.0", base, embed)
     out.linear("time_embed.2", embed, embed)
+    if size.xl:
+        out.linear("label_emb.0.0", OPEN_CLIP_DIM + SIZE_DIMS, embed)
+        out.linear("label_emb.0.2", embed, embed)
 
     out.conv("input_blocks.0.0", size.in_channels, base)
     skips = [base]
@@ -262,7 +283,7 @@ def vae_shapes(size: Size) -> dict[str, tuple[int, ...]]:
 def clip_shapes(size: Size) -> dict[str, tuple[int, ...]]:
     """The CLIP text encoder's keys."""
     out = _Shapes()
-    width = size.context_dim
+    width = size.text_dim
     out["embeddings.position_ids"] = (1, TOKENS)
     out["embeddings.token_embedding.weight"] = (VOCAB, width)
     out["embeddings.position_embedding.weight"] = (TOKENS, width)
@@ -278,9 +299,32 @@ def clip_shapes(size: Size) -> dict[str, tuple[int, ...]]:
     return dict(out)
 
 
+def open_clip_shapes() -> dict[str, tuple[int, ...]]:
+    """The keys of the text half of OpenCLIP's smallest."""
+    out = _Shapes()
+    width = OPEN_CLIP_DIM
+    out["token_embedding.weight"] = (VOCAB, width)
+    out["positional_embedding"] = (TOKENS, width)
+    out["text_projection"] = (width, width)
+    out["logit_scale"] = ()
+    for layer in range(OPEN_CLIP_LAYERS):
+        key = f"transformer.resblocks.{layer}"
+        out.norm(f"{key}.ln_1", width)
+        out[f"{key}.attn.in_proj_weight"] = (3 * width, width)
+        out[f"{key}.attn.in_proj_bias"] = (3 * width,)
+        out.linear(f"{key}.attn.out_proj", width, width)
+        out.norm(f"{key}.ln_2", width)
+        out.linear(f"{key}.mlp.c_fc", width, width * 4)
+        out.linear(f"{key}.mlp.c_proj", width * 4, width)
+    out.norm("ln_final", width)
+    return dict(out)
+
+
 def checkpoint_shapes(size: Size) -> dict[str, tuple[int, ...]]:
     """{key: shape} of the whole checkpoint."""
-    parts = ((UNET, unet_shapes(size)), (VAE, vae_shapes(size)), (CLIP, clip_shapes(size)))
+    parts = [(UNET, unet_shapes(size)), (VAE, vae_shapes(size)), (size.clip, clip_shapes(size))]
+    if size.xl:
+        parts.append((OPEN_CLIP, open_clip_shapes()))
     return {prefix + key: shape for prefix, shapes in parts for key, shape in shapes.items()}
 
 
@@ -303,10 +347,10 @@ def random_state_dict(size: Size, seed: int = 0) -> dict:
         key: random_values(key, shape, seed).to(unet if key.startswith(UNET) else torch.float16)
         for key, shape in checkpoint_shapes(size).items()
     }
-    state[f"{CLIP}embeddings.position_ids"] = torch.arange(TOKENS, dtype=torch.int64).reshape(1, TOKENS)
+    state[f"{size.clip}embeddings.position_ids"] = torch.arange(TOKENS, dtype=torch.int64).reshape(1, TOKENS)
 
     # A1111's prompt emphasis divides by the mean of the text encoding, which a final norm without bias makes 0.
-    state[f"{CLIP}final_layer_norm.bias"].fill_(0.1)
+    state[f"{size.clip}final_layer_norm.bias"].fill_(0.1)
     # The posterior is all but its mean: no row of the weights reaches the log-variance.
     state[f"{VAE}quant_conv.weight"][LATENT_CHANNELS:] = 0.0
     state[f"{VAE}quant_conv.bias"][LATENT_CHANNELS:] = LOG_VARIANCE
@@ -337,6 +381,8 @@ def _gain(key: str) -> float:
 
 def a1111_yaml(size: Size, clip_folder: str | Path) -> str:
     """The model description that A1111 reads from beside the checkpoint."""
+    if size.xl:
+        return xl_yaml(size, clip_folder)
     inpainting = "\n    finetune_keys: null" if size.target.endswith("LatentInpaintDiffusion") else ""
     return f"""\
 model:
@@ -395,18 +441,104 @@ model:
 """
 
 
+def xl_yaml(size: Size, clip_folder: str | Path) -> str:
+    """The same of a model like SDXL."""
+    sizes = "".join(
+        f"""
+          - is_trainable: false
+            input_key: {name}
+            target: sgm.modules.encoders.modules.ConcatTimestepEmbedderND
+            params:
+              outdim: 256"""
+        for name in ("original_size_as_tuple", "crop_coords_top_left", "target_size_as_tuple")
+    )
+    return f"""\
+model:
+  target: sgm.models.diffusion.DiffusionEngine
+  params:
+    scale_factor: {SCALE_FACTOR}
+    disable_first_stage_autocast: true
+    denoiser_config:
+      target: sgm.modules.diffusionmodules.denoiser.DiscreteDenoiser
+      params:
+        num_idx: 1000
+        weighting_config:
+          target: sgm.modules.diffusionmodules.denoiser_weighting.EpsWeighting
+        scaling_config:
+          target: sgm.modules.diffusionmodules.denoiser_scaling.EpsScaling
+        discretization_config:
+          target: sgm.modules.diffusionmodules.discretizer.LegacyDDPMDiscretization
+    network_config:
+      target: sgm.modules.diffusionmodules.openaimodel.UNetModel
+      params:
+        adm_in_channels: {OPEN_CLIP_DIM + SIZE_DIMS}
+        num_classes: sequential
+        use_checkpoint: false
+        in_channels: {size.in_channels}
+        out_channels: {LATENT_CHANNELS}
+        model_channels: {size.model_channels}
+        attention_resolutions: {list(size.attention_resolutions)}
+        num_res_blocks: {size.num_res_blocks}
+        channel_mult: {list(size.channel_mult)}
+        num_heads: {size.num_heads}
+        use_spatial_transformer: true
+        transformer_depth: 1
+        context_dim: {size.context_dim}
+        legacy: false
+    conditioner_config:
+      target: sgm.modules.GeneralConditioner
+      params:
+        emb_models:
+          - is_trainable: false
+            input_key: txt
+            target: sgm.modules.encoders.modules.FrozenCLIPEmbedder
+            params:
+              version: {json.dumps(str(clip_folder))}
+              layer: hidden
+              layer_idx: {size.clip_layers - 1}
+          - is_trainable: false
+            input_key: txt
+            target: sgm.modules.encoders.modules.FrozenOpenCLIPEmbedder2
+            params:
+              arch: {OPEN_CLIP_ARCH}
+              version: null
+              freeze: true
+              layer: penultimate
+              always_return_pooled: true
+              legacy: false{sizes}
+    first_stage_config:
+      target: sgm.models.autoencoder.AutoencoderKLInferenceWrapper
+      params:
+        embed_dim: {LATENT_CHANNELS}
+        ddconfig:
+          attn_type: vanilla
+          double_z: true
+          z_channels: {LATENT_CHANNELS}
+          resolution: 256
+          in_channels: 3
+          out_ch: 3
+          ch: {size.vae_ch}
+          ch_mult: {list(size.vae_ch_mult)}
+          num_res_blocks: {size.vae_res_blocks}
+          attn_resolutions: []
+          dropout: 0.0
+        lossconfig:
+          target: torch.nn.Identity
+"""
+
+
 def clip_config(size: Size) -> dict:
     """The `config.json` of the text encoder, as the transformers library reads it."""
     return {
         "architectures": ["CLIPTextModel"],
         "model_type": "clip_text_model",
         "hidden_act": "quick_gelu",
-        "hidden_size": size.context_dim,
-        "intermediate_size": size.context_dim * 4,
+        "hidden_size": size.text_dim,
+        "intermediate_size": size.text_dim * 4,
         "num_attention_heads": size.clip_heads,
         "num_hidden_layers": size.clip_layers,
         "max_position_embeddings": TOKENS,
-        "projection_dim": size.context_dim,
+        "projection_dim": size.text_dim,
         "vocab_size": VOCAB,
         "layer_norm_eps": 1e-5,
         "attention_dropout": 0.0,

@@ -139,7 +139,8 @@ class Host:
         lora = models / "Lora" / f"{LORA}.safetensors"
         folder = models / "Stable-diffusion"
         folder.mkdir()
-        others = {SECOND: self.model(seed=1), **{kind: self.model(kind=kind) for kind in checkpoint.KINDS}}
+        kinds = [kind for kind in checkpoint.KINDS if not (self.is_kin and kind in checkpoint.UNKNOWN_TO_FORGE)]
+        others = {SECOND: self.model(seed=1), **{kind: self.model(kind=kind) for kind in kinds}}
         for name, file in others.items():
             for suffix in (".safetensors", ".yaml"):
                 if (source := file.with_suffix(suffix)).exists():

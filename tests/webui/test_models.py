@@ -73,12 +73,11 @@ def test_a_lora_acts_in_the_mixing_pass(webui, path, request_of):
 
 KINDS = {kind: {"sd_model_checkpoint": kind} for kind in checkpoint.KINDS}
 KINDS["zero terminal SNR"] = {"sd_noise_schedule": "Zero Terminal SNR"}
-UNKNOWN_TO_FORGE = ("pix2pix",)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_other_kinds_of_models_are_mixed_at_their_own_noise_levels(webui, kind):
-    if kind in UNKNOWN_TO_FORGE and webui.host.is_kin:
+    if kind in checkpoint.UNKNOWN_TO_FORGE and webui.host.is_kin:
         pytest.skip(f"{webui.host.name} does not load {kind} checkpoints")
     model = {"override_settings": KINDS[kind], "override_settings_restore_afterwards": False, **QUICK}
     tied = {"denoise": 1.0, "blending": "addition", "lowest": 1.0, "detail": 0.0, "fidelity": 0.0}
@@ -98,6 +97,12 @@ def test_other_kinds_of_models_are_mixed_at_their_own_noise_levels(webui, kind):
         (picture,) = webui.generate("img2img", upscale({**PHASES, "scale": 1.5}, **model))
         assert picture.pixels.shape == (96, 96, 3)
         assert picture.pixels.std() > 1
+        own, same, other = (
+            webui.generate("img2img", upscale({"scale": 1.5, "window": 8, **prompts}, **model))[0]
+            for prompts in ({}, {"prompts": [["a photograph"]]}, {"prompts": [["a house"]]})
+        )
+        assert difference(own, same) <= 1
+        assert difference(own, other) > 1
         if kind != "pix2pix":  # it has no txt2img
             (picture,) = webui.generate("txt2img", hires(PHASES, hr_scale=1.5, **model))
             assert picture.pixels.shape == (96, 96, 3)

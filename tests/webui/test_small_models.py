@@ -263,6 +263,16 @@ def test_every_sampler_is_mixed_or_refused_with_a_reason(webui, kind):
     assert {"Euler", "DPM++ 2M"} <= set(mixed)
 
 
+@pytest.mark.parametrize("kind", ["sdxl"], indirect=True)
+def test_crops_of_sdxl_have_prompts_of_their_own(webui, kind):
+    own, same, other = (
+        webui.generate("img2img", upscale({"scale": 4.0, "window": 16, **prompts}))[0]
+        for prompts in ({}, {"prompts": [["a photograph"]]}, {"prompts": [["a house"]]})
+    )
+    assert difference(own, same) <= 1
+    assert difference(own, other) > 1
+
+
 def references(webui):
     """{what the edit model is shown at the calls of the last sampling}."""
     return set(map(tuple, seen(webui)["references"]))

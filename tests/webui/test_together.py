@@ -68,8 +68,8 @@ def together(host, request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def controlled(host, request, tmp_path_factory):
-    """A WebUI that has a ControlNet for its checkpoint. Outside Forge, they come in the full size only."""
-    if host.is_forge:
+    """A WebUI that has a ControlNet for its checkpoint. Outside Forge and its kin, they come in the full size only."""
+    if host.is_kin:
         yield request.getfixturevalue("together")
         return
     if not host.extensions:
@@ -147,7 +147,7 @@ def control_unit(webui, name, **unit):
     needs(webui, "ControlNet")
     models = requests.get(f"{webui.url}/controlnet/model_list", timeout=30).json()["model_list"]
     model = next(model for model in models if model.startswith(name))
-    return [{"enabled": True, "module": "None" if webui.host.is_forge else "none", "model": model, **unit}]
+    return [{"enabled": True, "module": "None" if webui.host.is_kin else "none", "model": model, **unit}]
 
 
 @PATHS
@@ -178,7 +178,7 @@ def embedding():
 @PATHS
 def test_ip_adapter(together, path, request_of, sizes):
     """With the embedding of a picture, so that the network that makes it isn't needed."""
-    if together.host.is_forge:
+    if together.host.is_kin:
         pytest.skip("Forge takes no embedding, and the network that makes it has 632 M parameters")
     args = control_unit(together, "ip-adapter", **embedding())
     check_both_act(together, path, sizes, request_of, lambda request: with_script(request, "ControlNet", args))
