@@ -11,6 +11,7 @@ from payloads import SIZE, STEPS, mask, mixing, photograph
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from probed import each_call
+from test_small_models import kind, latent_shape, seen  # noqa: F401
 
 from itermix.picture.repairs import BEFORE
 from itermix.settings import Settings, UpscaleSettings
@@ -84,6 +85,22 @@ def compared(page, tab):
     page.locator(f"#itermix_{tab}_enabled summary", has_text="Before and after").click()
     widths = f"[...document.querySelectorAll('#itermix_{tab}_compare img')].map(image => image.naturalWidth)"
     page.wait_for_function(f"String({widths}) === '{SIZE},{2 * SIZE}'")
+
+
+@pytest.mark.parametrize("kind", ["flux", "anima"], indirect=True)
+def test_models_of_flow_matching_upscale_and_replace_hires_fix(kind, page, webui):  # noqa: F811
+    choose_script(page)
+    pixels, parameters = generated(page, webui)
+    assert pixels.shape == (2 * SIZE, 2 * SIZE, 3)
+    assert "Itermix unfinished" not in parameters
+    assert seen(webui)["latent"].shape == latent_shape(kind, 2 * SIZE)
+    go_to_txt2img(page)
+    page.locator("#itermix_txt2img_enabled .label-wrap").first.click()
+    page.locator("#txt2img_hr .label-wrap").click()
+    pixels, parameters = generated(page, webui, "txt2img")
+    assert pixels.shape == (2 * SIZE, 2 * SIZE, 3)
+    assert "Itermix enabled: True" in parameters
+    assert "Itermix unfinished" not in parameters
 
 
 def test_what_has_no_effect_is_greyed_out_and_a_fold_says_what_was_changed(page):
@@ -498,8 +515,8 @@ def test_ui_config_knows_every_control_by_a_key_of_its_own(webui):
     ours = [key for key in keys if key.startswith("customscript/iterative_mixing.py/") and key.endswith("/value")]
     expected = {
         f"customscript/iterative_mixing.py/{tab}/{parameter.label}/value"
-        for tab, kind in (("img2img", UpscaleSettings), ("txt2img", Settings))
-        for parameter in kind.parameters()
+        for tab, settings in (("img2img", UpscaleSettings), ("txt2img", Settings))
+        for parameter in settings.parameters()
         if parameter.name not in SET_ELSEWHERE | {"enabled"}
     }
     # A1111 knows the accordion's checkbox, too, Forge doesn't.
