@@ -50,7 +50,7 @@ def latent_webui(host, tmp_path_factory):
     if not latent.WEIGHTS.exists():
         pytest.skip("the weights of the latent model are not here")
     tokenizer = Path(host.folder) / "openai" / "clip-vit-large-patch14"
-    if host.is_forge or not tokenizer.is_dir():
+    if host.is_kin or not tokenizer.is_dir():
         pytest.skip(f"{host.name} can't load the latent model, whose autoencoder is not of Stable Diffusion's size")
     checkpoint = export(tmp_path_factory.mktemp("exported"), tokenizer)
     latent_host = dataclasses.replace(host, checkpoint=str(checkpoint))
