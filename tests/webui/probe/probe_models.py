@@ -5,7 +5,6 @@ networks in few layers, with random weights, and random numbers for the text enc
 ones. Nothing is known of a prompt but its characters.
 """
 
-import copy
 import math
 import os
 import zlib
@@ -213,8 +212,17 @@ def model(kind):
         return Small(guess, parts)
 
 
+def forget_prompts():
+    """What the WebUI has kept of prompts was encoded by another model."""
+    of_both, of_txt2img = processing.StableDiffusionProcessing, processing.StableDiffusionProcessingTxt2Img
+    for kind, names in ((of_both, ("cached_c", "cached_uc")), (of_txt2img, ("cached_hr_c", "cached_hr_uc"))):
+        for name in names:
+            setattr(kind, name, [None] * len(getattr(kind, name)))
+
+
 def use(kind):
     """Make requests use a small model, or, for "none", load the checkpoint again."""
+    forget_prompts()
     loaded = sd_models.model_data.sd_model
     if NEO:
         dynamic_args.reset()
@@ -225,8 +233,8 @@ def use(kind):
         setattr(dynamic_args, edits, True)
     with torch.inference_mode():
         small = model(kind)
-    small.sd_checkpoint_info = copy.copy(loaded.sd_checkpoint_info)  # another, since encoded prompts are kept for each
-    small.filename, small.sd_model_hash = loaded.filename, loaded.sd_model_hash
+    for name in ("sd_checkpoint_info", "filename", "sd_model_hash"):
+        setattr(small, name, getattr(loaded, name))
     small.extra_generation_params, small.comments = {}, []
     sd_models.model_data.set_sd_model(small)
     shared.sd_model = small
