@@ -137,8 +137,8 @@ def test_it_acts_and_mixing_acts(together, path, request_of, sizes, title):
 def test_an_option_of_the_webui_acts_and_mixing_acts(together, path, request_of, sizes, name):
     if not set(OPTIONS[name]) <= set(together.get("options")):
         pytest.skip(f"{together.host.name} has no {name}")
-    if together.host.is_forge:
-        pytest.skip(f"{name} has no effect in Forge with a network as small as the tests'")
+    if together.host.is_kin:
+        pytest.skip(f"{name} has no effect where the tests' network is as small as Forge's")
     check_both_act(together, path, sizes, request_of, lambda request: {**request, "override_settings": OPTIONS[name]})
 
 
