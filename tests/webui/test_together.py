@@ -44,6 +44,16 @@ ACTING = {
         *(127, 0, "hard_clamp", 5, 0, "None", "None"),
     ],
 }
+OF_REFORGE = {
+    "DynamicThresholding (CFG-Fix) Integrated": [
+        *(True, False, 1, 1, "Constant", 0, "Constant", 0, 1, "enable", "MEAN", "AD", 1)
+    ],
+    "LatentModifier Integrated": [
+        *(True, 5, "anisotropic", "None", False, 0, "reinhard", 100, 50, False, "gaussian", "add", 0, 100),
+        *("subtract", 0, 0, False, 127, 0, "hard_clamp", 5, 0, False, "None"),
+    ],
+}
+"""The same where it takes others."""
 OPTIONS = {
     "Token merging": {"token_merging_ratio": 0.5, "token_merging_ratio_img2img": 0.5, "token_merging_ratio_hr": 0.5},
 }
@@ -125,11 +135,19 @@ def check_both_act(webui, path, sizes, request_of, change):
     assert equal(plain(webui, "img2img"), before)
 
 
+def acting(webui, title):
+    """The arguments of this extension; short lists are filled up by the WebUI."""
+    (script,) = [each for each in webui.get("script-info") if each["name"] == title.lower() and not each["is_img2img"]]
+    of_reforge = OF_REFORGE.get(title, ())
+    return of_reforge if len(script["args"]) == len(of_reforge) else ACTING[title]
+
+
 @PATHS
 @pytest.mark.parametrize("title", ACTING)
 def test_it_acts_and_mixing_acts(together, path, request_of, sizes, title):
     needs(together, title)
-    check_both_act(together, path, sizes, request_of, lambda request: with_script(request, title, ACTING[title]))
+    args = acting(together, title)
+    check_both_act(together, path, sizes, request_of, lambda request: with_script(request, title, args))
 
 
 @PATHS
@@ -245,9 +263,9 @@ def test_several_at_once(together, request_of):
     titles = [script["name"] for script in together.get("script-info")]
     before = plain(together, "img2img")
     request = request_of({"steps": STEPS}, **QUICK)
-    for title, args in ACTING.items():
+    for title in ACTING:
         if title.lower() in titles:
-            request = with_script(request, title, args)
+            request = with_script(request, title, acting(together, title))
     pictures, calls = run(together, "img2img", request)
     assert pictures[0].pixels.std() > 1
     assert all(call[2] == STEPS for call in calls)
