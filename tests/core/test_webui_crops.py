@@ -30,6 +30,15 @@ def test_references_of_the_pictures_size_are_cut_like_it_and_others_are_whole(cr
     assert kept.ref_latents[1] is other
 
 
+def test_after_a_call_that_fails_they_are_whole_again(crops, monkeypatch):
+    kept = SimpleNamespace(ref_latents=[torch.rand(1, 16, 8, 12)])
+    before = kept.ref_latents
+    monkeypatch.setattr(crops.host, "of_edit_models", lambda: kept)
+    with pytest.raises(MemoryError), crops.references_of_parts(Parts(torch.rand(1, 16, 8, 12), VIEWS)):
+        raise MemoryError
+    assert kept.ref_latents is before
+
+
 def test_where_the_model_is_shown_all_or_the_webui_has_no_references_nothing_changes(crops, monkeypatch):
     kept = SimpleNamespace(ref_latents=[torch.rand(1, 16, 8, 12)])
     for found, parts in ((kept, WHOLE), (None, Parts(torch.rand(1, 16, 8, 12), VIEWS))):

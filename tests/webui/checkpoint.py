@@ -379,6 +379,26 @@ def _gain(key: str) -> float:
     return 1.0
 
 
+def vae_yaml(size: Size) -> str:
+    """Of both descriptions below: what the autoencoder is made with."""
+    return f"""\
+      params:
+        embed_dim: {LATENT_CHANNELS}
+        ddconfig:
+          double_z: true
+          z_channels: {LATENT_CHANNELS}
+          resolution: 256
+          in_channels: 3
+          out_ch: 3
+          ch: {size.vae_ch}
+          ch_mult: {list(size.vae_ch_mult)}
+          num_res_blocks: {size.vae_res_blocks}
+          attn_resolutions: []
+          dropout: 0.0
+        lossconfig:
+          target: torch.nn.Identity"""
+
+
 def a1111_yaml(size: Size, clip_folder: str | Path) -> str:
     """The model description that A1111 reads from beside the checkpoint."""
     if size.xl:
@@ -419,21 +439,7 @@ model:
         legacy: false
     first_stage_config:
       target: ldm.models.autoencoder.AutoencoderKL
-      params:
-        embed_dim: {LATENT_CHANNELS}
-        ddconfig:
-          double_z: true
-          z_channels: {LATENT_CHANNELS}
-          resolution: 256
-          in_channels: 3
-          out_ch: 3
-          ch: {size.vae_ch}
-          ch_mult: {list(size.vae_ch_mult)}
-          num_res_blocks: {size.vae_res_blocks}
-          attn_resolutions: []
-          dropout: 0.0
-        lossconfig:
-          target: torch.nn.Identity
+{vae_yaml(size)}
     cond_stage_config:
       target: ldm.modules.encoders.modules.FrozenCLIPEmbedder
       params:
@@ -508,22 +514,7 @@ model:
               legacy: false{sizes}
     first_stage_config:
       target: sgm.models.autoencoder.AutoencoderKLInferenceWrapper
-      params:
-        embed_dim: {LATENT_CHANNELS}
-        ddconfig:
-          attn_type: vanilla
-          double_z: true
-          z_channels: {LATENT_CHANNELS}
-          resolution: 256
-          in_channels: 3
-          out_ch: 3
-          ch: {size.vae_ch}
-          ch_mult: {list(size.vae_ch_mult)}
-          num_res_blocks: {size.vae_res_blocks}
-          attn_resolutions: []
-          dropout: 0.0
-        lossconfig:
-          target: torch.nn.Identity
+{vae_yaml(size)}
 """
 
 
