@@ -132,9 +132,10 @@ def leave_out(denoiser: Any, steps: int) -> None:
 
 def hires_checkpoint(p: Any) -> None:
     """Go back to the checkpoint of the hires pass, if a refiner has taken its place. Forge keeps the refiner's, and
-    Forge Neo has no refiner in the hires pass, nor these functions."""
+    Forge Neo has no refiner in the hires pass, nor these functions. What Forge Classic draws from torch's generator
+    while it loads one has no part in what follows."""
     if hasattr(sd_models, "SkipWritingToConfig") and hasattr(sd_models, "reload_model_weights"):
-        with sd_models.SkipWritingToConfig():
+        with sd_models.SkipWritingToConfig(), torch.random.fork_rng(devices=[]):
             sd_models.reload_model_weights(info=p.hr_checkpoint_info)
 
 
