@@ -50,7 +50,11 @@ TESTS: dict[str, tuple[str, tuple[str | tuple[str, ...], ...]]] = {
     "Flux 2 Klein: 128 channels of half the side, edits": ("klein", SMALL),
     "Chroma": ("chroma", SMALL),
     "Z-Image": ("z-image", SMALL),
+    "Lumina 2": ("lumina", SMALL),
+    "ERNIE-Image: 128 channels of half the side": ("ernie", SMALL),
     "Qwen-Image: 16 channels, frames": ("qwen", SMALL),
+    "Krea 2: 16 channels, frames": ("krea", SMALL),
+    "Wan 2.1, text to one picture: 16 channels, frames": ("wan", SMALL),
     "Anima: 16 channels, frames": ("anima", SMALL),
 }
 """{model: (what a test's name has for it, the test of each surface, of which the last may be missing)}. Of several

@@ -107,7 +107,7 @@ def on_patcher(model: Any, windows: Windows, prompts: Prompts | None) -> Iterato
 def references_of_parts(parts: Parts) -> Iterator[None]:
     """Inside, an edit model is shown of its references what belongs to the parts, and whole, but once for each part,
     those that are of another size than the picture."""
-    kept = host.of_edit_models()
+    kept = host.neo_arguments()
     if kept is None or parts.x is None:
         yield
         return

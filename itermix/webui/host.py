@@ -331,11 +331,19 @@ def encoded(pictures: Tensor, model: Any) -> Tensor:
         return sd_samplers_common.images_tensor_to_samples(pictures, method, model)
 
 
-def of_edit_models() -> Any:
-    """What has the latents that Forge Neo's edit models are shown beside their state, `ref_latents` [1, C, (T,) h, w]
-    each; None in other WebUIs."""
+def neo_arguments() -> Any:
+    """What Forge Neo keeps for its models beside their inputs, such as `ref_latents` [1, C, (T,) h, w] of edit models;
+    None in other WebUIs."""
     arguments = getattr(sys.modules.get("backend.args"), "dynamic_args", None)
     return arguments if hasattr(arguments, "ref_latents") else None
+
+
+def check_frames(p: Any) -> None:
+    """Raises SettingsError if the request is for a video. Forge Neo takes four pictures of a batch for one frame of
+    Wan's latents, and encodes one picture, or what a model begins a video with."""
+    if getattr(neo_arguments(), "wan", False) and p.batch_size > 4:
+        allowed = "Allowed with Wan: 1 to 4, which is one picture, since the WebUI can't encode a video to enlarge it."
+        raise SettingsError("batch_size", p.batch_size, allowed)
 
 
 def preview(latents: Tensor) -> Tensor:

@@ -153,6 +153,7 @@ def check_request(p: Any, job: Job) -> list[Task]:
     latent_upscaler.refuse_of_hires(settings)
     repairs.refuse_of_hires(settings)
     analysis.check(p, settings)
+    host.check_frames(p)
     size = p.width, p.height
     return tasks(walk(size, [size]), settings, p.steps, p.sampler_name, exact=shared.opts.img2img_fix_steps)
 

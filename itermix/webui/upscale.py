@@ -98,6 +98,7 @@ def upscaled(p: Any, args: Sequence[Any]) -> Any:
     latent_upscaler.refuse_of_hires(settings)
     repairs.refuse_of_hires(settings)
     analysis.check(p, settings)
+    host.check_frames(p)
     Job(settings).checked()
     sources = [host.flatten(picture) for picture in p.init_images]
     size = sources[0].size

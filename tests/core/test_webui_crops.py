@@ -20,7 +20,7 @@ def test_references_of_the_pictures_size_are_cut_like_it_and_others_are_whole(cr
     like = torch.rand(1, 16, *frames, 8, 12)
     other = torch.rand(1, 16, *frames, 6, 6)
     kept = SimpleNamespace(ref_latents=[like, other])
-    monkeypatch.setattr(crops.host, "of_edit_models", lambda: kept)
+    monkeypatch.setattr(crops.host, "neo_arguments", lambda: kept)
     with crops.references_of_parts(Parts(torch.rand(2, 16, 8, 12), VIEWS)):
         cut, whole = kept.ref_latents
         for row in range(4):
@@ -33,7 +33,7 @@ def test_references_of_the_pictures_size_are_cut_like_it_and_others_are_whole(cr
 def test_after_a_call_that_fails_they_are_whole_again(crops, monkeypatch):
     kept = SimpleNamespace(ref_latents=[torch.rand(1, 16, 8, 12)])
     before = kept.ref_latents
-    monkeypatch.setattr(crops.host, "of_edit_models", lambda: kept)
+    monkeypatch.setattr(crops.host, "neo_arguments", lambda: kept)
     with pytest.raises(MemoryError), crops.references_of_parts(Parts(torch.rand(1, 16, 8, 12), VIEWS)):
         raise MemoryError
     assert kept.ref_latents is before
@@ -42,7 +42,7 @@ def test_after_a_call_that_fails_they_are_whole_again(crops, monkeypatch):
 def test_where_the_model_is_shown_all_or_the_webui_has_no_references_nothing_changes(crops, monkeypatch):
     kept = SimpleNamespace(ref_latents=[torch.rand(1, 16, 8, 12)])
     for found, parts in ((kept, WHOLE), (None, Parts(torch.rand(1, 16, 8, 12), VIEWS))):
-        monkeypatch.setattr(crops.host, "of_edit_models", lambda found=found: found)
+        monkeypatch.setattr(crops.host, "neo_arguments", lambda found=found: found)
         with crops.references_of_parts(parts):
             assert kept.ref_latents[0].shape == (1, 16, 8, 12)
 
@@ -50,10 +50,10 @@ def test_where_the_model_is_shown_all_or_the_webui_has_no_references_nothing_cha
 def test_only_forge_neo_has_references(crops, monkeypatch):
     host = crops.host
     monkeypatch.delitem(host.sys.modules, "backend.args", raising=False)
-    assert host.of_edit_models() is None
+    assert host.neo_arguments() is None
     forge = SimpleNamespace(dynamic_args={"embedding_dir": "embeddings"})
     monkeypatch.setitem(host.sys.modules, "backend.args", forge)
-    assert host.of_edit_models() is None
+    assert host.neo_arguments() is None
     neo = SimpleNamespace(dynamic_args=SimpleNamespace(ref_latents=[]))
     monkeypatch.setitem(host.sys.modules, "backend.args", neo)
-    assert host.of_edit_models() is neo.dynamic_args
+    assert host.neo_arguments() is neo.dynamic_args

@@ -19,9 +19,9 @@ from itermix.steps.levels import flow_level, noise_of
 
 def latent_shape(kind, side):
     """The shape of a latent of a picture of `side` pixels. Flux 2's has 16 pixels to one of its own."""
-    if kind == "klein":
+    if kind in ("klein", "ernie"):
         return (1, 128, side // 16, side // 16)
-    frames = (1,) if kind in ("anima", "qwen", "qwen-edit") else ()
+    frames = (1,) if kind in ("anima", "qwen", "qwen-edit", "krea", "wan") else ()
     return (1, 4 if kind == "sdxl" else 16, *frames, side // 8, side // 8)
 
 
@@ -30,7 +30,9 @@ KINDS = ("flux", "anima", "klein")
 side, and it edits."""
 OF_FORGE = ("flux", "chroma", "sdxl")
 
-every_kind = pytest.mark.parametrize("kind", [*KINDS, "chroma", "z-image", "qwen", "sdxl"], indirect=True)
+OTHERS = ("chroma", "z-image", "lumina", "ernie", "qwen", "krea", "wan", "sdxl")
+
+every_kind = pytest.mark.parametrize("kind", [*KINDS, *OTHERS], indirect=True)
 editing = pytest.mark.parametrize("kind", ["kontext", "klein", "qwen-edit"], indirect=True)
 
 TIED = {"lowest": 1.0, "blending": "addition", "detail": 0.0, "match_colours": False, "steps": 4}
@@ -271,6 +273,17 @@ def test_crops_of_sdxl_have_prompts_of_their_own(webui, kind):
     )
     assert difference(own, same) <= 1
     assert difference(own, other) > 1
+
+
+@pytest.mark.parametrize("kind", ["wan"], indirect=True)
+def test_a_video_is_refused_and_what_is_one_picture_of_a_video_model_is_not(webui, kind):
+    """Forge Neo makes one frame of four pictures of a batch, and can't encode more than one."""
+    for request, pictures in ((hires({}, batch_size=4), 1), (hires({}, batch_size=5), 0)):
+        response = webui.post("txt2img", request)
+        assert response.status_code == (200 if pictures else 422)
+        assert pictures or "batch_size = 5 is not possible. Allowed with Wan: 1 to 4" in response.json()["detail"]
+    assert len(webui.generate("img2img", upscale({}, batch_size=4))) == 1
+    assert "batch_size = 5" in webui.post("img2img", upscale({}, batch_size=5)).json()["detail"]
 
 
 def references(webui):

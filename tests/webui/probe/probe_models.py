@@ -70,6 +70,28 @@ def z_image_transformer():
     return network("lumina").NextDiT(**sizes, **state, **others)
 
 
+def lumina_transformer():
+    sizes = {"dim": 192, "n_heads": 2, "n_kv_heads": 1, "n_layers": 2, "n_refiner_layers": 1, "multiple_of": 32}
+    state = {"in_channels": 16, "axes_dims": [32, 32, 32], "axes_lens": [64] * 3, "qk_norm": True}
+    return network("lumina").NextDiT(**sizes, **state, cap_feat_dim=WIDTH)
+
+
+def ernie_transformer():
+    sizes = {"hidden_size": DIM, "num_attention_heads": 2, "num_layers": 2, "ffn_hidden_size": 2 * DIM}
+    return network("ernie").ErnieImageModel(**sizes, text_in_dim=WIDTH, rope_axes_dim=AXES)
+
+
+def krea_transformer():
+    sizes = {"features": DIM, "heads": 2, "kvheads": 1, "multiplier": 2, "layers": 2}
+    prompt = {"txtdim": WIDTH // 2, "txtlayers": 2, "txtheads": 2, "txtkvheads": 2}
+    return network("krea").SingleStreamDiT(**sizes, **prompt)
+
+
+def wan_transformer():
+    sizes = {"dim": DIM, "ffn_dim": 2 * DIM, "freq_dim": 32, "num_heads": 2, "num_layers": 2}
+    return network("wan").WanModel(**sizes, text_dim=WIDTH)
+
+
 def qwen_transformer():
     sizes = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": DIM // 2, "axes_dims_rope": AXES}
     return network("qwen").QwenImageTransformer2DModel(**sizes, joint_attention_dim=WIDTH)
@@ -114,18 +136,22 @@ class Kind:
     guess: str
     network: Callable
     autoencoder: Callable = autoencoder
-    edits: str = ""  # what Forge Neo's loader sets of `dynamic_args` if the file is of a model that edits
+    known_as: str = ""  # what Forge Neo's loader sets of `dynamic_args` with such a file
 
 
 KINDS = {
     "sdxl": Kind("sdxl.StableDiffusionXL", "SDXL", sdxl_unet, sdxl_autoencoder),
     "flux": Kind("flux.Flux", "Flux", flux_transformer),
     "chroma": Kind("chroma.Chroma", "Chroma" if NEO else "FluxSchnell", chroma_transformer),
-    "kontext": Kind("flux.Flux", "Flux", flux_transformer, edits="kontext"),
-    "klein": Kind("flux2.Flux2", "Flux2K4B", klein_transformer, klein_autoencoder, edits="klein"),
+    "kontext": Kind("flux.Flux", "Flux", flux_transformer, known_as="kontext"),
+    "klein": Kind("flux2.Flux2", "Flux2K4B", klein_transformer, klein_autoencoder, known_as="klein"),
     "z-image": Kind("zimage.ZImage", "ZImage", z_image_transformer),
+    "lumina": Kind("lumina.Lumina2", "Lumina2", lumina_transformer),
+    "ernie": Kind("ernie.ErnieImage", "ErnieImage", ernie_transformer, klein_autoencoder),
+    "krea": Kind("krea.Krea2", "Krea2", krea_transformer, frames_autoencoder),
+    "wan": Kind("wan.Wan", "WAN21_T2V", wan_transformer, frames_autoencoder, known_as="wan"),
     "qwen": Kind("qwen.QwenImage", "QwenImage", qwen_transformer, frames_autoencoder),
-    "qwen-edit": Kind("qwen.QwenImage", "QwenImage", qwen_transformer, frames_autoencoder, edits="edit"),
+    "qwen-edit": Kind("qwen.QwenImage", "QwenImage", qwen_transformer, frames_autoencoder, known_as="edit"),
     "anima": Kind("anima.Anima", "Anima", anima_transformer, frames_autoencoder),
 }
 """Forge has the first three."""
@@ -229,8 +255,8 @@ def use(kind):
     if kind == "none":
         sd_models.model_data.forge_hash = ""
         return
-    if edits := KINDS[kind].edits:
-        setattr(dynamic_args, edits, True)
+    if name := KINDS[kind].known_as:
+        setattr(dynamic_args, name, True)
     with torch.inference_mode():
         small = model(kind)
     for name in ("sd_checkpoint_info", "filename", "sd_model_hash"):
