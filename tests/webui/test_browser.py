@@ -97,6 +97,7 @@ def test_models_of_flow_matching_upscale_and_replace_hires_fix(kind, page, webui
     go_to_txt2img(page)
     page.locator("#itermix_txt2img_enabled .label-wrap").first.click()
     page.locator("#txt2img_hr .label-wrap").click()
+    page.locator("#itermix_txt2img_plan").get_by_text(f"{SIZE}x{SIZE} -> {2 * SIZE}x{2 * SIZE}").wait_for()
     pixels, parameters = generated(page, webui, "txt2img")
     assert pixels.shape == (2 * SIZE, 2 * SIZE, 3)
     assert "Itermix enabled: True" in parameters
