@@ -95,6 +95,7 @@ def test_models_of_flow_matching_upscale_and_replace_hires_fix(kind, page, webui
     assert "Itermix unfinished" not in parameters
     assert seen(webui)["latent"].shape == latent_shape(kind, 2 * SIZE)
     go_to_txt2img(page)
+    choose(page, "#txt2img_scheduler", "Simple")  # "Automatic" is none for Flux in Forge, mixed or not
     page.locator("#itermix_txt2img_enabled .label-wrap").first.click()
     page.locator("#txt2img_hr .label-wrap").click()
     page.locator("#itermix_txt2img_plan").get_by_text(f"{SIZE}x{SIZE} -> {2 * SIZE}x{2 * SIZE}").wait_for()
