@@ -19,7 +19,7 @@ def of_batch(size):
 def test_with_wan_a_batch_of_more_than_one_frame_is_refused(host, monkeypatch):
     monkeypatch.setattr(host, "neo_arguments", lambda: SimpleNamespace(wan=True))
     host.check_frames(of_batch(4))
-    with pytest.raises(SettingsError, match="batch_size = 5 is not possible. Allowed with Wan: 1 to 4"):
+    with pytest.raises(SettingsError, match=r"batch_size = 5 is not possible\. Allowed with Wan: 1 to 4"):
         host.check_frames(of_batch(5))
 
 
