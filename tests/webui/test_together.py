@@ -104,9 +104,14 @@ PATHS = pytest.mark.parametrize(
 )
 
 
-def needs(webui, title):
-    if title.lower() not in [script["name"] for script in webui.get("script-info")]:
-        pytest.skip(f"{webui.host.name} has no {title}")
+def of_tab(webui, path):
+    """{name: script} of this tab."""
+    return {each["name"]: each for each in webui.get("script-info") if each["is_img2img"] == (path == "img2img")}
+
+
+def needs(webui, title, path="txt2img"):
+    if title.lower() not in of_tab(webui, path):
+        pytest.skip(f"{webui.host.name} has no {title} in {path}")
 
 
 def with_script(request, title, args):
@@ -135,18 +140,17 @@ def check_both_act(webui, path, sizes, request_of, change):
     assert equal(plain(webui, "img2img"), before)
 
 
-def acting(webui, title):
+def acting(webui, title, path):
     """The arguments of this extension; short lists are filled up by the WebUI."""
-    (script,) = [each for each in webui.get("script-info") if each["name"] == title.lower() and not each["is_img2img"]]
-    of_reforge = OF_REFORGE.get(title, ())
+    script, of_reforge = of_tab(webui, path)[title.lower()], OF_REFORGE.get(title, ())
     return of_reforge if len(script["args"]) == len(of_reforge) else ACTING[title]
 
 
 @PATHS
 @pytest.mark.parametrize("title", ACTING)
 def test_it_acts_and_mixing_acts(together, path, request_of, sizes, title):
-    needs(together, title)
-    args = acting(together, title)
+    needs(together, title, path)
+    args = acting(together, title, path)
     check_both_act(together, path, sizes, request_of, lambda request: with_script(request, title, args))
 
 
@@ -178,12 +182,13 @@ def test_controlnet_sees_a_hint_of_every_phases_size(controlled, path, request_o
 
 
 def test_controlnet_sees_its_hint_when_hires_fix_cuts_the_picture(controlled):
-    """The phase before the last has the first pass's shape, and the last has another."""
+    """The phase before the last has the first pass's shape, and the last has another. Forge Neo cuts nothing."""
     args = control_unit(controlled, "controlnet", image=hosts.encoded(photograph(256)))
     request = hires(TWO_PHASES, hr_resize_x=64, hr_resize_y=96, hr_cfg=7.0, **{**QUICK, "steps": 2})
     (picture,), calls = run(controlled, "txt2img", with_script(request, "ControlNet", args))
     assert picture.pixels.shape == (96, 64, 3)
-    assert calls == [[*size, 2, 2 * [size]] for size in ([64, 64], [80, 80], [64, 96])]
+    between = [64, 80] if controlled.host.is_neo else [80, 80]
+    assert calls == [[*size, 2, 2 * [size]] for size in ([64, 64], between, [64, 96])]
 
 
 def embedding():
@@ -260,12 +265,11 @@ def test_after_adetailer_the_next_iteration_is_mixed_in_its_phases(together):
 @pytest.mark.parametrize("request_of", [mixing, upscaled])
 def test_several_at_once(together, request_of):
     """All that act, in one request."""
-    titles = [script["name"] for script in together.get("script-info")]
     before = plain(together, "img2img")
     request = request_of({"steps": STEPS}, **QUICK)
     for title in ACTING:
-        if title.lower() in titles:
-            request = with_script(request, title, acting(together, title))
+        if title.lower() in of_tab(together, "img2img"):
+            request = with_script(request, title, acting(together, title, "img2img"))
     pictures, calls = run(together, "img2img", request)
     assert pictures[0].pixels.std() > 1
     assert all(call[2] == STEPS for call in calls)
