@@ -5,7 +5,7 @@ and at the start of every step the sampler's state x is blended with the z' of t
 DemoFusion, arXiv 2311.16973, section 3.3). Everywhere in this package a *weight* is the weight of z'.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 from itermix.mixing.curves import weights
 from itermix.mixing.noising import NoisedLatents
