@@ -339,8 +339,8 @@ def neo_arguments() -> Any:
 
 
 def check_frames(p: Any) -> None:
-    """Raises SettingsError if the request is for a video. Forge Neo takes four pictures of a batch for one frame of
-    Wan's latents, and encodes one picture, or what a model begins a video with."""
+    """Raises SettingsError if the request is for a video, which Forge Neo can't encode. With Wan it takes the size of
+    a batch for a video's length, and makes one picture of less than five."""
     if getattr(neo_arguments(), "wan", False) and p.batch_size > 4:
         allowed = "Allowed with Wan: 1 to 4, which is one picture, since the WebUI can't encode a video to enlarge it."
         raise SettingsError("batch_size", p.batch_size, allowed)

@@ -277,7 +277,7 @@ def test_crops_of_sdxl_have_prompts_of_their_own(webui, kind):
 
 @pytest.mark.parametrize("kind", ["wan"], indirect=True)
 def test_a_video_is_refused_and_what_is_one_picture_of_a_video_model_is_not(webui, kind):
-    """Forge Neo makes one frame of four pictures of a batch, and can't encode more than one."""
+    """Forge Neo makes one picture of a batch of four, and can't encode the video that it makes of five."""
     for request, pictures in ((hires({}, batch_size=4), 1), (hires({}, batch_size=5), 0)):
         response = webui.post("txt2img", request)
         assert response.status_code == (200 if pictures else 422)
