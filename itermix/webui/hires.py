@@ -63,7 +63,6 @@ def check_request(p: Any, job: Job) -> list[Task]:
         allowed = "Allowed in txt2img: true together with hires fix, whose second pass it replaces."
         raise SettingsError("enabled", True, allowed)
     analysis.check(p, settings)
-    host.check_frames(p)
     way = way_of(p, settings)
     check_size(*way[-1].target)
     sampler = p.hr_sampler_name or p.sampler_name

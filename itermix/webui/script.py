@@ -136,8 +136,9 @@ def init(check: Callable[[Any, Job], Any], p: Any, job: Job, original: Callable,
     On the page that is no error: there are no iterations then, and the sentence is among the comments. The WebUI would
     print a traceback of an error, and reForge and Forge Classic lose it.
     """
-    original(*args, **kwargs)
     try:
+        host.check_frames(p)  # in img2img the WebUI's own `init` fails with a video, without a word
+        original(*args, **kwargs)
         check(p, job)
     except USER_ERRORS as error:
         if not host.alone(p):
@@ -153,7 +154,6 @@ def check_request(p: Any, job: Job) -> list[Task]:
     latent_upscaler.refuse_of_hires(settings)
     repairs.refuse_of_hires(settings)
     analysis.check(p, settings)
-    host.check_frames(p)
     size = p.width, p.height
     return tasks(walk(size, [size]), settings, p.steps, p.sampler_name, exact=shared.opts.img2img_fix_steps)
 

@@ -283,7 +283,10 @@ def test_a_video_is_refused_and_what_is_one_picture_of_a_video_model_is_not(webu
         assert response.status_code == (200 if pictures else 422)
         assert pictures or "batch_size = 5 is not possible. Allowed with Wan: 1 to 4" in response.json()["detail"]
     assert len(webui.generate("img2img", upscale({}, batch_size=4))) == 1
-    assert "batch_size = 5" in webui.post("img2img", upscale({}, batch_size=5)).json()["detail"]
+    for request in (upscale({}, batch_size=5), mixing({}, batch_size=5)):
+        response = webui.post("img2img", request)
+        assert response.status_code == 422
+        assert "batch_size = 5 is not possible. Allowed with Wan: 1 to 4" in response.json()["detail"]
 
 
 def references(webui):
